@@ -1,0 +1,341 @@
+// Owns: every problem that the HTTP face can answer, and the status of every errno (RFC 9457).
+// Data only. HTTP thread. Clients match on the code, never on the title or the detail.
+import type { ErrnoName } from "../base/errno.table.js";
+
+export interface ProblemRow {
+  /** What a system call would have said, where the refusal stands for one. */
+  readonly errno?: ErrnoName;
+  readonly status: number;
+  /** Short, the same for every occurrence. */
+  readonly title: string;
+  /** The page under /problems/{code}: when it happens and what the caller can do. */
+  readonly page: string;
+  /** Value of Retry-After in seconds, where waiting helps. */
+  readonly retryAfter?: number;
+}
+
+/**
+ * HTTP status of a refused ioctl by its errno; a route may name others for the resource of its
+ * path. @source DESIGN decision 9
+ */
+export const ERRNO_STATUS: Readonly<Record<ErrnoName, number>> = {
+  EPERM: 409,
+  ENOENT: 422,
+  EINTR: 409,
+  EIO: 410,
+  ENXIO: 409,
+  E2BIG: 422,
+  ENOEXEC: 409,
+  EBADF: 422,
+  EAGAIN: 409,
+  ENOMEM: 507,
+  EACCES: 403,
+  EFAULT: 422,
+  EBUSY: 409,
+  EEXIST: 409,
+  ENODEV: 409,
+  EINVAL: 422,
+  ENFILE: 503,
+  EMFILE: 503,
+  ENOTTY: 405,
+  ENOSPC: 507,
+  ENOSYS: 422,
+  EOPNOTSUPP: 422,
+  EHWPOISON: 409,
+};
+
+/** What KVM calls an errno, for titles. */
+export const ERRNO_TITLE: Readonly<Record<ErrnoName, string>> = {
+  EPERM: "Operation not permitted in this state",
+  ENOENT: "No such entry",
+  EINTR: "Interrupted",
+  EIO: "VM is dead",
+  ENXIO: "A prerequisite is missing",
+  E2BIG: "Argument too big",
+  ENOEXEC: "vCPU is not initialised",
+  EBADF: "Bad descriptor",
+  EAGAIN: "Not ready",
+  ENOMEM: "Out of memory",
+  EACCES: "Permission denied",
+  EFAULT: "Bad address",
+  EBUSY: "Busy",
+  EEXIST: "Already exists",
+  ENODEV: "No such device",
+  EINVAL: "Invalid argument",
+  ENFILE: "Too many open files in the host",
+  EMFILE: "Too many open files",
+  ENOTTY: "Not an operation of this object",
+  ENOSPC: "No space left",
+  ENOSYS: "Not implemented by the host",
+  EOPNOTSUPP: "Mode not supported",
+  EHWPOISON: "Poisoned memory",
+};
+
+const row = (status: number, title: string, page: string, retryAfter?: number): ProblemRow =>
+  retryAfter === undefined ? { status, title, page } : { status, title, page, retryAfter };
+
+export const PROBLEMS = {
+  // What KVM refuses.
+  "kvm-errno": row(
+    422,
+    "KVM refused the request",
+    "The ioctl behind the request failed as it would on Linux. `errno`, `errnoValue` and `ioctl` " +
+      "say how; the status follows from the errno. Nothing was changed.",
+  ),
+  "not-implemented": row(
+    501,
+    "Not implemented yet",
+    "KVM has this ioctl, this host does not yet. The capability that announces it reads 0. " +
+      "GET /v1/host/ioctls lists the state of every ioctl.",
+  ),
+  "no-such-operation": row(
+    405,
+    "KVM has no such operation",
+    "Linux offers no ioctl for this: a vCPU, once created, stays until its VM is deleted.",
+  ),
+
+  // The request itself.
+  validation: row(
+    400,
+    "The request does not have the documented shape",
+    "`errors` lists each place as a JSON Pointer into the body, the query or the path, with what " +
+      "is wrong there. Unknown fields are refused, never dropped.",
+  ),
+  "malformed-json": row(
+    400,
+    "The body is not JSON",
+    "The body says application/json but can't be parsed, or holds a key that would poison a " +
+      "prototype.",
+  ),
+  "body-missing": row(
+    400,
+    "The body is missing",
+    "The operation needs a body; the document under /openapi.json shows its shape.",
+  ),
+  "body-cut": row(
+    400,
+    "The body ended early",
+    "Fewer or more bytes arrived than Content-Length promised, or the connection was cut.",
+  ),
+  "bad-request": row(400, "The request can't be read", "The HTTP message is malformed."),
+  "bad-url": row(400, "The URL can't be decoded", "A percent escape in the path is malformed."),
+  "cursor-invalid": row(
+    400,
+    "The cursor is not one of ours",
+    "A cursor is valid only as it came in `nextCursor` or in the Link header, for the same list.",
+  ),
+  "bitmap-length": row(
+    400,
+    "The bitmap has the wrong length",
+    "A bitmap for numPages pages has exactly ceil(numPages / 64) * 8 bytes, little-endian.",
+  ),
+  "idempotency-key": row(
+    400,
+    "The Idempotency-Key is malformed",
+    "A key is 1 to 255 visible ASCII characters, best a UUID.",
+  ),
+  unauthorized: row(
+    401,
+    "A bearer token is needed",
+    "Send `Authorization: Bearer <token>` with a token of this host's token file.",
+  ),
+  "insufficient-scope": row(
+    403,
+    "The token's scopes do not allow this",
+    "The token is known, but lacks the scope named in `scope`.",
+  ),
+  "route-not-found": row(
+    404,
+    "There is nothing at this path",
+    "No operation of the API has this path. /docs and /openapi.json list all of them.",
+  ),
+  "method-not-allowed": row(
+    405,
+    "The method is not allowed here",
+    "The path exists, the method does not; the Allow header lists those that do.",
+  ),
+  "not-acceptable": row(
+    406,
+    "No acceptable representation",
+    "The Accept header admits none of the operation's media types, or the JSON form of this " +
+      "answer would be too large: ask for application/octet-stream.",
+  ),
+  "request-timeout": row(408, "The request took too long to arrive", "Send it again."),
+  "precondition-failed": row(
+    412,
+    "The resource has changed",
+    "If-Match names a version that is not the present one. Read the resource again.",
+  ),
+  "body-too-large": row(
+    413,
+    "The body is too large",
+    "The operation's limit is in `limitBytes`. Send memory and bitmaps in pieces.",
+  ),
+  "uri-too-long": row(414, "The URL is too long", "A path segment exceeds 256 characters."),
+  "unsupported-media-type": row(
+    415,
+    "The media type is not supported",
+    "`accepts` lists the media types of the operation's body. Content-Encoding is not supported.",
+  ),
+  "range-not-satisfiable": row(
+    416,
+    "The range can't be served",
+    "One range of bytes inside the object is served per request; Content-Range has the size.",
+  ),
+  "range-required": row(
+    422,
+    "A range is needed",
+    "The object is larger than one answer may be: name a part of it in the Range header.",
+  ),
+  "headers-too-large": row(431, "The request headers are too large", "Send fewer or shorter."),
+  "rate-limited": row(429, "Too many requests", "Wait as long as Retry-After says.", 1),
+
+  // Resources named by the path.
+  "vm-not-found": row(404, "No such VM", "No VM of this host has the id in the path."),
+  "vcpu-not-found": row(404, "No such vCPU", "The VM has no vCPU with the id in the path."),
+  "host-cpu-not-found": row(404, "No such host CPU", "The VM's slice has fewer host CPUs."),
+  "capability-not-found": row(
+    404,
+    "No such capability name",
+    "A capability is named KVM_CAP_… as in linux/kvm.h, or by its decimal number.",
+  ),
+  "memslot-not-found": row(404, "No such memslot", "The VM has no memslot with this number."),
+  "memory-object-not-found": row(404, "No such memory object", "The VM has none with this id."),
+  "guest-memfd-not-found": row(404, "No such guest_memfd", "The VM has none with this id."),
+  "run-not-found": row(404, "No such run", "The vCPU never had a run with this id."),
+  "harvest-not-found": row(
+    404,
+    "No such harvest",
+    "The harvest was never issued, or its bytes are gone since it was acknowledged.",
+  ),
+  "eventfd-not-found": row(404, "No such eventfd", "No eventfd of this host has this id."),
+  "ioeventfd-not-found": row(404, "No such ioeventfd", "The VM has none with this id."),
+  "problem-not-found": row(404, "No such problem code", "GET /problems lists all of them."),
+
+  // The state of things.
+  "vm-not-active": row(
+    409,
+    "The VM is not active",
+    "Only an active VM has a thread, memory and KVM objects. POST /v1/vms/{vm}:start builds a " +
+      "stopped, lost or failed VM anew from its definition.",
+  ),
+  "vm-replaying": row(
+    409,
+    "The VM replays an input log",
+    "Until the replay has finished no other input may enter the VM.",
+  ),
+  "vm-gone": row(410, "The VM ended", "Its thread ended before the request was done."),
+  "uuid-taken": row(409, "The UUID is taken", "Another VM of this host has this UUID."),
+  "vcpu-running": row(
+    409,
+    "The vCPU is running",
+    "A vCPU has one run at a time. `runId` names it; DELETE it to kick the vCPU.",
+  ),
+  "run-gone": row(410, "The run is forgotten", "Only the last runs of a vCPU are kept."),
+  "destructive-read": row(
+    409,
+    "A GET must not destroy what it reads",
+    "Without KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 KVM_GET_DIRTY_LOG clears the log. POST to the " +
+      "harvests of this dirty log instead: a harvest is kept until you acknowledge it.",
+  ),
+  "harvest-unacknowledged": row(
+    409,
+    "An earlier result is not acknowledged",
+    "At most one result of a destructive read is kept. Name it in `after`, or DELETE it, once " +
+      "its bytes are safe with you. `unacknowledged` has its id.",
+  ),
+  "harvest-acknowledged": row(
+    410,
+    "The stored answer's bytes are gone",
+    "This Idempotency-Key made a harvest that was acknowledged since. Use a new key.",
+  ),
+  "ring-index": row(
+    409,
+    "The ring index goes back or past what was served",
+    "`upTo` counts up without wrap, from harvestIndex up to the last entry that a GET served.",
+  ),
+  "no-dirty-ring": row(
+    409,
+    "The VM has no dirty rings",
+    "Enable KVM_CAP_DIRTY_LOG_RING_ACQ_REL before the first vCPU.",
+  ),
+  "vgic-not-initialized": row(
+    409,
+    "The interrupt controller is not initialised",
+    "KVM takes irqfds only once the in-kernel controller is initialised.",
+  ),
+  "out-of-range": row(
+    422,
+    "The range leaves the object",
+    "Offset and length must lie inside the object, and one request moves 64 MiB at most.",
+  ),
+  "memory-unbacked": row(
+    409,
+    "Unbacked memory keeps no bytes",
+    "Its content is computed from a seed and changes by guest stores only.",
+  ),
+  "invalid-program": row(
+    422,
+    "The program can't be executed",
+    "A member of the program is outside what a synthetic vCPU does; the detail names it.",
+  ),
+  "gpa-not-mapped": row(409, "No memory at this guest-physical address", "A memslot must cover it."),
+  "memory-object-unknown": row(422, "Unknown memory object in the body", "The VM has none such."),
+  "eventfd-overflow": {
+    ...row(
+      409,
+      "The eventfd's counter would overflow",
+      "A counter holds at most 2^64 - 2; read it first.",
+    ),
+    errno: "EAGAIN",
+  },
+  "idempotency-mismatch": row(
+    422,
+    "The Idempotency-Key was used for another request",
+    "Method, path and body must equal those of the first request with this key.",
+  ),
+  "idempotency-running": row(
+    409,
+    "The first request with this Idempotency-Key still runs",
+    "Repeat later; its answer will be replayed.",
+    1,
+  ),
+  "outcome-unknown": row(
+    409,
+    "The outcome of the first request is unknown",
+    "The service ended while the first request with this Idempotency-Key ran. Look at the " +
+      "resource, then use a new key.",
+  ),
+
+  "bad-input-log": row(
+    422,
+    "The input log can't be replayed",
+    "The log is not one that GET /v1/vms/{vm}/inputs gave, is of another version, or was cut. " +
+      "`place` says where.",
+  ),
+
+  // The service as a whole.
+  "vm-start-failed": row(503, "The VM's thread did not start", "The machine is out of threads.", 5),
+  "store-unavailable": row(
+    503,
+    "Records can't be written",
+    "The database refuses writes; GET /readyz says why. The effect of the request may stand.",
+    5,
+  ),
+  "vm-limit": row(503, "The host runs as many VMs as it may", "Delete or stop one first.", 5),
+  draining: row(503, "The service is shutting down", "Ask another host, or again later.", 5),
+  overloaded: row(503, "The service is overloaded", "Wait as long as Retry-After says.", 2),
+  "not-ready": row(503, "The service is not ready", "`checks` says what is missing.", 1),
+  internal: row(
+    500,
+    "Internal error",
+    "A defect of this service. The log has the cause under the answer's traceId.",
+  ),
+} as const satisfies Readonly<Record<string, ProblemRow>>;
+
+export type ProblemCode = keyof typeof PROBLEMS;
+
+/** @returns the row of a code, or undefined for a code that no row has. */
+export function problemRow(code: string): ProblemRow | undefined {
+  return Object.hasOwn(PROBLEMS, code) ? PROBLEMS[code as ProblemCode] : undefined;
+}

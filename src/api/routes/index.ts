@@ -1,0 +1,48 @@
+// Owns: the list of all operations, in the order of the document. HTTP thread.
+import type { ApiDeps } from "../deps.js";
+import type { Operation } from "../operation.js";
+import { capabilityOperations } from "./capabilities.js";
+import { coalescedOperations } from "./coalesced.js";
+import { dirtyLogOperations } from "./dirty-log.js";
+import { dirtyRingOperations } from "./dirty-ring.js";
+import { eventfdOperations } from "./eventfds.js";
+import { eventOperations } from "./events.js";
+import { guestMemfdOperations } from "./guest-memfds.js";
+import { healthOperations } from "./health.js";
+import { hostOperations } from "./host.js";
+import { inspectOperations } from "./inspect.js";
+import { ioeventfdOperations } from "./ioeventfds.js";
+import { irqOperations } from "./irq.js";
+import { memoryObjectOperations } from "./memory-objects.js";
+import { memslotOperations } from "./memslots.js";
+import { notYetOperations } from "./not-yet.js";
+import { problemOperations } from "./problems.js";
+import { runOperations } from "./runs.js";
+import { stage2Operations } from "./stage2.js";
+import { vcpuOperations } from "./vcpus.js";
+import { vmOperations } from "./vms.js";
+
+export function allOperations(deps: ApiDeps): readonly Operation[] {
+  return [
+    ...hostOperations(deps),
+    ...vmOperations(deps),
+    ...capabilityOperations(deps),
+    ...inspectOperations(deps),
+    ...vcpuOperations(deps),
+    ...runOperations(deps),
+    ...memoryObjectOperations(deps),
+    ...guestMemfdOperations(deps),
+    ...memslotOperations(deps),
+    ...dirtyLogOperations(deps),
+    ...dirtyRingOperations(deps),
+    ...coalescedOperations(deps),
+    ...eventfdOperations(deps),
+    ...ioeventfdOperations(deps),
+    ...irqOperations(deps),
+    ...stage2Operations(deps),
+    ...eventOperations(deps),
+    ...notYetOperations(deps),
+    ...healthOperations(deps),
+    ...problemOperations(),
+  ];
+}

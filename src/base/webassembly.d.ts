@@ -1,0 +1,14 @@
+// Owns: the part of the WebAssembly JavaScript interface that Tidemark uses; TypeScript ships it
+// only with the browser's library. Any thread.
+declare namespace WebAssembly {
+  interface MemoryDescriptor {
+    initial: number;
+    maximum?: number;
+    shared?: boolean;
+  }
+  class Memory {
+    constructor(descriptor: MemoryDescriptor);
+    readonly buffer: SharedArrayBuffer;
+    grow(pages: number): number;
+  }
+}

@@ -1,0 +1,30 @@
+// Owns: kvm's front door: what Linux KVM does on the emulated host, in Linux's words. VM thread,
+// but for the tables, which any thread may read.
+export type { MemoryObject } from "./address-space.js";
+export { checkExtension, enableCap, type HostCaps } from "./capabilities.js";
+export type { DirtyRing } from "./dirty-ring.js";
+export type { GuestMemfd } from "./guest-memfd.js";
+export {
+  createDeviceWithoutTypes,
+  irqfdWithoutVgic,
+  signalMsiWithoutVgic,
+} from "./irq.js";
+export { Kvm, type KvmDeps } from "./kvm.js";
+export type { Memslot } from "./memslots.js";
+export { MEETING_PAIRS, POINT, POINT_NAMES, type PointName } from "./preemption.table.js";
+export { ListSource, PatternSource } from "./programs.js";
+export { Mutex } from "./sched/locks.js";
+export type { Op, StepObserver } from "./sched/scheduler.js";
+export { viewStage2 } from "./stage2-view.js";
+export { statsFile } from "./stats.js";
+export { CAPS } from "./uapi/cap.table.js";
+export { EXITS } from "./uapi/exit.table.js";
+export {
+  FALLOC_FL,
+  IPA_BITS_LIMIT,
+  KVM_DIRTY_GFN,
+  KVM_MP_STATE,
+} from "./uapi/flags.js";
+export { IOCTLS, ioctlCode } from "./uapi/ioctl.table.js";
+export type { RunOutcome, Vcpu } from "./vcpu.js";
+export { createVcpu } from "./vcpu-create.js";

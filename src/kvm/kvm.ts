@@ -1,0 +1,48 @@
+// Owns: one VM's KVM put together: state and operations. VM thread.
+import { Host, type HostConfig } from "../machine/index.js";
+import type { Charger } from "./account.js";
+import { DirtyLog } from "./dirty-log.js";
+import type { EventfdPort } from "./io-bus.js";
+import { Mmu } from "./mmu.js";
+import { Reclaim } from "./reclaim.js";
+import { RingReset } from "./ring-reset.js";
+import { RunLoop } from "./run-loop.js";
+import { Scheduler } from "./sched/scheduler.js";
+import { MemoryRegions } from "./set-memory-region.js";
+import { ipaBitsOf, Vm, type VmConfig } from "./vm.js";
+
+export interface KvmDeps {
+  readonly budget: Charger;
+  readonly eventfds: EventfdPort;
+  /** Seed of the scheduler's choices; null means round robin. */
+  readonly scheduleSeed: bigint | null;
+}
+
+export class Kvm {
+  readonly vm: Vm;
+  readonly log: DirtyLog;
+  readonly regions: MemoryRegions;
+  readonly mmu: Mmu;
+  readonly runs: RunLoop;
+  readonly rings: RingReset;
+  readonly reclaim: Reclaim;
+
+  /** @throws KvmError EINVAL when the host has no such IPA size */
+  constructor(config: VmConfig, host: HostConfig, deps: KvmDeps) {
+    // Refuse before anything is allocated.
+    ipaBitsOf(config.type);
+    this.vm = new Vm(config, {
+      host: new Host(host),
+      sched: new Scheduler(deps.scheduleSeed),
+      budget: deps.budget,
+      eventfds: deps.eventfds,
+      vmid: 1,
+    });
+    this.log = new DirtyLog(this.vm);
+    this.regions = new MemoryRegions(this.vm, this.log);
+    this.mmu = new Mmu(this.vm, this.log);
+    this.runs = new RunLoop(this.vm, this.mmu);
+    this.rings = new RingReset(this.vm, this.log);
+    this.reclaim = new Reclaim(this.vm, this.regions);
+  }
+}

@@ -1,0 +1,204 @@
+// Owns: what KVM does with a guest's stage-2 abort: map, relax, or hand on as MMIO. VM thread.
+//
+//   abort ─ SRCU{ slot ─ host page ─ mmu_lock(read){ map | relax ─ mark dirty } } ─ guest
+//              └ no slot, or a store to a READONLY one ─▶ MMIO
+// @source arch/arm64/kvm/mmu.c (kvm_handle_guest_abort, user_mem_abort) by behaviour;
+//   kvm-uapi.md 5.8, dirty-tracking.md 7.4
+import { assert } from "../base/assert.js";
+import { alignDown } from "../base/bits.js";
+import { type HostCpu, LO, type Stage2Fault } from "../machine/index.js";
+import type { DirtyLog } from "./dirty-log.js";
+import type { GuestMemfd } from "./guest-memfd.js";
+import { isLogging, isReadOnly, type Memslot } from "./memslots.js";
+import type { Protection } from "./pgtable.js";
+import { POINT } from "./preemption.table.js";
+import type { Op } from "./sched/scheduler.js";
+import type { RunOutcome, Vcpu } from "./vcpu.js";
+import type { Vm } from "./vm.js";
+
+/** What becomes of an abort: back to the guest, userspace's turn, or no memory takes the access. */
+export type AbortOutcome =
+  | { readonly kind: "resume" }
+  | { readonly kind: "mmio" }
+  | { readonly kind: "exit"; readonly outcome: RunOutcome };
+
+const RESUME: AbortOutcome = { kind: "resume" };
+const MMIO: AbortOutcome = { kind: "mmio" };
+const NO_TABLES: AbortOutcome = { kind: "exit", outcome: failed("ENOMEM") };
+
+/** A host page that may back a guest page: where, and how much of it lies together. */
+interface Backing {
+  readonly pa: number;
+  /** Pages of the largest leaf that may map it. */
+  readonly span: number;
+  /** The gfn that `pa` backs: the faulting page rounded down to span. */
+  readonly gfn: number;
+}
+
+export class Mmu {
+  readonly #vm: Vm;
+  readonly #log: DirtyLog;
+  readonly #flush = (first: number, span: number) => this.#vm.flushRange(first, span);
+
+  constructor(vm: Vm, log: DirtyLog) {
+    this.#vm = vm;
+    this.#log = log;
+  }
+
+  /**
+   * kvm_handle_guest_abort with user_mem_abort, or gmem_abort for slots with a guest_memfd.
+   * One function, because each level of delegation would be paid at every fault.
+   * @param fault a copy: the CPU may be another's by the next step
+   */
+  *handleAbort(vcpu: Vcpu, fault: Stage2Fault): Op<AbortOutcome> {
+    const vm = this.#vm;
+    const { sched } = vm;
+    if (sched.contended) yield POINT["abort-taken"];
+    const epoch = vm.srcu.readLock();
+    try {
+      const gfn = Math.floor(fault.ipa / vm.pageSize);
+      const slot = vm.slots.find(gfn);
+      if (sched.contended) yield POINT["abort-slot-found"];
+      // Addresses beyond the VM's IPA size get an external abort; a synthetic vCPU has no vectors,
+      // so the access goes the MMIO way and userspace sees it.
+      if (slot === undefined || slot.invalid || fault.kind === "address-size") return MMIO;
+      if (fault.isWrite && isReadOnly(slot)) return MMIO;
+      const seq = vm.invalidateSeq;
+      const backing = this.#backing(slot, gfn);
+      if (sched.contended) yield POINT["abort-page-found"];
+      if (backing === null) return this.#noMemory(slot, fault);
+      if (!vm.mmuLock.tryReadLock()) yield* vm.mmuLock.readLock();
+      try {
+        // Memory behind the address changed since it was looked up: start over.
+        if (vm.invalidateSeq !== seq || vm.invalidateInProgress > 0) {
+          vm.counters.values.s2Retries++;
+          return RESUME;
+        }
+        const done = this.install(vcpu, fault, slot, gfn, backing);
+        if (done !== "installed") return done === "nomem" ? NO_TABLES : RESUME;
+        if (sched.contended) yield POINT["abort-mapped"];
+        if (fault.isWrite) this.#log.mark(slot, gfn - slot.baseGfn, vcpu.ring);
+        return RESUME;
+      } finally {
+        vm.mmuLock.readUnlock();
+      }
+    } finally {
+      vm.srcu.readUnlock(epoch);
+    }
+  }
+
+  /** Maps the page or gives it write permission. "raced": another vCPU was faster, and marks it. */
+  install(
+    vcpu: Vcpu,
+    fault: Stage2Fault,
+    slot: Memslot,
+    gfn: number,
+    backing: Backing,
+  ): "installed" | "raced" | "nomem" {
+    const vm = this.#vm;
+    const { values } = vm.counters;
+    const leaf = vm.tables.leaf(gfn);
+    const relaxes = fault.kind === "permission" && leaf !== null && leaf.span === backing.span;
+    let done: "installed" | "raced" | "nomem";
+    if (relaxes) {
+      // A stale copy in this CPU's TLB faults too, although the leaf is writable by now.
+      done = (leaf.lo & LO.S2AP_WRITE) !== 0 ? "raced" : "installed";
+      if (done === "installed") {
+        vm.tables.relax(gfn);
+        values.s2WriteFaults++;
+      }
+    } else {
+      done = this.#map(fault, slot, backing);
+      if (done === "installed" && leaf !== null && leaf.span > backing.span) values.s2Splits++;
+    }
+    if (done === "raced") values.s2Retries++;
+    if (done !== "nomem") vm.flushLocal(this.#cpu(vcpu), gfn);
+    return done;
+  }
+
+  #map(fault: Stage2Fault, slot: Memslot, backing: Backing): "installed" | "raced" | "nomem" {
+    const vm = this.#vm;
+    const protection = this.protectionFor(slot, fault.isWrite);
+    const done = vm.tables.map(backing.gfn, backing.span, backing.pa, protection, this.#flush);
+    if (done === "same") return "raced";
+    if (done === "nomem") return "nomem";
+    vm.counters.values.s2MapFaults++;
+    return "installed";
+  }
+
+  #backing(slot: Memslot, gfn: number): Backing | null {
+    return slot.guestMemfd === null ? this.#hostPage(slot, gfn) : this.#memfdPage(slot, gfn);
+  }
+
+  #cpu(vcpu: Vcpu): HostCpu {
+    assert(vcpu.cpu !== null, "a vCPU that handles an abort is loaded");
+    return vcpu.cpu;
+  }
+
+  /** Write permission only where a store asks for it while the slot logs. */
+  protectionFor(slot: Memslot, isWrite: boolean): Protection {
+    const readOnly = isReadOnly(slot);
+    const logging = isLogging(slot);
+    return {
+      writable: !readOnly && (isWrite || !logging),
+      dbm: this.#vm.isDbm && logging && !readOnly && slot.dirtyBitmap !== null,
+    };
+  }
+
+  /** The host page of a gfn and the largest leaf that may map it; null for a hole. */
+  #hostPage(slot: Memslot, gfn: number): Backing | null {
+    const vm = this.#vm;
+    const { size, leafSizes } = vm.host.geometry;
+    const hva = slot.userspaceAddr + (gfn - slot.baseGfn) * size;
+    const object = vm.mm.find(hva);
+    if (object === undefined) return null;
+    const pa = object.pa + (hva - object.userspaceAddr);
+    if (object.hugePages && !isLogging(slot)) {
+      for (let at = leafSizes.length - 1; at > 0; at--) {
+        const block = leafSizes[at]!;
+        const span = block / size;
+        const first = alignDown(gfn, span);
+        const inSlot = first >= slot.baseGfn && first + span <= slot.baseGfn + slot.npages;
+        const blockHva = hva - (gfn - first) * size;
+        const inObject =
+          blockHva >= object.userspaceAddr &&
+          blockHva + block <= object.userspaceAddr + object.bytes;
+        const blockPa = pa - (gfn - first) * size;
+        if (inSlot && inObject && blockPa % block === 0) return { pa: blockPa, span, gfn: first };
+      }
+    }
+    return { pa, span: 1, gfn };
+  }
+
+  #memfdPage(slot: Memslot, gfn: number): Backing | null {
+    const file = this.#file(slot);
+    if (file === undefined || slot.guestMemfd === null) return null;
+    const index = slot.guestMemfd.pageOffset + (gfn - slot.baseGfn);
+    const pa = this.#vm.memfds.page(file, index);
+    return pa < 0 ? null : { pa, span: 1, gfn };
+  }
+
+  #file(slot: Memslot): GuestMemfd | undefined {
+    return slot.guestMemfd === null ? undefined : this.#vm.memfds.open(slot.guestMemfd.memfdId);
+  }
+
+  #noMemory(slot: Memslot, fault: Stage2Fault): AbortOutcome {
+    if (slot.guestMemfd === null) return { kind: "exit", outcome: failed("EFAULT") };
+    const page = this.#vm.pageSize;
+    const memoryFault = {
+      flags: 0n,
+      gpa: BigInt(alignDown(fault.ipa, page)),
+      size: BigInt(page),
+    };
+    const errno = this.#file(slot) === undefined ? "EFAULT" : "ENOMEM";
+    return {
+      kind: "exit",
+      outcome: { errno, exitReason: "KVM_EXIT_MEMORY_FAULT", memoryFault },
+    };
+  }
+}
+
+/** A run that failed without telling more than its errno. */
+function failed(errno: "EFAULT" | "ENOMEM"): RunOutcome {
+  return { errno, exitReason: "KVM_EXIT_UNKNOWN" };
+}

@@ -1,0 +1,220 @@
+// Owns: KVM_RUN: enter the guest, leave it, handle the exit, until userspace has to act. VM thread.
+// @source arch/arm64/kvm/arm.c (kvm_arch_vcpu_ioctl_run), mmio.c by behaviour; kvm-uapi.md 8.4
+import { assert } from "../base/assert.js";
+import { ServiceError } from "../base/errors.js";
+import type { HostCpu, Stop } from "../machine/index.js";
+import type { Mmu } from "./mmu.js";
+import { POINT } from "./preemption.table.js";
+import { type Op, Waitable } from "./sched/scheduler.js";
+import { KVM_MP_STATE } from "./uapi/flags.js";
+import type { MmioExit, RunOutcome, Vcpu } from "./vcpu.js";
+import type { Vm } from "./vm.js";
+
+/**
+ * Accesses of one guest slice: between two slices commands are applied, so a kick takes effect
+ * within this many. From 250 to 4,000 stores are equally fast, and answers come sooner.
+ */
+export const SLICE_ACCESSES = 500;
+/** What an exit counts for in a slice, in accesses: about what it takes of this machine's time. */
+const EXIT_COST = 16;
+
+export interface RunArgs {
+  readonly immediateExit: boolean;
+  /** Answer to the MMIO load that the last run left with; null when there was none. */
+  readonly mmioData: Uint8Array | null;
+}
+
+const INTERRUPTED: RunOutcome = { errno: "EINTR", exitReason: "KVM_EXIT_INTR" };
+
+export class RunLoop {
+  readonly #vm: Vm;
+  readonly #mmu: Mmu;
+  /** Why the guest was left last; read in the step in which it was set. */
+  #stop: Stop = "slice";
+  /** vCPUs that wait for a host CPU, longest first: one that gave its own up goes to the end. */
+  readonly #queue: Vcpu[] = [];
+
+  constructor(vm: Vm, mmu: Mmu) {
+    this.#vm = vm;
+    this.#mmu = mmu;
+  }
+
+  /**
+   * KVM_RUN of one vCPU; accepted at once, so that a kick that follows finds it running.
+   * @throws ServiceError "vcpu-running" when the vCPU is in RUN already; KvmError EIO
+   */
+  run(vcpu: Vcpu, args: RunArgs): Op<RunOutcome> {
+    const vm = this.#vm;
+    vm.checkAlive("KVM_RUN");
+    if (vcpu.running) {
+      throw new ServiceError(
+        "vcpu-running",
+        `vCPU ${vcpu.id} is in KVM_RUN already; kick it first`,
+      );
+    }
+    vcpu.running = true;
+    vm.hasRun = true;
+    return this.#run(vcpu, args);
+  }
+
+  *#run(vcpu: Vcpu, args: RunArgs): Op<RunOutcome> {
+    const vm = this.#vm;
+    try {
+      this.#completeMmio(vcpu, args.mmioData);
+      if (args.immediateExit) {
+        return { errno: "EINTR", exitReason: vcpu.lastExit ?? "KVM_EXIT_UNKNOWN" };
+      }
+      let credit = 0;
+      for (;;) {
+        if (vm.sched.contended || credit <= 0) {
+          yield credit <= 0 ? POINT["guest-slice"] : POINT["run-entry"];
+          credit = vm.sched.sliceBudget(SLICE_ACCESSES);
+        }
+        const wait = this.#entry(vcpu);
+        if (wait instanceof Waitable) {
+          yield wait;
+          continue;
+        }
+        let outcome = wait;
+        if (outcome === null) {
+          credit -= this.#guest(vcpu, credit);
+          if (this.#stop === "slice") continue;
+          outcome = yield* this.#exit(vcpu);
+          if (outcome === null) continue;
+        }
+        vcpu.lastExit = outcome.exitReason;
+        vcpu.pendingMmio = outcome.mmio ?? null;
+        return outcome;
+      }
+    } finally {
+      this.#leaveQueue(vcpu);
+      vm.putVcpu(vcpu);
+      vcpu.running = false;
+      vcpu.kicked = false;
+    }
+  }
+
+  /** The MMIO of the last exit is completed by the next run, before anything else. */
+  #completeMmio(vcpu: Vcpu, data: Uint8Array | null): void {
+    const pending = vcpu.pendingMmio;
+    vcpu.pendingMmio = null;
+    if (pending === null || !vcpu.engine.hasPending) return;
+    vcpu.engine.completeWithoutMemory(pending.isWrite ? null : loadBytes(pending, data));
+    this.#vm.instructions++;
+  }
+
+  /** Requests, checked before each entry. @returns an exit, what to wait for, or null to enter */
+  #entry(vcpu: Vcpu): RunOutcome | Waitable | null {
+    const vm = this.#vm;
+    const { values } = vm.counters;
+    if (vcpu.kicked) {
+      values.signalExits++;
+      vcpu.stats.signalExits++;
+      return INTERRUPTED;
+    }
+    if (vcpu.mpState !== KVM_MP_STATE.RUNNABLE && !vm.vgic.hasPending(vcpu)) {
+      vm.putVcpu(vcpu);
+      return vcpu.wait;
+    }
+    if (this.#ringIsFull(vcpu)) {
+      values.dirtyRingExits++;
+      return { errno: null, exitReason: "KVM_EXIT_DIRTY_RING_FULL" };
+    }
+    return vcpu.cpu === null && !this.#takeCpu(vcpu) ? vm.cpuFree : null;
+  }
+
+  /** Runs the guest until it leaves or its credit is used up. @returns what it cost */
+  #guest(vcpu: Vcpu, credit: number): number {
+    const vm = this.#vm;
+    const cpu = loadedCpu(vcpu);
+    vm.vgic.flush(vcpu);
+    const before = vcpu.engine.retired;
+    const dirtied = cpu.hardwareDirtied;
+    this.#stop = vcpu.engine.execute(cpu, credit);
+    vm.vgic.fold(vcpu);
+    const retired = vcpu.engine.retired - before;
+    vm.instructions += retired;
+    vm.counters.values.hwDirtied += cpu.hardwareDirtied - dirtied;
+    if (this.#stop === "slice" && this.#queue.length > 0) vm.putVcpu(vcpu);
+    return this.#stop === "slice" ? credit : retired + EXIT_COST;
+  }
+
+  /** Handles an exit from the guest. @returns null to enter it again */
+  *#exit(vcpu: Vcpu): Op<RunOutcome | null> {
+    const vm = this.#vm;
+    vm.counters.values.exits++;
+    vcpu.stats.exits++;
+    if (this.#stop === "done") return { errno: null, exitReason: "KVM_EXIT_HLT" };
+    // A copy: the CPU may be another vCPU's by the next step.
+    const { kind, level, ipa, isWrite } = loadedCpu(vcpu).fault;
+    const handled = yield* this.#mmu.handleAbort(vcpu, { kind, level, ipa, isWrite });
+    if (handled.kind === "exit") return handled.outcome;
+    if (handled.kind === "mmio") return this.#mmio(vcpu, ipa);
+    if (vm.sched.contended) yield POINT["abort-marked"];
+    return null;
+  }
+
+  /** io_mem_abort: devices first, then userspace. */
+  #mmio(vcpu: Vcpu, ipa: number): RunOutcome | null {
+    const vm = this.#vm;
+    const { engine } = vcpu;
+    const { isWrite, length } = engine.current;
+    const physAddr = BigInt(ipa);
+    const data = isWrite ? engine.storeBytes() : new Uint8Array(length);
+    if (isWrite && vm.bus.write(physAddr, data)) {
+      vm.counters.values.mmioExitKernel++;
+      vcpu.stats.mmioExitKernel++;
+      engine.completeWithoutMemory(null);
+      vm.instructions++;
+      return null;
+    }
+    vm.counters.values.mmioExitUser++;
+    vcpu.stats.mmioExitUser++;
+    const mmio: MmioExit = { physAddr, data, len: length, isWrite };
+    return { errno: null, exitReason: "KVM_EXIT_MMIO", mmio };
+  }
+
+  /** kvm_dirty_ring_check_request: the request stays until a reset has made room. */
+  #ringIsFull(vcpu: Vcpu): boolean {
+    const { ring } = vcpu;
+    if (ring === null || !ring.softFullRequested) return false;
+    if (ring.isSoftFull()) return true;
+    ring.softFullRequested = false;
+    return false;
+  }
+
+  /** First come, first served: a vCPU whose turn lasts must not take back what it gave up. */
+  #takeCpu(vcpu: Vcpu): boolean {
+    const vm = this.#vm;
+    const place = this.#queue.indexOf(vcpu);
+    const ahead = place < 0 ? this.#queue.length : place;
+    const free = vm.host.cpus.length - vm.vcpus.filter((other) => other.cpu !== null).length;
+    const cpu = free > ahead ? vm.freeCpu() : undefined;
+    if (cpu === undefined) {
+      if (place < 0) this.#queue.push(vcpu);
+      return false;
+    }
+    if (place >= 0) this.#queue.splice(place, 1);
+    vm.loadVcpu(vcpu, cpu);
+    return true;
+  }
+
+  #leaveQueue(vcpu: Vcpu): void {
+    const place = this.#queue.indexOf(vcpu);
+    if (place < 0) return;
+    this.#queue.splice(place, 1);
+    this.#vm.cpuFree.wake();
+  }
+}
+
+function loadedCpu(vcpu: Vcpu): HostCpu {
+  assert(vcpu.cpu !== null, "a vCPU in the guest is loaded");
+  return vcpu.cpu;
+}
+
+/** The bytes of a load: what userspace gave, zeros beyond. */
+function loadBytes(pending: MmioExit, data: Uint8Array | null): Uint8Array {
+  const bytes = new Uint8Array(pending.len);
+  if (data !== null) bytes.set(data.subarray(0, pending.len));
+  return bytes;
+}

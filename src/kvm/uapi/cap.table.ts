@@ -1,0 +1,100 @@
+// Owns: every capability that Tidemark names: number, value, and the ioctl it stands for. Data only.
+// A capability whose ioctl is not there yet reads 0 (DESIGN 9); numbers not listed read 0 too.
+// @source include/uapi/linux/kvm.h; kvm-uapi.md 3.3
+import { KVM_IRQ_ROUTING_MAX_ROUTES, KVM_RING_BYTES_MAX } from "./derived.js";
+import { IPA_BITS_LIMIT, KVM_MAX_VCPUS, KVM_USER_MEM_SLOTS } from "./flags.js";
+
+/** "vm:…" values depend on the VM; kvm/capabilities.ts computes them. */
+export type CapValue = number | "host-cpus" | "vm:eager-split" | "vm:block-sizes" | "vm-only:einval";
+
+export interface CapRow {
+  readonly name: string;
+  readonly number: number;
+  readonly value: CapValue;
+  /** Whether KVM_ENABLE_CAP knows it on a VM. */
+  readonly enable: boolean;
+  readonly summary: string;
+}
+
+const row = (number: number, name: string, value: CapValue, summary: string, enable = false) => ({
+  name: `KVM_CAP_${name}`,
+  number,
+  value,
+  enable,
+  summary,
+});
+
+export const CAPS: readonly CapRow[] = [
+  row(0, "IRQCHIP", 0, "In-kernel interrupt controller: none yet."),
+  row(3, "USER_MEMORY", 1, "Guest memory from userspace addresses."),
+  row(9, "NR_VCPUS", "host-cpus", "Recommended vCPUs: CPUs of the machine."),
+  row(10, "NR_MEMSLOTS", KVM_USER_MEM_SLOTS, "Slots of a VM."),
+  row(14, "MP_STATE", 1, "GET/SET_MP_STATE."),
+  row(15, "COALESCED_MMIO", 1, "Page offset of the coalesced ring; here a resource."),
+  row(16, "SYNC_MMU", 1, "Changes of userspace mappings reach the guest."),
+  row(21, "DESTROY_MEMORY_REGION_WORKS", 1, "Slots can be deleted."),
+  row(23, "SET_GUEST_DEBUG", 0, "Guest debugging: not yet."),
+  row(25, "IRQ_ROUTING", KVM_IRQ_ROUTING_MAX_ROUTES, "Entries of a GSI routing table."),
+  row(30, "JOIN_MEMORY_REGIONS_WORKS", 1, "Neighbouring slots work."),
+  row(32, "IRQFD", 1, "KVM_IRQFD; without a vGIC an assignment answers EAGAIN."),
+  row(36, "IOEVENTFD", 1, "KVM_IOEVENTFD."),
+  row(40, "INTERNAL_ERROR_DATA", 1, "Internal-error exits carry data."),
+  row(41, "VCPU_EVENTS", 0, "GET/SET_VCPU_EVENTS: not yet."),
+  row(66, "MAX_VCPUS", KVM_MAX_VCPUS, "vCPUs of a VM at most."),
+  row(70, "ONE_REG", 0, "GET/SET_ONE_REG: not yet."),
+  row(77, "SIGNAL_MSI", 1, "KVM_SIGNAL_MSI; without a controller it answers EINVAL."),
+  row(81, "READONLY_MEM", 1, "READONLY slots."),
+  row(82, "IRQFD_RESAMPLE", 1, "irqfd with a resamplefd."),
+  row(87, "ARM_PSCI", 0, "PSCI 0.1: not yet."),
+  row(88, "ARM_SET_DEVICE_ADDR", 0, "Not yet."),
+  row(89, "DEVICE_CTRL", 1, "KVM_CREATE_DEVICE; this host offers no device type yet."),
+  row(93, "ARM_EL1_32BIT", 0, "No AArch32."),
+  row(98, "ENABLE_CAP_VM", 1, "KVM_ENABLE_CAP on a VM."),
+  row(102, "ARM_PSCI_0_2", 0, "PSCI 0.2 and later: not yet."),
+  row(105, "CHECK_EXTENSION_VM", 1, "KVM_CHECK_EXTENSION on a VM."),
+  row(119, "GUEST_DEBUG_HW_BPS", 0, "Hardware breakpoints: not yet."),
+  row(120, "GUEST_DEBUG_HW_WPS", 0, "Hardware watchpoints: not yet."),
+  row(122, "IOEVENTFD_ANY_LENGTH", 1, "ioeventfd of length 0."),
+  row(126, "ARM_PMU_V3", 0, "No PMU yet."),
+  row(127, "VCPU_ATTRIBUTES", 0, "Not yet."),
+  row(128, "MAX_VCPU_ID", KVM_MAX_VCPUS, "One more than the highest vCPU id."),
+  row(131, "MSI_DEVID", "vm-only:einval", "Device ids on MSIs; EINVAL on the system descriptor."),
+  row(136, "IMMEDIATE_EXIT", 1, "RUN with immediate_exit."),
+  row(144, "ARM_USER_IRQ", 0, "Not yet."),
+  row(158, "ARM_INJECT_SERROR_ESR", 0, "Not yet."),
+  row(162, "COALESCED_PIO", 1, "Coalesced zones on the PIO bus."),
+  row(165, "ARM_VM_IPA_SIZE", IPA_BITS_LIMIT, "Largest guest-physical size in bits."),
+  row(168, "MANUAL_DIRTY_LOG_PROTECT2", 3, "Manual protect (1), INITIALLY_SET (2).", true),
+  row(170, "ARM_SVE", 0, "No SVE."),
+  row(171, "ARM_PTRAUTH_ADDRESS", 0, "No pointer authentication."),
+  row(172, "ARM_PTRAUTH_GENERIC", 0, "No pointer authentication."),
+  row(174, "ARM_IRQ_LINE_LAYOUT_2", 0, "IRQ_LINE: not yet."),
+  row(177, "ARM_NISV_TO_USER", 0, "Not yet."),
+  row(178, "ARM_INJECT_EXT_DABT", 0, "Not yet."),
+  row(182, "HALT_POLL", 1, "Halt-poll limit in ns.", true),
+  row(187, "STEAL_TIME", 0, "Not yet."),
+  row(192, "DIRTY_LOG_RING", 0, "Only for hosts with total store order."),
+  row(195, "SET_GUEST_DEBUG2", 0, "Not yet."),
+  row(198, "PTP_KVM", 0, "Not yet."),
+  row(203, "BINARY_STATS_FD", 1, "KVM_GET_STATS_FD."),
+  row(205, "ARM_MTE", 0, "No MTE."),
+  row(215, "SYSTEM_EVENT_DATA", 1, "System events carry data."),
+  row(216, "ARM_SYSTEM_SUSPEND", 0, "Not yet."),
+  row(223, "DIRTY_LOG_RING_ACQ_REL", KVM_RING_BYTES_MAX, "Bytes of a dirty ring at most.", true),
+  row(225, "DIRTY_LOG_RING_WITH_BITMAP", 1, "A bitmap beside the rings.", true),
+  row(227, "COUNTER_OFFSET", 0, "Not yet."),
+  row(228, "ARM_EAGER_SPLIT_CHUNK_SIZE", "vm:eager-split", "Eager split chunk in bytes.", true),
+  row(229, "ARM_SUPPORTED_BLOCK_SIZES", "vm:block-sizes", "Bit n: blocks of 2^n bytes."),
+  row(230, "ARM_SUPPORTED_REG_MASK_RANGES", 0, "Not yet."),
+  row(231, "USER_MEMORY2", 1, "SET_USER_MEMORY_REGION2."),
+  row(232, "MEMORY_FAULT_INFO", 0, "Not in arm64's list, although the exit exists."),
+  row(233, "MEMORY_ATTRIBUTES", 0, "None on arm64."),
+  row(234, "GUEST_MEMFD", 1, "KVM_CREATE_GUEST_MEMFD."),
+  row(236, "PRE_FAULT_MEMORY", 0, "Not on arm64."),
+  row(239, "ARM_WRITABLE_IMP_ID_REGS", 0, "Not yet."),
+  row(240, "ARM_EL2", 0, "No nested virtualisation."),
+  row(241, "ARM_EL2_E2H0", 0, "No nested virtualisation."),
+  row(243, "ARM_CACHEABLE_PFNMAP_SUPPORTED", "vm-only:einval", "No device memory in slots."),
+  row(244, "GUEST_MEMFD_FLAGS", 3, "MMAP (1) and INIT_SHARED (2)."),
+  row(245, "ARM_SEA_TO_USER", 0, "Not yet."),
+];

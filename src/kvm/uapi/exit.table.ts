@@ -1,0 +1,23 @@
+// Owns: the exit reasons that a run can end with. Data only.
+// @source include/uapi/linux/kvm.h; kvm-uapi.md 8.4
+
+/** Name → number and meaning. */
+export const EXITS = {
+  KVM_EXIT_UNKNOWN: { number: 0, meaning: "No exit happened yet." },
+  KVM_EXIT_HLT: {
+    number: 5,
+    meaning: "Our choice: the synthetic program is over. No A64 guest exits like this.",
+  },
+  KVM_EXIT_MMIO: { number: 6, meaning: "An access that no memory and no device took." },
+  KVM_EXIT_INTR: { number: 10, meaning: "Kicked; errno is EINTR." },
+  KVM_EXIT_DIRTY_RING_FULL: {
+    number: 31,
+    meaning: "The dirty ring reached its limit: harvest and reset, then run on.",
+  },
+  KVM_EXIT_MEMORY_FAULT: {
+    number: 39,
+    meaning: "Memory of a guest_memfd could not be had; errno says why.",
+  },
+} as const;
+
+export type ExitReason = keyof typeof EXITS;

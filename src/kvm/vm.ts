@@ -1,0 +1,231 @@
+// Owns: the state of one VM as KVM keeps it, and its TLB maintenance. Operations live in files of
+// their own and take this object. VM thread.
+import { KvmError } from "../base/errors.js";
+import type { Saved } from "../base/saved.js";
+import { encodeVtcr, encodeVttbr, HCR_VM, type Host, type HostCpu } from "../machine/index.js";
+import { Account, type Charger } from "./account.js";
+import { AddressSpace } from "./address-space.js";
+import { Counters } from "./counters.js";
+import { GuestMemfds } from "./guest-memfd.js";
+import { type EventfdPort, IoBus } from "./io-bus.js";
+import { IrqRouting } from "./irq.js";
+import { MemslotTable } from "./memslots.js";
+import { Stage2Tables } from "./pgtable.js";
+import { Mutex, RwLock, Srcu } from "./sched/locks.js";
+import { type Scheduler, Waitable } from "./sched/scheduler.js";
+import {
+  IPA_BITS_DEFAULT,
+  IPA_BITS_LIMIT,
+  IPA_BITS_MIN,
+  KVM_DIRTY_LOG,
+  KVM_MAX_VCPUS,
+} from "./uapi/flags.js";
+import type { Vcpu } from "./vcpu.js";
+import { nullVgic, type Vgic } from "./vgic/model.js";
+
+export interface VmConfig {
+  readonly type: bigint;
+  readonly dirtyTracking: "write-protect" | "dbm";
+  /** Host CPUs of the slice; 0 means as many as vCPUs. */
+  readonly hostCpus: number;
+}
+
+/** Capabilities that were enabled. */
+export interface EnabledCaps {
+  manualDirtyLogProtect: number;
+  dirtyRingBytes: number;
+  dirtyRingWithBitmap: boolean;
+  eagerSplitChunkSize: bigint;
+  haltPollNs: number | null;
+}
+
+/**
+ * Reads KVM_CREATE_VM's type argument.
+ * @returns IPA size in bits
+ * @throws KvmError EINVAL unknown bits, or an IPA size the host does not have
+ */
+export function ipaBitsOf(type: bigint): number {
+  const einval = (why: string) => new KvmError("EINVAL", "KVM_CREATE_VM", why);
+  if ((type & ~0xffn) !== 0n) {
+    throw einval("only bits 7:0 (IPA size) may be set; this host runs no protected VMs");
+  }
+  const bits = Number(type);
+  if (bits === 0) return IPA_BITS_DEFAULT;
+  if (bits < IPA_BITS_MIN || bits > IPA_BITS_LIMIT) {
+    throw einval(`the IPA size must be ${IPA_BITS_MIN} to ${IPA_BITS_LIMIT} bits, or 0 for 40`);
+  }
+  return bits;
+}
+
+export class Vm {
+  readonly config: VmConfig;
+  readonly host: Host;
+  readonly sched: Scheduler;
+  readonly account: Account;
+  readonly ipaBits: number;
+  readonly vmid: number;
+  readonly vtcr: bigint;
+  readonly vttbr: bigint;
+  readonly mm: AddressSpace;
+  readonly tables: Stage2Tables;
+  readonly slots = new MemslotTable();
+  readonly memfds: GuestMemfds;
+  readonly bus: IoBus;
+  readonly eventfds: EventfdPort;
+  readonly routing = new IrqRouting();
+  readonly counters = new Counters();
+  /** The interrupt controller; none until a device of that kind exists. */
+  readonly vgic: Vgic = nullVgic;
+  /** By creation order. */
+  readonly vcpus: Vcpu[] = [];
+  readonly slotsLock = new Mutex("slots_lock");
+  readonly mmuLock = new RwLock("mmu_lock");
+  readonly srcu = new Srcu("srcu");
+  /** Woken when a host CPU becomes free. */
+  readonly cpuFree = new Waitable("host-cpu");
+  readonly caps: EnabledCaps = {
+    manualDirtyLogProtect: 0,
+    dirtyRingBytes: 0,
+    dirtyRingWithBitmap: false,
+    eagerSplitChunkSize: 0n,
+    haltPollNs: null,
+  };
+  /** mmu_invalidate_seq: counts up when memory behind a userspace address changes. */
+  invalidateSeq = 0;
+  /** mmu_invalidate_in_progress: while not 0, faults map nothing and try again. */
+  invalidateInProgress = 0;
+  hasRun = false;
+  dead = false;
+  /** Accesses and instructions retired by all vCPUs. */
+  instructions = 0;
+
+  constructor(
+    config: VmConfig,
+    deps: { host: Host; sched: Scheduler; budget: Charger; eventfds: EventfdPort; vmid: number },
+  ) {
+    this.config = config;
+    this.host = deps.host;
+    this.sched = deps.sched;
+    this.eventfds = deps.eventfds;
+    this.vmid = deps.vmid;
+    this.ipaBits = ipaBitsOf(config.type);
+    this.account = new Account(deps.budget);
+    this.tables = new Stage2Tables(this.host, this.account, this.ipaBits);
+    this.mm = new AddressSpace(this.host, this.account);
+    this.memfds = new GuestMemfds(this.host, this.account);
+    this.bus = new IoBus(deps.eventfds, this.host.geometry.size);
+    this.vtcr = encodeVtcr(this.host.geometry, this.ipaBits, this.isDbm);
+    this.vttbr = encodeVttbr(this.tables.root, this.vmid);
+  }
+
+  /**
+   * Whether hardware manages dirty state of logged pages. Never with dirty rings: hardware that
+   * sets a descriptor's bit names no vCPU and pushes no entry.
+   */
+  get isDbm(): boolean {
+    return this.config.dirtyTracking === "dbm" && this.caps.dirtyRingBytes === 0;
+  }
+
+  get maxVcpus(): number {
+    return KVM_MAX_VCPUS;
+  }
+
+  get pageSize(): number {
+    return this.host.geometry.size;
+  }
+
+  /** kvm_dirty_log_manual_protect_and_init_set. */
+  get manualProtectAndInitSet(): boolean {
+    return (this.caps.manualDirtyLogProtect & KVM_DIRTY_LOG.INITIALLY_SET) !== 0;
+  }
+
+  get manualProtect(): boolean {
+    return (this.caps.manualDirtyLogProtect & KVM_DIRTY_LOG.MANUAL_PROTECT_ENABLE) !== 0;
+  }
+
+  /** kvm_use_dirty_bitmap: false while only rings record. */
+  get usesDirtyBitmap(): boolean {
+    return this.caps.dirtyRingBytes === 0 || this.caps.dirtyRingWithBitmap;
+  }
+
+  /** @throws KvmError EIO once the VM is dead. */
+  checkAlive(ioctl: string): void {
+    if (this.dead) throw new KvmError("EIO", ioctl, "the VM is dead; delete it");
+  }
+
+  vcpuById(id: number): Vcpu | undefined {
+    return this.vcpus.find((vcpu) => vcpu.id === id);
+  }
+
+  /** kvm_flush_remote_tlbs_range: every CPU, pages [first, first + count). */
+  flushRange(first: number, count: number): void {
+    this.counters.values.tlbiRange++;
+    this.host.tlbiRange(this.vmid, first, count);
+  }
+
+  /** kvm_flush_remote_tlbs. */
+  flushAll(): void {
+    this.counters.values.tlbiVmid++;
+    this.host.tlbiVmid(this.vmid);
+  }
+
+  /** After a permission was relaxed: only the faulting CPU's copy can be in the way. */
+  flushLocal(cpu: HostCpu, page: number): void {
+    this.counters.values.tlbiLocal++;
+    this.host.tlbiLocal(cpu, this.vmid, page);
+  }
+
+  /** vcpu_load: the CPU's EL2 registers become this VM's. */
+  loadVcpu(vcpu: Vcpu, cpu: HostCpu): void {
+    cpu.msr("VTCR_EL2", this.vtcr);
+    cpu.msr("VTTBR_EL2", this.vttbr);
+    cpu.msr("HCR_EL2", HCR_VM);
+    vcpu.cpu = cpu;
+  }
+
+  /** vcpu_put: the CPU is free for another vCPU. */
+  putVcpu(vcpu: Vcpu): void {
+    if (vcpu.cpu === null) return;
+    vcpu.cpu.msr("HCR_EL2", 0n);
+    vcpu.cpu = null;
+    this.cpuFree.wake();
+  }
+
+  /** A host CPU that no vCPU is loaded on. */
+  freeCpu(): HostCpu | undefined {
+    const busy = new Set(this.vcpus.map((vcpu) => vcpu.cpu));
+    return this.host.cpus.find((cpu) => !busy.has(cpu));
+  }
+
+  close(): void {
+    this.bus.close();
+    this.account.close();
+  }
+
+  save(): Saved {
+    const data = {
+      caps: { ...this.caps },
+      invalidateSeq: this.invalidateSeq,
+      hasRun: this.hasRun,
+      dead: this.dead,
+      instructions: this.instructions,
+    };
+    return { kind: "vm", version: 1, data };
+  }
+
+  load(saved: Saved): void {
+    const data = saved.data as {
+      caps: EnabledCaps;
+      invalidateSeq: number;
+      hasRun: boolean;
+      dead: boolean;
+      instructions: number;
+    };
+    Object.assign(this.caps, data.caps);
+    this.invalidateSeq = data.invalidateSeq;
+    this.hasRun = data.hasRun;
+    this.dead = data.dead;
+    this.instructions = data.instructions;
+    this.tables.forgetCache();
+  }
+}

@@ -1,0 +1,70 @@
+// Owns: one VM's slice of the host put together: memory, frames, host CPUs, TLB maintenance.
+// VM thread.
+import { assert } from "../base/assert.js";
+import { type PageGeometry, type PageSize, pageGeometry } from "../base/page.js";
+import type { Saved } from "../base/saved.js";
+import { FrameAllocator } from "./frame-allocator.js";
+import { HostCpu } from "./host-cpu.js";
+import { HostMemory, UNBACKED_BASE } from "./host-memory.js";
+import { UnbackedMemory } from "./unbacked-memory.js";
+
+export interface HostConfig {
+  readonly pageSize: PageSize;
+  readonly seed: bigint;
+  /** Bytes that real memory may grow to, at most 4 GiB. */
+  readonly memoryBytesMax: number;
+}
+
+export class Host {
+  readonly geometry: PageGeometry;
+  readonly memory: HostMemory;
+  readonly frames: FrameAllocator;
+  readonly unbacked: UnbackedMemory;
+  readonly cpus: HostCpu[] = [];
+
+  constructor(config: HostConfig) {
+    this.geometry = pageGeometry(config.pageSize);
+    this.memory = new HostMemory(config.memoryBytesMax);
+    this.frames = new FrameAllocator(this.memory, this.geometry);
+    this.unbacked = new UnbackedMemory(this.geometry, config.seed);
+  }
+
+  /** Brings one more host CPU online. */
+  addCpu(): HostCpu {
+    const cpu = new HostCpu(this.cpus.length, this.memory, this.geometry);
+    this.cpus.push(cpu);
+    return cpu;
+  }
+
+  /** TLBI VMALLS12E1IS + DSB: every CPU, whole VMID. */
+  tlbiVmid(vmid: number): void {
+    for (const cpu of this.cpus) cpu.tlb.invalidateVmid(vmid);
+  }
+
+  /** TLBI RIPAS2E1IS + DSB: every CPU, pages [first, first + count). */
+  tlbiRange(vmid: number, first: number, count: number): void {
+    for (const cpu of this.cpus) cpu.tlb.invalidateRange(vmid, first, count);
+  }
+
+  /** TLBI IPAS2E1 (non-shareable): this CPU only. */
+  tlbiLocal(cpu: HostCpu, vmid: number, page: number): void {
+    cpu.tlb.invalidateRange(vmid, page, 1);
+  }
+
+  /** Copies bytes out of one physically contiguous range, backed or not. */
+  readPhysical(pa: number, out: Uint8Array): void {
+    if (pa >= UNBACKED_BASE) this.unbacked.read(pa, out);
+    else out.set(this.memory.u8.subarray(pa, pa + out.length));
+  }
+
+  /** Copies bytes into a backed range. */
+  writePhysical(pa: number, bytes: Uint8Array): void {
+    assert(pa < UNBACKED_BASE, "unbacked memory keeps no bytes");
+    this.memory.u8.set(bytes, pa);
+  }
+
+  /** Parts with state of their own; HostMemory apart, because its size is not like the others'. */
+  parts(): readonly { save(): Saved; load(saved: Saved): void }[] {
+    return [this.frames, this.unbacked, ...this.cpus];
+  }
+}

@@ -1,0 +1,94 @@
+// Owns: the door between the HTTP thread and a VM's thread, as an interface (DESIGN 1, 4).
+// The worker door (vm-thread.ts) and the inline door (inline-vm.ts) both implement it.
+import type {
+  Command,
+  CommandArgs,
+  CommandName,
+  CommandResult,
+  Stamp,
+  VmDefinition,
+} from "../vmm/index.js";
+
+/** A logged input: what entered the VM and when. */
+export interface LoggedCommand {
+  readonly stamp: Stamp;
+  readonly command: Command;
+}
+
+/** Everything that replays a VM to the place where its log was taken. */
+export interface InputLog {
+  readonly version: 1;
+  readonly definition: VmDefinition;
+  readonly entries: readonly LoggedCommand[];
+  /** Where the VM stood when the log was taken; a replay runs on to there. None: no further. */
+  readonly end?: Stamp;
+  /** True when the bounded log dropped entries; such a log can't be replayed. */
+  readonly truncated: boolean;
+}
+
+export interface Stamped<T> {
+  readonly value: T;
+  readonly stamp: Stamp;
+}
+
+/** News from a VM's thread. */
+export type VmNews =
+  | { readonly kind: "died"; readonly reason: string }
+  | { readonly kind: "replay-finished"; readonly diverged: string | null };
+
+export interface VmHandle {
+  /**
+   * Sends one command; resolves with its result and stamp.
+   * Large buffers in args move to the VM: the caller must not use them afterwards.
+   * Rejects with KvmError; ServiceError "vm-gone" when the thread ends first, "overloaded" with
+   * too many calls unanswered, "vm-replaying" for an input while a log is replayed.
+   */
+  call<K extends CommandName>(name: K, args: CommandArgs<K>): Promise<Stamped<CommandResult<K>>>;
+  /** A copy of the VM's input log so far. */
+  inputLog(): Promise<InputLog>;
+  onNews(listener: (news: VmNews) => void): void;
+  /** Ends the thread and returns its memory to the budget; idempotent. */
+  close(): Promise<void>;
+}
+
+export interface RuntimeOptions {
+  /** Process-wide memory budget in bytes (DESIGN 5). */
+  readonly memoryBudgetBytes: number;
+  /** Entries kept of each VM's input log. */
+  readonly inputLogEntries: number;
+  /** Threads at most, one per VM. */
+  readonly maxVms: number;
+}
+
+export interface RuntimeUsage {
+  readonly vms: number;
+  readonly maxVms: number;
+  readonly memoryBudgetBytes: number;
+  readonly memoryUsedBytes: number;
+}
+
+export interface EventfdTable {
+  /** @returns index of a fresh counter, or -1 when the table is full. */
+  create(initial: bigint): number;
+  /** @throws KvmError EAGAIN ("eventfd-overflow") when the counter would pass 2^64-2. */
+  write(index: number, value: bigint): void;
+  peek(index: number): bigint;
+  /** Takes the whole count; 0n when there was none (EAGAIN). */
+  take(index: number): bigint;
+  /** Closes the descriptor; the counter lives on while a VM refers to it. */
+  close(index: number): void;
+  /** Resolves when the counter can be read (not 0) or is closed, or after the timeout. */
+  changed(index: number, timeoutMs: number): Promise<void>;
+}
+
+export interface Runtime {
+  /**
+   * Starts a VM's thread and builds its slice.
+   * @throws KvmError EINVAL bad type; ENOMEM over budget; ServiceError "vm-limit", "draining",
+   * "bad-input-log", "vm-start-failed"
+   */
+  start(definition: VmDefinition, replay?: InputLog): Promise<VmHandle>;
+  readonly eventfds: EventfdTable;
+  usage(): RuntimeUsage;
+  close(): Promise<void>;
+}

@@ -1,0 +1,138 @@
+// Owns: an input log as JSON-ready data and back, with strict checks. HTTP thread.
+import { ServiceError } from "../base/errors.js";
+import { PAGE_SIZES } from "../base/page.js";
+import type { Command, CommandName, Stamp, VmDefinition } from "../vmm/index.js";
+import {
+  type ArgShape,
+  BadShape,
+  count,
+  decodeArg,
+  encodeArg,
+  exactList,
+  exactObject,
+  fail,
+  flag,
+  integer,
+  oneOf,
+  u64,
+} from "./arg-shapes.js";
+import type { InputLog, LoggedCommand } from "./handle.js";
+import { COMMAND_ROWS } from "./logged.table.js";
+
+/** @returns JSON-ready data: u64 as "0x…", bytes as base64. */
+export function encodeInputLog(log: InputLog): unknown {
+  return encodeArg(log);
+}
+
+/**
+ * Reads what encodeInputLog wrote.
+ * @throws ServiceError "bad-input-log" with one sentence that names the place
+ */
+export function decodeInputLog(data: unknown): InputLog {
+  const hasEnd = typeof data === "object" && data !== null && "end" in data;
+  const names = ["version", "definition", "entries", "truncated", ...(hasEnd ? ["end"] : [])];
+  const fields = at("The input log", () => exactObject(data, names));
+  at("version", () => oneOf(fields["version"], [1]));
+  const truncated = at("truncated", () => flag(fields["truncated"]));
+  const definition = decodeDefinition(fields["definition"]);
+  const list = at("entries", () => exactList(fields["entries"]));
+  const entries = list.map((entry, i) => decodeEntry(entry, `entries[${i}]`));
+  entries.slice(1).forEach(({ stamp }, i) => {
+    checkOrder(entries[i]?.stamp, stamp, `entries[${i + 1}].stamp`);
+  });
+  const log: InputLog = { version: 1, definition, entries, truncated };
+  if (!hasEnd) return log;
+  const end = decodeStamp(fields["end"], "end");
+  checkOrder(entries.at(-1)?.stamp, end, "end");
+  return { ...log, end };
+}
+
+function decodeDefinition(data: unknown): VmDefinition {
+  const place = "definition";
+  const fields = at(place, () =>
+    exactObject(data, ["type", "pageSize", "hostCpus", "seed", "clock", "dirtyTracking"]),
+  );
+  const clock = at(`${place}.clock`, () =>
+    exactObject(fields["clock"], ["mode", "nsPerInstruction", "idle"]),
+  );
+  return {
+    type: at(`${place}.type`, () => u64(fields["type"])),
+    pageSize: at(`${place}.pageSize`, () => oneOf(fields["pageSize"], PAGE_SIZES)),
+    hostCpus: at(`${place}.hostCpus`, () => count(fields["hostCpus"])),
+    seed: at(`${place}.seed`, () => u64(fields["seed"])),
+    clock: {
+      mode: at(`${place}.clock.mode`, () => oneOf(clock["mode"], ["virtual", "wall"] as const)),
+      nsPerInstruction: at(`${place}.clock.nsPerInstruction`, () =>
+        integer(clock["nsPerInstruction"], 1, 1_000_000),
+      ),
+      idle: at(`${place}.clock.idle`, () => oneOf(clock["idle"], ["jump", "paced"] as const)),
+    },
+    dirtyTracking: at(`${place}.dirtyTracking`, () =>
+      oneOf(fields["dirtyTracking"], ["write-protect", "dbm"] as const),
+    ),
+  };
+}
+
+function decodeEntry(data: unknown, place: string): LoggedCommand {
+  const fields = at(place, () => exactObject(data, ["stamp", "command"]));
+  return {
+    stamp: decodeStamp(fields["stamp"], `${place}.stamp`),
+    command: decodeCommand(fields["command"], `${place}.command`),
+  };
+}
+
+function decodeStamp(data: unknown, place: string): Stamp {
+  const fields = at(place, () =>
+    exactObject(data, ["seq", "step", "instructions", "virtualNs", "cut"]),
+  );
+  return {
+    seq: at(`${place}.seq`, () => count(fields["seq"])),
+    step: at(`${place}.step`, () => count(fields["step"])),
+    instructions: at(`${place}.instructions`, () => count(fields["instructions"])),
+    virtualNs: at(`${place}.virtualNs`, () => count(fields["virtualNs"])),
+    cut: at(`${place}.cut`, () => flag(fields["cut"])),
+  };
+}
+
+function decodeCommand(data: unknown, place: string): Command {
+  const fields = at(place, () => exactObject(data, ["name", "args"]));
+  const name = at(`${place}.name`, () => loggedName(fields["name"]));
+  const shapes = Object.entries(COMMAND_ROWS[name].args) as [string, ArgShape][];
+  const names = shapes.map(([arg]) => arg);
+  const given = at(`${place}.args`, () => exactObject(fields["args"], names));
+  const args = Object.fromEntries(
+    shapes.map(([arg, shape]) => [
+      arg,
+      at(`${place}.args.${arg}`, () => decodeArg(shape, given[arg])),
+    ]),
+  );
+  return { name, args } as unknown as Command;
+}
+
+function loggedName(data: unknown): CommandName {
+  const known = typeof data === "string" && Object.hasOwn(COMMAND_ROWS, data);
+  if (!known) fail("is not the name of a command");
+  const name = data as CommandName;
+  return COMMAND_ROWS[name].logged ? name : fail(`names ${name}, which is never an input`);
+}
+
+/** Inputs of one VM never go back in its sequence or its time. */
+function checkOrder(a: Stamp | undefined, b: Stamp, place: string): void {
+  const inOrder =
+    a === undefined ||
+    (a.seq < b.seq &&
+      a.step <= b.step &&
+      a.instructions <= b.instructions &&
+      a.virtualNs <= b.virtualNs);
+  at(place, () => (inOrder ? null : fail("lies before the stamp that precedes it")));
+}
+
+/** Runs one check and names the place in its refusal. */
+function at<T>(place: string, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (!(error instanceof BadShape)) throw error;
+    throw new ServiceError("bad-input-log", `${place} ${error.message}.`, { place });
+  }
+}

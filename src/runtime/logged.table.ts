@@ -1,0 +1,113 @@
+// Owns: which commands are inputs of a VM (kept in its log and replayed), and the shape of each
+// command's arguments for the log's codec. HTTP thread and VM thread.
+//
+// A command that is not logged must be a pure read that is done within submit(): it takes no lock,
+// moves no counter and cuts no step short, so a replay without it runs the same way. A read that
+// waits for a lock or marks entries as served is an input like any other.
+import type { CommandArgs, CommandName } from "../vmm/index.js";
+import type { ArgShape } from "./arg-shapes.js";
+
+export interface CommandRow<K extends CommandName> {
+  readonly logged: boolean;
+  readonly args: { readonly [F in keyof CommandArgs<K>]: ArgShape };
+}
+
+const consume = { key: "text?", after: "text?" } as const;
+const zone = { addr: "u64", size: "u32", pio: "u32" } as const;
+const region = {
+  slot: "u32",
+  flags: "u32",
+  guestPhysAddr: "u64",
+  memorySize: "u64",
+  userspaceAddr: "u64",
+} as const;
+const msi = {
+  addressLo: "u32",
+  addressHi: "u32",
+  data: "u32",
+  flags: "u32",
+  devid: "u32",
+} as const;
+const ioeventfd = {
+  datamatch: "u64",
+  addr: "u64",
+  len: "u32",
+  fd: "eventfd",
+  flags: "u32",
+} as const;
+
+export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
+  describe: { logged: false, args: {} },
+  checkExtension: { logged: false, args: { cap: "count" } },
+  enableCap: { logged: true, args: { cap: "count", flags: "u32", args: "u64s" } },
+  createVcpu: { logged: true, args: { id: "u32" } },
+  listVcpus: { logged: false, args: {} },
+  describeVcpu: { logged: false, args: { vcpu: "u32" } },
+  listHostCpus: { logged: false, args: {} },
+
+  createMemoryObject: {
+    logged: true,
+    args: { size: "u64", userspaceAddr: "u64?", backing: "backing", hugePages: "flag" },
+  },
+  listMemoryObjects: { logged: false, args: {} },
+  deleteMemoryObject: { logged: true, args: { id: "int" } },
+  readMemoryObject: { logged: false, args: { id: "int", offset: "u64", length: "count" } },
+  writeMemoryObject: { logged: true, args: { id: "int", offset: "u64", bytes: "bytes" } },
+  readPhysicalMemory: { logged: false, args: { gpa: "u64", length: "count" } },
+  writePhysicalMemory: { logged: true, args: { gpa: "u64", bytes: "bytes" } },
+
+  setUserMemoryRegion: { logged: true, args: region },
+  setUserMemoryRegion2: {
+    logged: true,
+    args: { ...region, guestMemfd: "int", guestMemfdOffset: "u64" },
+  },
+  listMemslots: { logged: false, args: {} },
+  createGuestMemfd: { logged: true, args: { size: "u64", flags: "u64" } },
+  listGuestMemfds: { logged: false, args: {} },
+  closeGuestMemfd: { logged: true, args: { id: "int" } },
+  fallocateGuestMemfd: {
+    logged: true,
+    args: { id: "int", mode: "u32", offset: "u64", length: "u64" },
+  },
+
+  getDirtyLog: { logged: true, args: { slot: "u32" } },
+  harvestDirtyLog: { logged: true, args: { slot: "u32", ...consume } },
+  getHarvest: { logged: false, args: { slot: "u32", id: "text" } },
+  acknowledgeHarvest: { logged: true, args: { slot: "u32", id: "text" } },
+  clearDirtyLog: {
+    logged: true,
+    args: { slot: "u32", firstPage: "u64", numPages: "u32", bitmap: "bytes" },
+  },
+  resetDirtyRings: { logged: true, args: {} },
+  // Marks entries as served: harvestDirtyRing refuses to go past them.
+  readDirtyRing: { logged: true, args: { vcpu: "u32", from: "count", limit: "count" } },
+  harvestDirtyRing: { logged: true, args: { vcpu: "u32", upTo: "count" } },
+  setDirtyRingFlags: { logged: true, args: { vcpu: "u32", index: "count", flags: "u32" } },
+
+  registerCoalescedZone: { logged: true, args: zone },
+  unregisterCoalescedZone: { logged: true, args: zone },
+  listCoalescedZones: { logged: false, args: {} },
+  drainCoalescedRing: { logged: true, args: consume },
+
+  ioeventfd: { logged: true, args: ioeventfd },
+  irqfd: {
+    logged: true,
+    args: { fd: "eventfd", gsi: "u32", flags: "u32", resamplefd: "eventfd" },
+  },
+  setGsiRouting: { logged: true, args: { flags: "u32", entries: "routes" } },
+  getGsiRouting: { logged: false, args: {} },
+  signalMsi: { logged: true, args: msi },
+  createDevice: { logged: true, args: { type: "u32", flags: "u32" } },
+
+  setProgram: { logged: true, args: { vcpu: "u32", program: "program" } },
+  readProgram: { logged: false, args: { vcpu: "u32", from: "count", limit: "count" } },
+  run: { logged: true, args: { vcpu: "u32", immediateExit: "flag", mmioData: "bytes?" } },
+  kick: { logged: true, args: { vcpu: "u32" } },
+  getMpState: { logged: false, args: { vcpu: "u32" } },
+  setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
+
+  walkStage2: { logged: false, args: { ipa: "u64" } },
+  counters: { logged: false, args: {} },
+  stats: { logged: false, args: { vcpu: "u32?" } },
+  digest: { logged: false, args: {} },
+};

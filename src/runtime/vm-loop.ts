@@ -1,0 +1,81 @@
+// Owns: the loop of a VM's thread: drain commands, run, sleep when nothing can happen. VM thread.
+//
+//        ┌──────────────────────────────────────────────┐
+//        ▼                                              │ announced
+//   mark ──▶ drain port ──▶ advance ──▶ runnable ──┐    │
+//    ▲                         │ idle              │    │
+//    └─────────────────────────┼───────────────────┘    │
+//                              └──▶ sleep on the control word
+//
+// The thread never returns to Node's event loop while the VM lives: the port is read synchronously
+// and what is posted leaves at once. Only what was announced before `mark` is drained, so callers
+// can't keep the guest from its next step; what came later is seen by the sleep. An input that cut
+// a step short was announced by then, so every cut is followed by the input that it was made for.
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { assert } from "../base/assert.js";
+import { KvmError, ServiceError, toRefusal } from "../base/errors.js";
+import { EventfdCounters } from "../base/eventfd-counters.js";
+import { STEPS_PER_TURN } from "../base/limits.js";
+import { MemoryBudget } from "../base/memory-budget.js";
+import { isUrgent, type SendFromVm, type ThreadSetup, type ToVm } from "./protocol.js";
+import { ThreadControl } from "./thread-control.js";
+import { type InstanceFactory, VmCore } from "./vm-core.js";
+
+/** Runs a VM in this thread until it is told to end or dies of one of our own bugs. */
+export function runVmThread(createInstance: InstanceFactory): void {
+  assert(parentPort !== null, "a VM's loop runs in a worker thread");
+  const port = parentPort;
+  const send: SendFromVm = (message, transfer) => port.postMessage(message, [...transfer]);
+  const setup = workerData as ThreadSetup;
+  try {
+    const core = startCore(setup, createInstance, send);
+    if (core === null) return;
+    send({ kind: "ready" }, []);
+    const control = new ThreadControl(setup.control);
+    loop(core, control, () => receiveMessageOnPort(port)?.message as ToVm | undefined);
+    core.close();
+  } catch (error) {
+    // One of our own bugs: this VM ends, the process and its other VMs do not (DESIGN 16).
+    send({ kind: "died", reason: toRefusal(error).detail }, []);
+  }
+}
+
+/** @returns null after a refusal, which the HTTP thread has been told. */
+function startCore(
+  setup: ThreadSetup,
+  createInstance: InstanceFactory,
+  send: SendFromVm,
+): VmCore | null {
+  try {
+    return new VmCore({
+      request: setup.request,
+      budget: new MemoryBudget(setup.budget, setup.budgetAccount),
+      eventfds: new EventfdCounters(setup.eventfds),
+      schedule: "round-robin",
+      createInstance,
+      send,
+    });
+  } catch (error) {
+    if (!(error instanceof KvmError || error instanceof ServiceError)) throw error;
+    send({ kind: "refused-start", refusal: toRefusal(error) }, []);
+    return null;
+  }
+}
+
+function loop(core: VmCore, control: ThreadControl, receive: () => ToVm | undefined): void {
+  const interrupted = (): boolean => control.isInterrupted();
+  for (;;) {
+    control.mark();
+    while (control.hasMore()) {
+      const message = receive();
+      if (message === undefined) break;
+      control.take(isUrgent(message));
+      core.receive(message);
+    }
+    if (control.isEnding()) return;
+    const state = core.advance(STEPS_PER_TURN, interrupted);
+    // Here a VM with timers will sleep until the next one is due: at once in "jump", in real time
+    // in "paced" and with a wall clock. Without timers only a message can wake it.
+    if (state === "idle") control.sleep();
+  }
+}

@@ -1,0 +1,105 @@
+// Owns: one VM's thread as seen from the HTTP thread: start, messages, end. HTTP thread.
+import { Worker } from "node:worker_threads";
+import type { Clock } from "../base/clock.js";
+import { fromRefusal, ServiceError } from "../base/errors.js";
+import type { EventfdCounters } from "../base/eventfd-counters.js";
+import { VM_END_GRACE_MS, VM_HEAP_MIB_MAX } from "../base/limits.js";
+import type { MemoryBudget } from "../base/memory-budget.js";
+import { EventfdPins } from "./eventfd-pins.js";
+import { type FromVm, isUrgent, type ThreadSetup, type VmRequest } from "./protocol.js";
+import { ThreadControl } from "./thread-control.js";
+import { type VmCarrier, VmDoor } from "./vm-door.js";
+
+/** What a VM is started with, beside its definition. */
+export interface VmParts {
+  /** The VM's own account; closed when the VM is. */
+  readonly budget: MemoryBudget;
+  readonly eventfds: EventfdCounters;
+  readonly clock: Clock;
+  /** Called once when nothing of the VM runs any more. */
+  readonly onClosed: () => void;
+}
+
+/** The compiled thread entry; there is none beside the TypeScript sources. */
+const WORKER_FILE = new URL("./vm.worker.js", import.meta.url);
+
+/**
+ * Starts a thread and builds the VM in it.
+ * @throws KvmError or ServiceError as the VM's creation; ServiceError "vm-start-failed" when the
+ * thread can't start or dies before its VM is built
+ */
+export async function startVmThread(
+  request: VmRequest,
+  parts: VmParts,
+  workerFile: URL = WORKER_FILE,
+): Promise<VmDoor> {
+  const control = ThreadControl.create();
+  const worker = new Worker(workerFile, {
+    workerData: threadSetup(request, parts, control),
+    resourceLimits: { maxOldGenerationSizeMb: VM_HEAP_MIB_MAX },
+  });
+  const pins = new EventfdPins(parts.eventfds, parts.budget.accountIndex, request.replay);
+  const carrier = threadCarrier(worker, control, parts.clock);
+  const door = new VmDoor(carrier, pins, () => {
+    parts.budget.closeAccount();
+    parts.onClosed();
+  });
+  try {
+    await started(worker, door);
+  } catch (error) {
+    await door.close();
+    throw error;
+  }
+  return door;
+}
+
+function threadSetup(request: VmRequest, parts: VmParts, control: ThreadControl): ThreadSetup {
+  return {
+    request,
+    budget: parts.budget.shared,
+    budgetAccount: parts.budget.accountIndex,
+    eventfds: parts.eventfds.shared,
+    control: control.shared,
+  };
+}
+
+/**
+ * Resolves when the VM is built. Every later message and the thread's end go to the door; then the
+ * promise is settled and a failure is the door's news alone.
+ */
+function started(worker: Worker, door: VmDoor): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (reason: string): void => {
+      const why = `The VM's thread did not start: ${reason.split("\n", 1)[0]}`;
+      reject(new ServiceError("vm-start-failed", why));
+      door.died(reason);
+    };
+    worker.on("message", (message: FromVm) => {
+      if (message.kind === "ready") resolve();
+      else if (message.kind === "refused-start") reject(fromRefusal(message.refusal));
+      else if (message.kind === "died") failed(message.reason);
+      else door.deliver(message);
+    });
+    worker.on("error", (error) => failed(error.stack ?? error.message));
+    worker.on("exit", (code) => failed(`it ended with code ${code}`));
+  });
+}
+
+function threadCarrier(worker: Worker, control: ThreadControl, clock: Clock): VmCarrier {
+  const exited = new Promise<void>((resolve) => {
+    worker.once("exit", () => resolve());
+  });
+  return {
+    post: (message, transfer) => {
+      worker.postMessage(message, [...transfer]);
+      control.announce(isUrgent(message));
+    },
+    // A thread that does not leave its loop in time, whatever it runs, is terminated.
+    end: async () => {
+      control.end();
+      const cancel = clock.timer(VM_END_GRACE_MS, () => void worker.terminate());
+      await exited;
+      cancel();
+    },
+  };
+}

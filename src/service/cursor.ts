@@ -1,0 +1,20 @@
+// Owns: opaque cursors of lists that are ordered by creation. HTTP thread.
+import { ServiceError } from "../base/errors.js";
+
+/** @param seq position of the last item of a page */
+export function cursorOf(seq: number): string {
+  return Buffer.from(`after:${seq}`).toString("base64url");
+}
+
+/** @throws ServiceError "cursor-invalid" */
+export function readCursor(cursor: string): number {
+  const text = Buffer.from(cursor, "base64url").toString("latin1");
+  const match = /^after:([0-9]{1,15})$/.exec(text);
+  if (match === null) {
+    throw new ServiceError(
+      "cursor-invalid",
+      "The cursor is not one that this service gave: start the list anew without it.",
+    );
+  }
+  return Number(match[1]);
+}

@@ -1,0 +1,55 @@
+// Owns: the bounds of the service room, with unit and reason. HTTP thread.
+
+export interface ServiceLimits {
+  /** Records of VMs, whatever their state. Lists are read from memory: about 2 KiB each. */
+  readonly vmRecords: number;
+  /** Events in the store; older ones are a gap. */
+  readonly events: number;
+  /** Events in memory, so that a follower that falls behind a little costs no query. */
+  readonly eventsInMemory: number;
+  /** Milliseconds that an Idempotency-Key is remembered. */
+  readonly idempotencyMs: number;
+  /** Idempotency records in the store, whatever their age. */
+  readonly idempotencyRecords: number;
+  /** Results of runs kept per vCPU; older ones are 410. */
+  readonly runsPerVcpu: number;
+}
+
+export const DEFAULT_LIMITS: ServiceLimits = {
+  vmRecords: 10_000,
+  events: 100_000,
+  eventsInMemory: 5_000,
+  idempotencyMs: 24 * 3_600_000,
+  idempotencyRecords: 100_000,
+  runsPerVcpu: 64,
+};
+
+/** Labels of a VM, however many requests set them; as many as one request may carry. */
+export const LABELS_MAX = 64;
+
+/** Lives of the process that are remembered. */
+export const BOOTS_KEPT = 100;
+
+/** Milliseconds that an event may wait for the next batch to disk. */
+export const EVENT_FLUSH_MS = 100;
+
+/** Events that start a batch at once. */
+export const EVENT_FLUSH_COUNT = 500;
+
+/**
+ * Events that may wait for a store that refuses writes; then the oldest are dropped. Also the step
+ * by which ids jump after a crash, so that no id that was lost with it is given twice.
+ */
+export const EVENTS_UNSAVED_MAX = 50_000;
+
+/** Writes of events between two trims of their table. */
+export const EVENTS_PER_TRIM = 1_000;
+
+/** Milliseconds between two tries to write what the store refused. */
+export const RESAVE_MS = 2_000;
+
+/** Milliseconds between two removals of expired idempotency records. */
+export const IDEMPOTENCY_TRIM_MS = 600_000;
+
+/** Characters of an answer's body that an idempotency record keeps; beyond, its Location only. */
+export const STORED_BODY_MAX = 262_144;

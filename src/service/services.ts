@@ -1,0 +1,228 @@
+// Owns: the use cases that the HTTP face may call, as one interface. HTTP thread.
+// api/ sees only this file's types (through service/index.ts); it never imports a lower room.
+import type {
+  CommandArgs,
+  CommandName,
+  CommandResult,
+  RunResult,
+  Stamped,
+  VmDefinition,
+} from "../runtime/index.js";
+
+/** "active" has a thread; the others keep only their record. */
+export type VmState = "active" | "stopped" | "lost" | "failed";
+
+/** A VM as the service knows it; `version` is its ETag. */
+export interface VmResource {
+  readonly id: string;
+  readonly uuid: string;
+  readonly name: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly definition: VmDefinition;
+  readonly state: VmState;
+  /** One sentence: why it is in this state; for "lost" what was lost. */
+  readonly stateReason: string | null;
+  readonly version: number;
+  /** RFC 3339, UTC. */
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+export interface VmSpec {
+  readonly name: string | null;
+  readonly uuid: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly definition: VmDefinition;
+  /** An input log to replay (DESIGN 4), as downloaded. */
+  readonly replay: unknown;
+  readonly validateOnly: boolean;
+}
+
+export interface VmFilter {
+  readonly state: VmState | null;
+  /** Label selectors, all must match: [name, value]. */
+  readonly labels: readonly (readonly [string, string])[];
+  readonly limit: number;
+  readonly cursor: string | null;
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly nextCursor: string | null;
+}
+
+export interface VmService {
+  /** Durable before it resolves. With validateOnly nothing is created and null comes back. */
+  create(spec: VmSpec): Promise<VmResource | null>;
+  get(id: string): Promise<VmResource>;
+  list(filter: VmFilter): Promise<Page<VmResource>>;
+  /** Merge-patch of name and labels (null removes a label). */
+  patch(
+    id: string,
+    change: { name?: string | null; labels?: Record<string, string | null> },
+    ifMatch: number | null,
+  ): Promise<VmResource>;
+  delete(id: string, ifMatch: number | null): Promise<void>;
+  /** Builds a stopped, lost or failed VM anew from its records: empty memory, same shape. */
+  start(id: string): Promise<VmResource>;
+  /** Ends the thread, keeps the record. */
+  stop(id: string): Promise<VmResource>;
+  /**
+   * Sends one command to an active VM and records what must be durable before it resolves.
+   * ServiceError "vm-not-found" (404), "vm-not-active" (409); KvmError as the ioctl.
+   */
+  command<K extends CommandName>(
+    id: string,
+    name: K,
+    args: CommandArgs<K>,
+  ): Promise<Stamped<CommandResult<K>>>;
+  /** The VM's input log as JSON-ready data (u64 as hex, bytes as base64). */
+  inputLog(id: string): Promise<unknown>;
+}
+
+export interface RunResource {
+  readonly id: string;
+  readonly vmId: string;
+  readonly vcpu: number;
+  readonly state: "running" | "exited";
+  readonly result: RunResult | null;
+  readonly kickRequested: boolean;
+}
+
+export interface RunService {
+  /** One active run per vCPU: ServiceError "vcpu-running" (409) with the active run's id. */
+  start(
+    vmId: string,
+    vcpu: number,
+    options: {
+      immediateExit: boolean;
+      mmioData: Uint8Array | null;
+      /** Kicked by the service after this time; null means never. */
+      timeoutMs: number | null;
+    },
+  ): Promise<RunResource>;
+  /** Waits up to waitMs for the exit; the last runs of a vCPU are kept, older ones are 410. */
+  get(vmId: string, vcpu: number, runId: string, waitMs: number): Promise<RunResource>;
+  list(vmId: string, vcpu: number): Promise<readonly RunResource[]>;
+  /** Kick: idempotent. */
+  kick(vmId: string, vcpu: number, runId: string | null): Promise<RunResource | null>;
+}
+
+export interface EventfdResource {
+  readonly id: string;
+  readonly count: bigint;
+  readonly createdAt: string;
+}
+
+export interface EventfdService {
+  create(initial: bigint): Promise<EventfdResource>;
+  list(limit: number, cursor: string | null): Promise<Page<EventfdResource>>;
+  /** Peeks; waits up to waitMs for a non-zero count. */
+  get(id: string, waitMs: number): Promise<EventfdResource>;
+  write(id: string, value: bigint): Promise<EventfdResource>;
+  /** Consumes the count; KvmError EAGAIN (409) when it is zero. Kept until acknowledged. */
+  read(
+    id: string,
+    consume: { key: string | null; after: string | null },
+  ): Promise<{ id: string; value: bigint; repeated: boolean }>;
+  delete(id: string): Promise<void>;
+  /** For bodies: index of an eventfd id; index -1 when there is none. */
+  resolve(id: string | null): { index: number; isEventfd: boolean };
+}
+
+/** One line of the service's history; CloudEvents field names. */
+export interface ServiceEvent {
+  /** Counts up by one; the SSE id. */
+  readonly id: number;
+  readonly type: string;
+  readonly time: string;
+  /** "vms/vm_…" */
+  readonly subject: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+export interface EventService {
+  list(after: number, limit: number): Promise<{ items: readonly ServiceEvent[]; gap: boolean }>;
+  /** Oldest id still kept. */
+  oldest(): number;
+  newest(): number;
+  subscribe(listener: (event: ServiceEvent) => void): () => void;
+}
+
+export interface HostFacts {
+  readonly apiVersion: 12;
+  readonly pageSizes: readonly number[];
+  readonly vcpuMmapSize: number;
+  readonly ipaLimitBits: number;
+  readonly capacity: { readonly memoryBytes: number; readonly vms: number };
+  readonly allocatable: { readonly memoryBytes: number; readonly vms: number };
+}
+
+export interface CapabilityFact {
+  readonly name: string;
+  readonly number: number;
+  readonly value: number;
+  readonly summary: string;
+}
+
+export interface HostService {
+  facts(): HostFacts;
+  /** Every capability of the table; system-level value. */
+  capabilities(): readonly CapabilityFact[];
+  /** KVM_CHECK_EXTENSION on the system descriptor, by number. KvmError where KVM refuses. */
+  checkExtension(cap: number): number;
+  /** Number of a name ("KVM_CAP_…") or of a numeral; null when the text is neither. */
+  capabilityNumber(nameOrNumber: string): number | null;
+  /** Rows of kvm/uapi/ioctl.table.ts for the document and coverage. */
+  ioctls(): readonly {
+    readonly name: string;
+    readonly fd: string;
+    readonly code: number;
+    readonly state: "implemented" | "refused" | "501";
+    readonly route: string | null;
+    readonly summary: string;
+  }[];
+}
+
+/** Idempotency-Key bookkeeping (IETF draft). */
+export interface IdempotencyService {
+  /**
+   * Claims a key. "new": go on and call finish. "replay": answer as stored.
+   * ServiceError "idempotency-mismatch" (422), "idempotency-running" (409),
+   * "outcome-unknown" (409, the service died while it ran).
+   */
+  begin(
+    key: string,
+    fingerprint: string,
+  ): Promise<
+    { readonly outcome: "new" } | { readonly outcome: "replay"; readonly answer: StoredAnswer }
+  >;
+  finish(key: string, answer: StoredAnswer): Promise<void>;
+  /** The request was refused before it had an effect: the key is free again. */
+  abandon(key: string): Promise<void>;
+}
+
+/** A binary answer keeps its Location only (body null). */
+export interface StoredAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | null;
+}
+
+export interface Readiness {
+  readonly ready: boolean;
+  readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly detail: string }>>;
+}
+
+export interface Services {
+  readonly vms: VmService;
+  readonly runs: RunService;
+  readonly eventfds: EventfdService;
+  readonly events: EventService;
+  readonly host: HostService;
+  readonly idempotency: IdempotencyService;
+  readiness(): Readiness;
+  /** readyz turns 503, new VMs are refused with "draining". */
+  drain(): void;
+  close(): Promise<void>;
+}

@@ -1,0 +1,395 @@
+// Owns: the use cases of VMs: define, build, command, end. HTTP thread.
+// Changes of one VM wait for each other; its commands never do, so a long run or a big CLEAR holds
+// up nothing (DESIGN 1).
+import { type Clock, timestamp } from "../base/clock.js";
+import { ServiceError } from "../base/errors.js";
+import { newId, newUuid } from "../base/ids.js";
+import type { Log } from "../base/log.js";
+import {
+  type CommandArgs,
+  type CommandName,
+  type CommandResult,
+  decodeInputLog,
+  encodeInputLog,
+  type InputLog,
+  type Runtime,
+  type Stamped,
+  type VmDefinition,
+  type VmHandle,
+} from "../runtime/index.js";
+import { type Change, EMPTY_SHAPE, type VmRecord } from "../store/index.js";
+import { definitionToJson } from "./definition.js";
+import type { EventLog } from "./event-log.js";
+import { LABELS_MAX, type ServiceLimits } from "./limits.js";
+import { rebuild } from "./rebuild.js";
+import type { Recorder } from "./recorder.js";
+import { recordReplayed } from "./replayed.js";
+import type { Page, VmFilter, VmResource, VmService, VmSpec } from "./services.js";
+import { Shape } from "./shape.js";
+import { VmEntry } from "./vm-entry.js";
+import { diedReason, eventData, STOPPED } from "./vm-history.js";
+import type { VmParts } from "./vm-parts.js";
+import type { VmRegistry } from "./vm-registry.js";
+
+export interface VmDeps {
+  readonly registry: VmRegistry;
+  readonly runtime: Runtime;
+  readonly recorder: Recorder;
+  readonly events: EventLog;
+  readonly parts: VmParts;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: ServiceLimits;
+  readonly bootId: string;
+}
+
+type RecordChange = Partial<Pick<VmRecord, "name" | "labels" | "state" | "stateReason" | "starts">>;
+
+export class Vms implements VmService {
+  readonly #deps: VmDeps;
+  readonly #creating = new Set<Promise<unknown>>();
+  #isDraining = false;
+
+  constructor(deps: VmDeps) {
+    this.#deps = deps;
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  drain(): void {
+    this.#isDraining = true;
+  }
+
+  create(spec: VmSpec): Promise<VmResource | null> {
+    const creating = this.#create(spec);
+    this.#creating.add(creating);
+    const forget = () => this.#creating.delete(creating);
+    creating.then(forget, forget);
+    return creating;
+  }
+
+  async #create(spec: VmSpec): Promise<VmResource | null> {
+    this.#refuseWhileDraining();
+    const { registry, limits } = this.#deps;
+    if (registry.count >= limits.vmRecords) {
+      throw new ServiceError("vm-limit", `There are ${limits.vmRecords} VMs: delete some first.`);
+    }
+    const replay = spec.replay === null || spec.replay === undefined ? null : spec.replay;
+    // A log replays only on the definition that it was recorded with.
+    const log = replay === null ? null : decodeInputLog(replay);
+    const definition = log?.definition ?? spec.definition;
+    const uuid = spec.uuid?.toLowerCase() ?? newUuid();
+    const release = registry.reserve(uuid);
+    let entry: VmEntry | null = null;
+    try {
+      const handle = await this.#build(definition, log);
+      if (spec.validateOnly) await handle.close();
+      else entry = await this.#register(spec, uuid, definition, handle, log);
+    } finally {
+      release(entry !== null);
+    }
+    return entry?.resource ?? null;
+  }
+
+  async get(id: string): Promise<VmResource> {
+    return this.#deps.registry.require(id).resource;
+  }
+
+  async list(filter: VmFilter): Promise<Page<VmResource>> {
+    return this.#deps.registry.list(filter);
+  }
+
+  async patch(
+    id: string,
+    change: { name?: string | null; labels?: Record<string, string | null> },
+    ifMatch: number | null,
+  ): Promise<VmResource> {
+    return this.#change(id, async (entry) => {
+      requireVersion(entry, ifMatch);
+      const { name, labels } = entry.record;
+      const merged = mergeLabels(labels, change.labels ?? {});
+      const next = { name: change.name === undefined ? name : change.name, labels: merged };
+      if (next.name !== name || !isSameLabels(labels, merged)) {
+        await this.#save(entry, next, "vm.updated");
+      }
+      return entry.resource;
+    });
+  }
+
+  async delete(id: string, ifMatch: number | null): Promise<void> {
+    await this.#change(id, async (entry) => {
+      requireVersion(entry, ifMatch);
+      const handle = entry.handle;
+      const event = this.#reserve(entry.record, "vm.deleted");
+      entry.isDeleted = true;
+      try {
+        await this.#deps.recorder.commit([
+          { kind: "delete-vm", id },
+          { kind: "add-events", events: [event.event] },
+        ]);
+      } catch (error) {
+        entry.isDeleted = false;
+        event.void();
+        // Commands that ended meanwhile took it for deleted and were not recorded.
+        await this.#deps.parts.saveAll(entry).catch(() => {});
+        throw error;
+      }
+      event.publish();
+      this.#deps.registry.remove(entry);
+      entry.handle = null;
+      await handle?.close();
+      this.#deps.log.info({ vmId: id }, "VM deleted.");
+    });
+  }
+
+  async start(id: string): Promise<VmResource> {
+    this.#refuseWhileDraining();
+    return this.#change(id, async (entry) => {
+      if (entry.handle !== null) return entry.resource;
+      const handle = await this.#build(entry.definition, null);
+      try {
+        entry.shape.renumber(await rebuild(handle, entry.shape.records()));
+        this.#adopt(entry, handle);
+        const starts = entry.record.starts + 1;
+        const parts: Change = { kind: "put-shape", vmId: id, shape: entry.shape.records() };
+        const change: RecordChange = { state: "active", stateReason: null, starts };
+        await this.#save(entry, change, "vm.started", [parts]);
+      } catch (error) {
+        entry.handle = null;
+        await handle.close();
+        throw error;
+      }
+      return entry.resource;
+    });
+  }
+
+  async stop(id: string): Promise<VmResource> {
+    return this.#change(id, async (entry) => {
+      const handle = entry.handle;
+      if (handle === null) return entry.resource;
+      entry.handle = null;
+      await handle.close();
+      await this.#save(entry, { state: "stopped", stateReason: STOPPED }, "vm.stopped");
+      return entry.resource;
+    });
+  }
+
+  async command<K extends CommandName>(
+    id: string,
+    name: K,
+    args: CommandArgs<K>,
+  ): Promise<Stamped<CommandResult<K>>> {
+    const entry = this.#deps.registry.require(id);
+    const stamped = await entry.requireHandle().call(name, args);
+    await this.#deps.parts.record(entry, name, args, stamped.value);
+    return stamped;
+  }
+
+  async inputLog(id: string): Promise<unknown> {
+    const entry = this.#deps.registry.require(id);
+    return encodeInputLog(await entry.requireHandle().inputLog());
+  }
+
+  /** Ends every thread and records it: the process goes away with a goodbye. */
+  async stopAll(): Promise<void> {
+    await Promise.allSettled(this.#creating);
+    const stopping = this.#deps.registry.all().map((entry) =>
+      entry.changes.run(async () => {
+        const handle = entry.handle;
+        if (handle === null) return;
+        entry.handle = null;
+        await handle.close();
+        const reason = `The service was stopped. ${STOPPED}`;
+        await this.#save(entry, { state: "stopped", stateReason: reason }, "vm.stopped");
+      }),
+    );
+    const ends = await Promise.allSettled(stopping);
+    for (const end of ends) {
+      if (end.status === "rejected") {
+        this.#deps.log.error({ err: end.reason }, "A VM's end was not recorded.");
+      }
+    }
+  }
+
+  async #build(definition: VmDefinition, log: InputLog | null): Promise<VmHandle> {
+    const { runtime } = this.#deps;
+    const handle = await (log === null
+      ? runtime.start(definition)
+      : runtime.start(definition, log));
+    // Draining may have begun meanwhile, and then nobody would end this thread.
+    if (this.#isDraining) {
+      await handle.close();
+      this.#refuseWhileDraining();
+    }
+    return handle;
+  }
+
+  async #register(
+    spec: VmSpec,
+    uuid: string,
+    definition: VmDefinition,
+    handle: VmHandle,
+    log: InputLog | null,
+  ): Promise<VmEntry> {
+    const { registry, recorder, clock, bootId } = this.#deps;
+    const now = timestamp(clock);
+    const record: VmRecord = {
+      id: newId("vm"),
+      seq: registry.nextSeq(),
+      uuid,
+      name: spec.name,
+      labels: spec.labels,
+      definition: definitionToJson(definition),
+      state: "active",
+      stateReason: null,
+      version: 1,
+      starts: 1,
+      bootId,
+      createdAt: now,
+      updatedAt: now,
+    };
+    const entry = new VmEntry(record, definition, new Shape(EMPTY_SHAPE));
+    this.#adopt(entry, handle, log);
+    const event = this.#reserve(record, "vm.created");
+    try {
+      await recorder.commit([
+        { kind: "put-vm", vm: record },
+        { kind: "add-events", events: [event.event] },
+      ]);
+    } catch (error) {
+      event.void();
+      entry.handle = null;
+      entry.isDeleted = true;
+      await handle.close();
+      throw error;
+    }
+    registry.add(entry);
+    event.publish();
+    this.#deps.log.info({ vmId: record.id }, "VM created.");
+    return entry;
+  }
+
+  /** Makes the handle the VM's own and listens to what its thread tells. */
+  #adopt(entry: VmEntry, handle: VmHandle, log: InputLog | null = null): void {
+    entry.handle = handle;
+    handle.onNews((news) => {
+      if (entry.handle !== handle) return;
+      if (news.kind === "died") {
+        this.#died(entry, handle, news.reason);
+      } else {
+        void this.#replayed(entry, handle, log, news.diverged);
+      }
+    });
+  }
+
+  #died(entry: VmEntry, handle: VmHandle, reason: string): void {
+    entry.handle = null;
+    this.#deps.log.error({ vmId: entry.id, reason }, "A VM's thread died.");
+    void entry.changes
+      .run(async () => {
+        await handle.close();
+        if (entry.isDeleted || entry.handle !== null) return;
+        const stateReason = diedReason(reason);
+        await this.#save(entry, { state: "failed", stateReason }, "vm.failed");
+      })
+      .catch((error: unknown) => {
+        this.#deps.log.error({ vmId: entry.id, err: error }, "A VM's death was not recorded.");
+      });
+  }
+
+  async #replayed(
+    entry: VmEntry,
+    handle: VmHandle,
+    log: InputLog | null,
+    diverged: string | null,
+  ): Promise<void> {
+    try {
+      await recordReplayed(entry, handle, log);
+      await this.#deps.parts.saveAll(entry);
+      const subject = `vms/${entry.id}`;
+      this.#deps.events.announce("vm.replayed", subject, { diverged });
+    } catch (error) {
+      this.#deps.log.warn({ vmId: entry.id, err: error }, "A replayed VM was not recorded.");
+    }
+  }
+
+  /** Runs a change of a VM when all earlier ones have ended. */
+  #change<T>(id: string, step: (entry: VmEntry) => Promise<T>): Promise<T> {
+    const entry = this.#deps.registry.require(id);
+    return entry.changes.run(() => step(this.#deps.registry.require(id)));
+  }
+
+  async #save(
+    entry: VmEntry,
+    change: RecordChange,
+    eventType: string,
+    more: readonly Change[] = [],
+  ): Promise<void> {
+    const record: VmRecord = {
+      ...entry.record,
+      ...change,
+      version: entry.record.version + 1,
+      bootId: this.#deps.bootId,
+      updatedAt: timestamp(this.#deps.clock),
+    };
+    const event = this.#reserve(record, eventType);
+    try {
+      await this.#deps.recorder.commit([
+        { kind: "put-vm", vm: record },
+        ...more,
+        { kind: "add-events", events: [event.event] },
+      ]);
+    } catch (error) {
+      event.void();
+      throw error;
+    }
+    entry.record = record;
+    event.publish();
+  }
+
+  #reserve(record: VmRecord, type: string) {
+    return this.#deps.events.reserve(type, `vms/${record.id}`, eventData(record));
+  }
+
+  #refuseWhileDraining(): void {
+    if (!this.#isDraining) return;
+    throw new ServiceError("draining", "The service is ending: it starts no more VMs.");
+  }
+}
+
+function requireVersion(entry: VmEntry, ifMatch: number | null): void {
+  const { version } = entry.record;
+  if (ifMatch === null || ifMatch === version) return;
+  throw new ServiceError(
+    "precondition-failed",
+    `The VM has version ${version}, not ${ifMatch}: read it again.`,
+    { version },
+  );
+}
+
+function mergeLabels(
+  labels: Readonly<Record<string, string>>,
+  patch: Readonly<Record<string, string | null>>,
+): Readonly<Record<string, string>> {
+  const merged = new Map(Object.entries(labels));
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) merged.delete(name);
+    else merged.set(name, value);
+  }
+  if (merged.size > LABELS_MAX) {
+    const detail = `would be ${merged.size}; a VM has at most ${LABELS_MAX}`;
+    const errors = [{ pointer: "/labels", detail }];
+    throw new ServiceError("validation", `The labels ${detail}.`, { errors });
+  }
+  return Object.fromEntries(merged);
+}
+
+function isSameLabels(
+  a: Readonly<Record<string, string>>,
+  b: Readonly<Record<string, string>>,
+): boolean {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+}

@@ -1,0 +1,159 @@
+// Owns: the durable records as plain data; no other room sees a database row. HTTP thread.
+// u64 is bigint, times are RFC 3339 text in UTC.
+
+/** A JSON document that the store keeps without reading it. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+export type StoredVmState = "active" | "stopped" | "lost" | "failed";
+
+export interface VmRecord {
+  readonly id: string;
+  /** Order of creation. */
+  readonly seq: number;
+  readonly uuid: string;
+  readonly name: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly definition: JsonObject;
+  readonly state: StoredVmState;
+  readonly stateReason: string | null;
+  /** One more with each change of this record. */
+  readonly version: number;
+  /** How often it was built. */
+  readonly starts: number;
+  /** Boot of the service that changed the state last. */
+  readonly bootId: string;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+/** One successful KVM_ENABLE_CAP. */
+export interface CapabilityRecord {
+  /** Order in which parts of one kind were made; never reused while one is kept. */
+  readonly ordinal: number;
+  readonly cap: number;
+  readonly flags: number;
+  readonly args: readonly bigint[];
+  /** From a replayed input log, which does not say whether KVM took it. */
+  readonly tentative: boolean;
+}
+
+export interface MemoryObjectRecord {
+  readonly ordinal: number;
+  /** The VM's own number for it. */
+  readonly objectId: number;
+  readonly userspaceAddr: bigint;
+  readonly size: bigint;
+  readonly backing: "ram" | "unbacked";
+  readonly hugePages: boolean;
+}
+
+export interface GuestMemfdRecord {
+  readonly ordinal: number;
+  /** The VM's own number for it; a closed one's may be in use again. */
+  readonly memfdId: number;
+  readonly size: bigint;
+  readonly flags: bigint;
+  /** The descriptor is closed, but a memslot still holds the file. */
+  readonly closed: boolean;
+}
+
+export interface MemslotRecord {
+  readonly slot: number;
+  readonly flags: number;
+  readonly guestPhysAddr: bigint;
+  readonly memorySize: bigint;
+  readonly userspaceAddr: bigint;
+  /** Ordinal of the guest memfd, or null. */
+  readonly guestMemfd: number | null;
+  readonly guestMemfdOffset: bigint;
+}
+
+export interface VcpuRecord {
+  /** Order of creation. */
+  readonly ordinal: number;
+  readonly vcpuId: number;
+}
+
+/** What a VM is made of beside its definition: enough to build it anew, never its content. */
+export interface VmShape {
+  readonly capabilities: readonly CapabilityRecord[];
+  readonly memoryObjects: readonly MemoryObjectRecord[];
+  readonly guestMemfds: readonly GuestMemfdRecord[];
+  readonly memslots: readonly MemslotRecord[];
+  readonly vcpus: readonly VcpuRecord[];
+}
+
+export const EMPTY_SHAPE: VmShape = {
+  capabilities: [],
+  memoryObjects: [],
+  guestMemfds: [],
+  memslots: [],
+  vcpus: [],
+};
+
+export interface StoredVm {
+  readonly vm: VmRecord;
+  readonly shape: VmShape;
+}
+
+export interface EventRecord {
+  readonly id: number;
+  readonly type: string;
+  readonly time: string;
+  readonly subject: string;
+  readonly data: JsonObject;
+}
+
+export interface IdempotencyRecord {
+  readonly key: string;
+  readonly fingerprint: string;
+  /** Boot of the service that claimed the key. */
+  readonly bootId: string;
+  readonly createdAt: string;
+  readonly expiresAt: string;
+  /** null while the request runs. */
+  readonly answer: null | {
+    readonly status: number;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body: string | null;
+  };
+}
+
+/** One life of the service process. */
+export interface BootRecord {
+  readonly id: string;
+  readonly seq: number;
+  readonly version: string;
+  readonly startedAt: string;
+  /** null while it runs, and for ever when it crashed. */
+  readonly endedAt: string | null;
+}
+
+/** One part of a VM's shape, set or removed. */
+export type PartChange =
+  | { readonly kind: "put-capability"; readonly value: CapabilityRecord }
+  | { readonly kind: "delete-capability"; readonly ordinal: number }
+  | { readonly kind: "put-memory-object"; readonly value: MemoryObjectRecord }
+  | { readonly kind: "delete-memory-object"; readonly ordinal: number }
+  | { readonly kind: "put-guest-memfd"; readonly value: GuestMemfdRecord }
+  | { readonly kind: "delete-guest-memfd"; readonly ordinal: number }
+  | { readonly kind: "put-memslot"; readonly value: MemslotRecord }
+  | { readonly kind: "delete-memslot"; readonly slot: number }
+  | { readonly kind: "put-vcpu"; readonly value: VcpuRecord };
+
+/** Everything that can be written; a list of these is one transaction. */
+export type Change =
+  | { readonly kind: "put-vm"; readonly vm: VmRecord }
+  | { readonly kind: "delete-vm"; readonly id: string }
+  | { readonly kind: "put-part"; readonly vmId: string; readonly change: PartChange }
+  /** Replaces every part at once. */
+  | { readonly kind: "put-shape"; readonly vmId: string; readonly shape: VmShape }
+  | { readonly kind: "add-events"; readonly events: readonly EventRecord[] }
+  /** Keeps the newest `keep`. */
+  | { readonly kind: "trim-events"; readonly keep: number }
+  | { readonly kind: "put-idempotency"; readonly record: IdempotencyRecord }
+  | { readonly kind: "delete-idempotency"; readonly key: string }
+  /** Forgets what expired before `now` and all but the newest `keep`. */
+  | { readonly kind: "trim-idempotency"; readonly now: string; readonly keep: number }
+  | { readonly kind: "put-boot"; readonly boot: BootRecord }
+  | { readonly kind: "trim-boots"; readonly keep: number };

@@ -1,0 +1,165 @@
+// Owns: the mapping between plain records and database rows, both ways. HTTP thread.
+import type {
+  Capability,
+  Event,
+  GuestMemfd,
+  IdempotencyKey,
+  MemoryObject,
+  Memslot,
+  ServiceBoot,
+  Vcpu,
+  Vm,
+} from "../generated/prisma/client.js";
+import type {
+  BootRecord,
+  CapabilityRecord,
+  EventRecord,
+  GuestMemfdRecord,
+  IdempotencyRecord,
+  JsonObject,
+  MemoryObjectRecord,
+  MemslotRecord,
+  StoredVmState,
+  VcpuRecord,
+  VmRecord,
+} from "./records.js";
+
+/** u64 as 16 hex digits: sorts as text, and SQLite's signed INTEGER can't cut it. */
+function u64Text(value: bigint): string {
+  return value.toString(16).padStart(16, "0");
+}
+
+function u64(text: string): bigint {
+  return BigInt(`0x${text}`);
+}
+
+function readJson<T>(text: string): T {
+  return JSON.parse(text) as T;
+}
+
+export function vmToRow(vm: VmRecord): Vm {
+  return {
+    ...vm,
+    seq: BigInt(vm.seq),
+    labels: JSON.stringify(vm.labels),
+    definition: JSON.stringify(vm.definition),
+  };
+}
+
+export function vmFromRow(row: Vm): VmRecord {
+  return {
+    ...row,
+    seq: Number(row.seq),
+    labels: readJson<Record<string, string>>(row.labels),
+    definition: readJson<JsonObject>(row.definition),
+    state: row.state as StoredVmState,
+  };
+}
+
+export function capabilityToRow(vmId: string, record: CapabilityRecord): Capability {
+  return {
+    ...record,
+    vmId,
+    cap: BigInt(record.cap),
+    flags: BigInt(record.flags),
+    args: JSON.stringify(record.args.map(u64Text)),
+  };
+}
+
+export function capabilityFromRow({ vmId: _, ...row }: Capability): CapabilityRecord {
+  const args = readJson<string[]>(row.args).map(u64);
+  return { ...row, cap: Number(row.cap), flags: Number(row.flags), args };
+}
+
+export function memoryObjectToRow(vmId: string, record: MemoryObjectRecord): MemoryObject {
+  return {
+    ...record,
+    vmId,
+    userspaceAddr: u64Text(record.userspaceAddr),
+    size: u64Text(record.size),
+  };
+}
+
+export function memoryObjectFromRow({ vmId: _, ...row }: MemoryObject): MemoryObjectRecord {
+  return {
+    ...row,
+    userspaceAddr: u64(row.userspaceAddr),
+    size: u64(row.size),
+    backing: row.backing as MemoryObjectRecord["backing"],
+  };
+}
+
+export function guestMemfdToRow(vmId: string, record: GuestMemfdRecord): GuestMemfd {
+  return { ...record, vmId, size: u64Text(record.size), flags: u64Text(record.flags) };
+}
+
+export function guestMemfdFromRow({ vmId: _, ...row }: GuestMemfd): GuestMemfdRecord {
+  return { ...row, size: u64(row.size), flags: u64(row.flags) };
+}
+
+export function memslotToRow(vmId: string, record: MemslotRecord): Memslot {
+  return {
+    vmId,
+    slot: BigInt(record.slot),
+    flags: BigInt(record.flags),
+    guestPhysAddr: u64Text(record.guestPhysAddr),
+    memorySize: u64Text(record.memorySize),
+    userspaceAddr: u64Text(record.userspaceAddr),
+    guestMemfd: record.guestMemfd,
+    guestMemfdOffset: u64Text(record.guestMemfdOffset),
+  };
+}
+
+export function memslotFromRow(row: Memslot): MemslotRecord {
+  return {
+    slot: Number(row.slot),
+    flags: Number(row.flags),
+    guestPhysAddr: u64(row.guestPhysAddr),
+    memorySize: u64(row.memorySize),
+    userspaceAddr: u64(row.userspaceAddr),
+    guestMemfd: row.guestMemfd,
+    guestMemfdOffset: u64(row.guestMemfdOffset),
+  };
+}
+
+export function vcpuToRow(vmId: string, record: VcpuRecord): Vcpu {
+  return { vmId, ordinal: record.ordinal, vcpuId: BigInt(record.vcpuId) };
+}
+
+export function vcpuFromRow(row: Vcpu): VcpuRecord {
+  return { ordinal: row.ordinal, vcpuId: Number(row.vcpuId) };
+}
+
+export function eventToRow(record: EventRecord): Event {
+  return { ...record, id: BigInt(record.id), data: JSON.stringify(record.data) };
+}
+
+export function eventFromRow(row: Event): EventRecord {
+  return { ...row, id: Number(row.id), data: readJson<JsonObject>(row.data) };
+}
+
+export function idempotencyToRow(record: IdempotencyRecord): IdempotencyKey {
+  const { answer, ...rest } = record;
+  return {
+    ...rest,
+    state: answer === null ? "running" : "done",
+    status: answer?.status ?? null,
+    headers: answer === null ? null : JSON.stringify(answer.headers),
+    body: answer?.body ?? null,
+  };
+}
+
+export function idempotencyFromRow(row: IdempotencyKey): IdempotencyRecord {
+  const { state, status, headers, body, ...rest } = row;
+  if (state === "running" || status === null) return { ...rest, answer: null };
+  const stored = readJson<Record<string, string>>(headers ?? "{}");
+  return { ...rest, answer: { status, headers: stored, body } };
+}
+
+export function bootToRow(record: BootRecord): ServiceBoot {
+  return { ...record, seq: BigInt(record.seq) };
+}
+
+export function bootFromRow(row: ServiceBoot): BootRecord {
+  return { ...row, seq: Number(row.seq) };
+}

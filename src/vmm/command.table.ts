@@ -1,0 +1,374 @@
+// Owns: what each command does: one row per name of VmCommands. VM thread.
+// "now" rows are done when they come in; "op" rows become a context of the scheduler.
+import { KvmError, ServiceError } from "../base/errors.js";
+import {
+  checkExtension,
+  createDeviceWithoutTypes,
+  createVcpu,
+  enableCap,
+  FALLOC_FL,
+  type GuestMemfd,
+  irqfdWithoutVgic,
+  KVM_DIRTY_GFN,
+  KVM_MP_STATE,
+  type Kvm,
+  type Op,
+  type RunOutcome,
+  signalMsiWithoutVgic,
+  statsFile,
+  type Vcpu,
+  viewStage2,
+} from "../kvm/index.js";
+import type { CommandArgs, CommandName, CommandResult } from "./commands.js";
+import type { Machine } from "./machine.js";
+import {
+  memoryObject,
+  readGuest,
+  readObject,
+  writeGuest,
+  writeObject,
+} from "./memory-access.js";
+import { programSource } from "./programs.js";
+import {
+  guestMemfdView,
+  hostCpuViews,
+  memoryObjectView,
+  memslotView,
+  ringWindow,
+  vcpuView,
+  vmView,
+} from "./views.js";
+
+type Row<K extends CommandName> =
+  | { readonly now: (m: Machine, args: CommandArgs<K>) => CommandResult<K> }
+  | {
+      readonly op: (m: Machine, args: CommandArgs<K>) => Op<CommandResult<K>>;
+      /** The vCPU that the context runs, for its label and for kicks. */
+      readonly vcpu?: (args: CommandArgs<K>) => number;
+    };
+
+/** Loads of a program answered at most in one page of `readProgram`. */
+const LOADS_PAGE_MAX = 65536;
+
+function vcpuOf(m: Machine, id: number): Vcpu {
+  const vcpu = m.kvm.vm.vcpuById(id);
+  if (vcpu === undefined) throw new ServiceError("vcpu-not-found", `the VM has no vCPU ${id}`);
+  return vcpu;
+}
+
+/** Most vCPU ioctls wait for the vCPU's mutex; over HTTP that is a refusal (kvm-uapi R5). */
+function idleVcpu(m: Machine, id: number): Vcpu {
+  const vcpu = vcpuOf(m, id);
+  if (vcpu.running) {
+    throw new ServiceError("vcpu-running", `vCPU ${id} is in KVM_RUN; kick it first`);
+  }
+  return vcpu;
+}
+
+function ringOf(m: Machine, id: number) {
+  const { ring } = vcpuOf(m, id);
+  if (ring === null) {
+    throw new ServiceError("no-dirty-ring", "the VM has no dirty rings; enable them before vCPUs");
+  }
+  return ring;
+}
+
+function memfdOf(m: Machine, id: number): GuestMemfd {
+  const file = m.kvm.vm.memfds.open(id);
+  if (file === undefined) {
+    throw new ServiceError("guest-memfd-not-found", `the VM has no open guest_memfd ${id}`);
+  }
+  return file;
+}
+
+function hostCaps(kvm: Kvm) {
+  const { host, config, maxVcpus } = kvm.vm;
+  return {
+    hostCpus: config.hostCpus === 0 ? maxVcpus : config.hostCpus,
+    leafSizes: host.geometry.leafSizes,
+  };
+}
+
+/** First file offset that is no loff_t any more. */
+const OFFSET_END = 2n ** 63n;
+
+/** Pages of a range, checked as fallocate does. */
+function pagesOfRange(m: Machine, offset: bigint, length: bigint) {
+  const page = BigInt(m.kvm.vm.pageSize);
+  const end = offset + length;
+  if (offset % page !== 0n || length % page !== 0n || length === 0n || end >= OFFSET_END) {
+    throw new KvmError("EINVAL", "fallocate", "the range must be whole pages");
+  }
+  return { first: Number(offset / page), end: Number(end / page) };
+}
+
+function* fallocate(m: Machine, args: CommandArgs<"fallocateGuestMemfd">): Op<null> {
+  const file = memfdOf(m, args.id);
+  const punches = args.mode === (FALLOC_FL.KEEP_SIZE | FALLOC_FL.PUNCH_HOLE);
+  if (!punches && args.mode !== FALLOC_FL.KEEP_SIZE) {
+    throw new KvmError("EOPNOTSUPP", "fallocate", "mode must be KEEP_SIZE, with or without PUNCH_HOLE");
+  }
+  const { first, end } = pagesOfRange(m, args.offset, args.length);
+  if (punches) {
+    // There is nothing to punch beyond the end, and that is not an error.
+    yield* m.kvm.reclaim.punchHole(file, first, end);
+    return null;
+  }
+  if (args.offset + args.length > BigInt(file.bytes)) {
+    throw new KvmError("EINVAL", "fallocate", "the range must lie in the file; its size is fixed");
+  }
+  if (!(yield* m.kvm.vm.memfds.allocate(file, first, end))) {
+    throw new KvmError("ENOMEM", "fallocate", "the file's pages do not fit the memory budget");
+  }
+  return null;
+}
+
+function* setRegion(
+  m: Machine,
+  args: CommandArgs<"setUserMemoryRegion2">,
+  isV1: boolean,
+): Op<CommandResult<"setUserMemoryRegion">> {
+  const { created, slot } = yield* m.kvm.regions.set(args, isV1);
+  return { created, slot: slot === null ? null : memslotView(slot, m.kvm.vm.pageSize) };
+}
+
+function* getDirtyLog(m: Machine, slot: number): Op<CommandResult<"getDirtyLog">> {
+  m.kvm.log.checkGet(slot);
+  if (!m.kvm.vm.manualProtect) {
+    throw new ServiceError(
+      "destructive-read",
+      "without manual protect a read clears the log: POST a harvest, which is kept until acknowledged",
+    );
+  }
+  return yield* m.kvm.log.get(slot, (bytes) => m.room(bytes));
+}
+
+/** Accepted when it comes in, so that a kick that follows finds the vCPU running. */
+function run(m: Machine, args: CommandArgs<"run">): Op<CommandResult<"run">> {
+  const vcpu = vcpuOf(m, args.vcpu);
+  return reported(vcpu, vcpu.engine.retired, m.kvm.runs.run(vcpu, args));
+}
+
+function* reported(vcpu: Vcpu, before: number, op: Op<RunOutcome>): Op<CommandResult<"run">> {
+  const outcome = yield* op;
+  return {
+    ...outcome,
+    retired: vcpu.engine.retired - before,
+    program: { completed: vcpu.engine.completed, finished: vcpu.engine.finished },
+  };
+}
+
+function harvestRing(m: Machine, args: CommandArgs<"harvestDirtyRing">) {
+  const ring = ringOf(m, args.vcpu);
+  if (args.upTo < ring.harvestIndex || args.upTo > ring.servedIndex) {
+    throw new ServiceError(
+      "ring-index",
+      `upTo must be ${ring.harvestIndex} to ${ring.servedIndex}: never back, never past what was read`,
+      { harvestIndex: ring.harvestIndex, servedIndex: ring.servedIndex },
+    );
+  }
+  for (let index = ring.harvestIndex; index < args.upTo; index++) {
+    ring.setFlags(index, KVM_DIRTY_GFN.RESET);
+  }
+  ring.harvestIndex = args.upTo;
+  return ringWindow(ring, args.upTo, 0);
+}
+
+/** Serving an entry that is dirty and next in order lets it be harvested. */
+function readRing(m: Machine, args: CommandArgs<"readDirtyRing">) {
+  const ring = ringOf(m, args.vcpu);
+  const window = ringWindow(ring, args.from, args.limit);
+  for (const entry of window.entries) {
+    const next = Math.max(ring.servedIndex, ring.harvestIndex);
+    if (entry.index === next && entry.flags === KVM_DIRTY_GFN.DIRTY) ring.servedIndex = next + 1;
+  }
+  return window;
+}
+
+function kick(m: Machine, id: number): null {
+  const vcpu = vcpuOf(m, id);
+  m.kvm.vm.counters.values.kicks++;
+  if (!vcpu.running) return null;
+  vcpu.kicked = true;
+  m.kvm.vm.vgic.kick(vcpu);
+  m.kvm.vm.cpuFree.wake();
+  m.hurry(id);
+  return null;
+}
+
+function setMpState(m: Machine, args: CommandArgs<"setMpState">): null {
+  const vcpu = idleVcpu(m, args.vcpu);
+  const { RUNNABLE, STOPPED, SUSPENDED } = KVM_MP_STATE;
+  if (![RUNNABLE, STOPPED, SUSPENDED].some((state) => state === args.mpState)) {
+    throw new KvmError("EINVAL", "KVM_SET_MP_STATE", "mpState must be 0, 5 or 10 on arm64");
+  }
+  vcpu.mpState = args.mpState;
+  vcpu.wait.wake();
+  return null;
+}
+
+function walk(m: Machine, ipa: bigint): CommandResult<"walkStage2"> {
+  if (ipa >= 2n ** BigInt(m.kvm.vm.ipaBits)) {
+    throw new ServiceError("out-of-range", `ipa must be below 2^${m.kvm.vm.ipaBits}`);
+  }
+  return { ipa, ...viewStage2(m.kvm.vm, Number(ipa)) };
+}
+
+export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
+  describe: { now: (m) => vmView(m.kvm, m.definition, false) },
+  checkExtension: { now: (m, { cap }) => checkExtension(cap, hostCaps(m.kvm), m.kvm.vm) },
+  enableCap: {
+    now: (m, { cap, flags, args }) => {
+      enableCap(m.kvm.vm, cap, flags, args);
+      return null;
+    },
+  },
+  createVcpu: { now: (m, { id }) => vcpuView(createVcpu(m.kvm.vm, id)) },
+  listVcpus: { now: (m) => m.kvm.vm.vcpus.map(vcpuView) },
+  describeVcpu: { now: (m, { vcpu }) => vcpuView(vcpuOf(m, vcpu)) },
+  listHostCpus: { now: (m) => hostCpuViews(m.kvm) },
+
+  createMemoryObject: { now: (m, args) => memoryObjectView(m.kvm.vm.mm.map(args)) },
+  listMemoryObjects: { now: (m) => m.kvm.vm.mm.list().map(memoryObjectView) },
+  deleteMemoryObject: {
+    *op(m, { id }) {
+      yield* m.kvm.reclaim.unmapObject(memoryObject(m.kvm, id));
+      return null;
+    },
+  },
+  readMemoryObject: { now: (m, a) => readObject(m.kvm, a.id, a.offset, a.length) },
+  writeMemoryObject: {
+    now: (m, { id, offset, bytes }) => {
+      writeObject(m.kvm, id, offset, bytes);
+      return null;
+    },
+  },
+  readPhysicalMemory: { now: (m, { gpa, length }) => readGuest(m.kvm, gpa, length) },
+  writePhysicalMemory: {
+    now: (m, { gpa, bytes }) => {
+      writeGuest(m.kvm, gpa, bytes);
+      return null;
+    },
+  },
+
+  setUserMemoryRegion: {
+    op: (m, args) => setRegion(m, { ...args, guestMemfd: 0, guestMemfdOffset: 0n }, true),
+  },
+  setUserMemoryRegion2: { op: (m, args) => setRegion(m, args, false) },
+  listMemslots: {
+    now: (m) => m.kvm.vm.slots.list().map((slot) => memslotView(slot, m.kvm.vm.pageSize)),
+  },
+  createGuestMemfd: { now: (m, a) => guestMemfdView(m.kvm.vm.memfds.create(a.size, a.flags)) },
+  listGuestMemfds: { now: (m) => m.kvm.vm.memfds.list().map(guestMemfdView) },
+  closeGuestMemfd: {
+    *op(m, { id }) {
+      yield* m.kvm.reclaim.closeMemfd(memfdOf(m, id));
+      return null;
+    },
+  },
+  fallocateGuestMemfd: { op: fallocate },
+
+  getDirtyLog: { op: (m, { slot }) => getDirtyLog(m, slot) },
+  harvestDirtyLog: { op: (m, { slot, key, after }) => m.harvests.take(slot, { key, after }) },
+  getHarvest: { now: (m, { slot, id }) => m.harvests.get(slot, id) },
+  acknowledgeHarvest: {
+    now: (m, { slot, id }) => {
+      m.harvests.acknowledge(slot, id);
+      return null;
+    },
+  },
+  clearDirtyLog: {
+    *op(m, { slot, firstPage, numPages, bitmap }) {
+      return { cleared: yield* m.kvm.log.clear(slot, firstPage, numPages, bitmap) };
+    },
+  },
+  resetDirtyRings: {
+    *op(m) {
+      return { reset: yield* m.kvm.rings.reset() };
+    },
+  },
+  readDirtyRing: { now: readRing },
+  harvestDirtyRing: { now: harvestRing },
+  setDirtyRingFlags: {
+    now: (m, { vcpu, index, flags }) => {
+      const ring = ringOf(m, vcpu);
+      ring.setFlags(index, flags);
+      const entry = ring.entry(index);
+      return { ...entry, offset: BigInt(entry.offset) };
+    },
+  },
+
+  registerCoalescedZone: {
+    now: (m, { addr, size, pio }) => {
+      m.kvm.vm.bus.registerZone(addr, size, pio);
+      return null;
+    },
+  },
+  unregisterCoalescedZone: {
+    now: (m, { addr, size, pio }) => {
+      m.kvm.vm.bus.unregisterZone(addr, size, pio);
+      return null;
+    },
+  },
+  listCoalescedZones: {
+    now: (m) =>
+      m.kvm.vm.bus.zones().map((zone) => ({
+        addr: zone.addr,
+        size: zone.length,
+        pio: zone.bus === "pio" ? 1 : 0,
+      })),
+  },
+  drainCoalescedRing: {
+    now: (m, { key, after }) => {
+      const taken = m.coalesced.take({ key, after }, () => m.kvm.vm.bus.drain());
+      return { id: taken.id, repeated: taken.repeated, entries: taken.value };
+    },
+  },
+
+  ioeventfd: {
+    now: (m, args) => {
+      m.kvm.vm.bus.ioeventfd(args);
+      return null;
+    },
+  },
+  irqfd: {
+    now: (m, args) => {
+      irqfdWithoutVgic(m.kvm.vm.eventfds, args);
+      return null;
+    },
+  },
+  setGsiRouting: {
+    now: (m, { flags, entries }) => {
+      m.kvm.vm.routing.set(flags, entries);
+      return null;
+    },
+  },
+  getGsiRouting: { now: (m) => m.kvm.vm.routing.list() },
+  signalMsi: { now: () => signalMsiWithoutVgic() },
+  createDevice: { now: (_m, { type }) => createDeviceWithoutTypes(type) },
+
+  setProgram: {
+    now: (m, { vcpu, program }) => {
+      const { engine } = idleVcpu(m, vcpu);
+      engine.start(programSource(program, m.kvm.vm.pageSize));
+      return { completed: 0, finished: false };
+    },
+  },
+  readProgram: {
+    now: (m, { vcpu, from, limit }) => {
+      const { engine } = vcpuOf(m, vcpu);
+      const { kind, completed, finished } = engine;
+      const loads = engine.loads.slice(from, from + Math.min(limit, LOADS_PAGE_MAX));
+      return { kind, completed, finished, from, loads };
+    },
+  },
+  run: { op: run, vcpu: (args) => args.vcpu },
+  kick: { now: (m, { vcpu }) => kick(m, vcpu) },
+  getMpState: { now: (m, { vcpu }) => ({ mpState: idleVcpu(m, vcpu).mpState }) },
+  setMpState: { now: setMpState },
+
+  walkStage2: { now: (m, { ipa }) => walk(m, ipa) },
+  counters: { now: (m) => ({ ...m.kvm.vm.counters.values }) },
+  stats: { now: (m, { vcpu }) => statsFile(m.kvm.vm, vcpu === null ? null : vcpuOf(m, vcpu)) },
+  digest: { now: (m) => m.digest() },
+};

@@ -1,0 +1,379 @@
+// Owns: every command that can enter a VM's thread, as types: name → arguments and result.
+// Plain data on both sides (structured clone): u64 is bigint, bytes are Uint8Array over a buffer of
+// their own, or lent to the reader (base/lent-bytes.ts). Runs on any thread. A refusal arrives as
+// KvmError or ServiceError.
+import type { ErrnoName } from "../base/errno.table.js";
+import type { DirtyTracking } from "./definition.js";
+
+/** KVM_EXIT_* names that a run can end with; numbers are in kvm/uapi/exit.table.ts. */
+export type ExitReason =
+  | "KVM_EXIT_UNKNOWN"
+  | "KVM_EXIT_HLT"
+  | "KVM_EXIT_MMIO"
+  | "KVM_EXIT_INTR"
+  | "KVM_EXIT_DIRTY_RING_FULL"
+  | "KVM_EXIT_MEMORY_FAULT";
+
+export interface MmioExit {
+  readonly physAddr: bigint;
+  /** 1 to 8 bytes in memory order; zeros for a load. */
+  readonly data: Uint8Array;
+  readonly len: number;
+  readonly isWrite: boolean;
+}
+
+/** What one KVM_RUN gave. A failing run is a result with errno, never a refusal (DESIGN 9). */
+export interface RunResult {
+  readonly errno: ErrnoName | null;
+  readonly exitReason: ExitReason;
+  readonly mmio?: MmioExit;
+  readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
+  /** Accesses retired during this run. */
+  readonly retired: number;
+  readonly program: ProgramProgress;
+}
+
+export interface ProgramProgress {
+  /** Accesses of the present program that have retired. */
+  readonly completed: number;
+  readonly finished: boolean;
+}
+
+/** One access of an explicit list. `length` 1 to 8 bytes; a store's value is little-endian. */
+export interface Access {
+  readonly op: "read" | "write";
+  readonly address: bigint;
+  readonly length: number;
+  readonly value?: bigint;
+}
+
+export type PatternKind = "uniform" | "zipf" | "sequential" | "hot-set";
+
+/** What a synthetic vCPU does. One `step` of a pattern is one access. */
+export type Program =
+  | { readonly kind: "accesses"; readonly accesses: readonly Access[] }
+  | {
+      readonly kind: "pattern";
+      readonly pattern: PatternKind;
+      /** First guest-physical byte and size of the window that is accessed. */
+      readonly base: bigint;
+      readonly bytes: bigint;
+      /** Accesses to do; 0 means without end. */
+      readonly count: number;
+      /** Share of stores in percent, 0 to 100. */
+      readonly writePercent: number;
+      /** 1, 2, 4 or 8. */
+      readonly length: number;
+      /** Distance of neighbouring accesses for "sequential"; page size by default. */
+      readonly stride: number;
+      /** zipf exponent × 100, or hot-set share of the window in percent. */
+      readonly skew: number;
+      readonly seed: bigint;
+    };
+
+export interface MemslotView {
+  readonly slot: number;
+  readonly flags: number;
+  readonly guestPhysAddr: bigint;
+  readonly memorySize: bigint;
+  readonly userspaceAddr: bigint;
+  readonly guestMemfdId: number | null;
+  readonly guestMemfdOffset: bigint;
+  readonly npages: number;
+}
+
+export interface MemoryObjectView {
+  readonly id: number;
+  readonly userspaceAddr: bigint;
+  readonly size: bigint;
+  readonly backing: "ram" | "unbacked";
+  readonly hugePages: boolean;
+}
+
+export interface GuestMemfdView {
+  readonly id: number;
+  readonly size: bigint;
+  readonly flags: bigint;
+  readonly allocatedPages: number;
+}
+
+export interface VcpuView {
+  readonly id: number;
+  /** Creation order, from 0. */
+  readonly index: number;
+  readonly engine: "synthetic";
+  readonly state: "idle" | "running" | "blocked";
+  /** "KVM_MP_STATE_RUNNABLE" = 0, STOPPED = 5, SUSPENDED = 10. */
+  readonly mpState: number;
+  readonly hostCpu: number | null;
+  readonly retired: number;
+  readonly lastExit: ExitReason | null;
+  readonly program: ProgramProgress & { readonly kind: "none" | "accesses" | "pattern" };
+  readonly dirtyRing: null | {
+    readonly entries: number;
+    /** Absolute indexes, counting up without wrap. */
+    readonly dirtyIndex: number;
+    readonly resetIndex: number;
+    readonly harvestIndex: number;
+    readonly softFull: boolean;
+  };
+}
+
+export interface VmView {
+  readonly ipaBits: number;
+  readonly pageSize: number;
+  readonly startLevel: number;
+  readonly vtcr: bigint;
+  readonly vttbr: bigint;
+  readonly hostCpus: number;
+  readonly createdVcpus: number;
+  readonly runningVcpus: number;
+  readonly maxVcpus: number;
+  readonly memslotCount: number;
+  readonly hasRun: boolean;
+  readonly dead: boolean;
+  readonly vgicInitialized: boolean;
+  readonly manualDirtyLogProtect: number;
+  readonly dirtyRingBytes: number;
+  readonly dirtyRingWithBitmap: boolean;
+  readonly eagerSplitChunkSize: bigint;
+  readonly haltPollNs: number | null;
+  readonly dirtyTracking: DirtyTracking;
+  readonly instructions: number;
+  readonly virtualNs: number;
+  readonly steps: number;
+  readonly replaying: boolean;
+}
+
+export interface DirtyLog {
+  /** Pages of the slot. */
+  readonly npages: number;
+  /**
+   * Shape [ceil(npages / 64) * 8] bytes: little-endian u64 words, bit i of word w = page 64w+i.
+   * getDirtyLog may lend it: give it back once it is read.
+   */
+  readonly bitmap: Uint8Array;
+}
+
+/** A destructive read that is kept until acknowledged (DESIGN 9). Bytes stay as they were. */
+export interface Harvest extends DirtyLog {
+  readonly id: string;
+  readonly slot: number;
+  readonly repeated: boolean;
+}
+
+export interface ConsumeArgs {
+  /** Idempotency-Key of the request, or null. */
+  readonly key: string | null;
+  /** Id of the result that this request acknowledges, or null. */
+  readonly after: string | null;
+}
+
+export interface DirtyRingEntry {
+  /** Absolute index. */
+  readonly index: number;
+  readonly flags: number;
+  /** Address space in bits 31:16, slot id in 15:0. */
+  readonly slot: number;
+  /** Page index in the slot. */
+  readonly offset: bigint;
+}
+
+export interface DirtyRingWindow {
+  readonly entries: readonly DirtyRingEntry[];
+  readonly size: number;
+  readonly dirtyIndex: number;
+  readonly resetIndex: number;
+  readonly harvestIndex: number;
+}
+
+export interface CoalescedEntry {
+  readonly physAddr: bigint;
+  readonly len: number;
+  readonly pio: number;
+  readonly data: Uint8Array;
+}
+
+export interface Stage2Walk {
+  readonly ipa: bigint;
+  readonly startLevel: number;
+  readonly steps: readonly {
+    readonly level: number;
+    readonly tableAddress: bigint;
+    readonly index: number;
+    readonly descriptor: bigint;
+    readonly kind: "invalid" | "table" | "block" | "page";
+  }[];
+  /** null when the walk ends in an invalid descriptor. */
+  readonly leaf: null | {
+    readonly outputAddress: bigint;
+    readonly level: number;
+    readonly size: bigint;
+    readonly state: "read-only" | "writable-clean" | "writable-dirty" | "writable-unmanaged";
+    readonly accessFlag: boolean;
+    readonly dbm: boolean;
+    readonly contiguous: boolean;
+    readonly executeNever: number;
+  };
+}
+
+export interface HostCpuView {
+  readonly index: number;
+  readonly loadedVcpu: number | null;
+  readonly vttbr: bigint;
+  readonly vtcr: bigint;
+  readonly hcr: bigint;
+  readonly tlbEntries: number;
+}
+
+export interface RoutingEntry {
+  readonly gsi: number;
+  /** 1 irqchip, 2 MSI. */
+  readonly type: number;
+  readonly flags: number;
+  readonly irqchip: number;
+  readonly pin: number;
+  readonly addressLo: number;
+  readonly addressHi: number;
+  readonly data: number;
+  readonly devid: number;
+}
+
+/** Reference to an eventfd from a body: its slot in the process-wide counter table. */
+export interface EventfdRef {
+  /** Index into the shared counters; -1 for a descriptor that does not exist. */
+  readonly index: number;
+  /** False for a descriptor that is open but no eventfd. */
+  readonly isEventfd: boolean;
+}
+
+/** Name → [arguments, result]. The table of commands is vmm/command.table.ts. */
+export interface VmCommands {
+  describe: [Record<string, never>, VmView];
+  checkExtension: [{ cap: number }, number];
+  enableCap: [{ cap: number; flags: number; args: readonly bigint[] }, null];
+  createVcpu: [{ id: number }, VcpuView];
+  listVcpus: [Record<string, never>, readonly VcpuView[]];
+  describeVcpu: [{ vcpu: number }, VcpuView];
+  listHostCpus: [Record<string, never>, readonly HostCpuView[]];
+
+  createMemoryObject: [
+    {
+      size: bigint;
+      userspaceAddr: bigint | null;
+      backing: "ram" | "unbacked";
+      hugePages: boolean;
+    },
+    MemoryObjectView,
+  ];
+  listMemoryObjects: [Record<string, never>, readonly MemoryObjectView[]];
+  deleteMemoryObject: [{ id: number }, null];
+  readMemoryObject: [{ id: number; offset: bigint; length: number }, Uint8Array];
+  writeMemoryObject: [{ id: number; offset: bigint; bytes: Uint8Array }, null];
+  /** Through the slots, as a VMM would resolve a gpa. Never dirties. */
+  readPhysicalMemory: [{ gpa: bigint; length: number }, Uint8Array];
+  writePhysicalMemory: [{ gpa: bigint; bytes: Uint8Array }, null];
+
+  setUserMemoryRegion: [
+    {
+      slot: number;
+      flags: number;
+      guestPhysAddr: bigint;
+      memorySize: bigint;
+      userspaceAddr: bigint;
+    },
+    { created: boolean; slot: MemslotView | null },
+  ];
+  setUserMemoryRegion2: [
+    {
+      slot: number;
+      flags: number;
+      guestPhysAddr: bigint;
+      memorySize: bigint;
+      userspaceAddr: bigint;
+      guestMemfd: number;
+      guestMemfdOffset: bigint;
+    },
+    { created: boolean; slot: MemslotView | null },
+  ];
+  listMemslots: [Record<string, never>, readonly MemslotView[]];
+  createGuestMemfd: [{ size: bigint; flags: bigint }, GuestMemfdView];
+  listGuestMemfds: [Record<string, never>, readonly GuestMemfdView[]];
+  closeGuestMemfd: [{ id: number }, null];
+  /** fallocate: mode 1 KEEP_SIZE, 2 PUNCH_HOLE. */
+  fallocateGuestMemfd: [{ id: number; mode: number; offset: bigint; length: bigint }, null];
+
+  /** KVM_GET_DIRTY_LOG itself: in legacy mode the bits are gone once this returns. */
+  getDirtyLog: [{ slot: number }, DirtyLog];
+  /** KVM_GET_DIRTY_LOG whose result is kept until acknowledged. */
+  harvestDirtyLog: [{ slot: number } & ConsumeArgs, Harvest];
+  getHarvest: [{ slot: number; id: string }, Harvest];
+  acknowledgeHarvest: [{ slot: number; id: string }, null];
+  clearDirtyLog: [
+    { slot: number; firstPage: bigint; numPages: number; bitmap: Uint8Array },
+    { cleared: number },
+  ];
+  resetDirtyRings: [Record<string, never>, { reset: number }];
+  /** Entries from absolute index `from`, at most `limit`; raw, whatever their flags. */
+  readDirtyRing: [{ vcpu: number; from: number; limit: number }, DirtyRingWindow];
+  /** Marks [harvestIndex, upTo) RESET; ServiceError "ring-index": back, or past what was read. */
+  harvestDirtyRing: [{ vcpu: number; upTo: number }, DirtyRingWindow];
+  /** Userspace writes one entry's flags word through its mapping. */
+  setDirtyRingFlags: [{ vcpu: number; index: number; flags: number }, DirtyRingEntry];
+
+  registerCoalescedZone: [{ addr: bigint; size: number; pio: number }, null];
+  unregisterCoalescedZone: [{ addr: bigint; size: number; pio: number }, null];
+  listCoalescedZones: [
+    Record<string, never>,
+    readonly { addr: bigint; size: number; pio: number }[],
+  ];
+  drainCoalescedRing: [
+    ConsumeArgs,
+    { id: string; repeated: boolean; entries: readonly CoalescedEntry[] },
+  ];
+
+  ioeventfd: [
+    { datamatch: bigint; addr: bigint; len: number; fd: EventfdRef; flags: number },
+    null,
+  ];
+  irqfd: [{ fd: EventfdRef; gsi: number; flags: number; resamplefd: EventfdRef }, null];
+  setGsiRouting: [{ flags: number; entries: readonly RoutingEntry[] }, null];
+  getGsiRouting: [Record<string, never>, readonly RoutingEntry[]];
+  signalMsi: [
+    { addressLo: number; addressHi: number; data: number; flags: number; devid: number },
+    { delivered: number },
+  ];
+  createDevice: [{ type: number; flags: number }, null];
+
+  setProgram: [{ vcpu: number; program: Program }, ProgramProgress];
+  readProgram: [
+    { vcpu: number; from: number; limit: number },
+    ProgramProgress & {
+      kind: "none" | "accesses" | "pattern";
+      loads: readonly bigint[];
+      from: number;
+    },
+  ];
+  /** Long: resolves at the exit. One at a time per vCPU (ServiceError "vcpu-running"). */
+  run: [{ vcpu: number; immediateExit: boolean; mmioData: Uint8Array | null }, RunResult];
+  kick: [{ vcpu: number }, null];
+  getMpState: [{ vcpu: number }, { mpState: number }];
+  setMpState: [{ vcpu: number; mpState: number }, null];
+
+  walkStage2: [{ ipa: bigint }, Stage2Walk];
+  counters: [Record<string, never>, Readonly<Record<string, number>>];
+  /** GET_STATS_FD's file in the layout of kvm-uapi 4.8; vcpu null for the VM's own. */
+  stats: [{ vcpu: number | null }, Uint8Array];
+  /** Digest over every part's saved state, and per part. */
+  digest: [Record<string, never>, { digest: string; parts: Readonly<Record<string, string>> }];
+}
+
+export type CommandName = keyof VmCommands;
+export type CommandArgs<K extends CommandName> = VmCommands[K][0];
+export type CommandResult<K extends CommandName> = VmCommands[K][1];
+
+/** A command as it is logged and replayed. */
+export interface Command<K extends CommandName = CommandName> {
+  readonly name: K;
+  readonly args: CommandArgs<K>;
+}

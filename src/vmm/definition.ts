@@ -1,0 +1,40 @@
+// Owns: what a VM is made from; the durable part of a VM. Plain data. Runs on any thread.
+import type { PageSize } from "../base/page.js";
+
+export type ClockMode = "virtual" | "wall";
+export type IdlePolicy = "jump" | "paced";
+/** How stores to logged pages are noticed; see docs/dirty-tracking.md. */
+export type DirtyTracking = "write-protect" | "dbm";
+
+/** Everything needed to build the same VM again. u64 as bigint. */
+export interface VmDefinition {
+  /** KVM_CREATE_VM's argument: bits 7:0 IPA size in bits, 0 means 40. */
+  readonly type: bigint;
+  /** Host profile: page size of the emulated host, so stage-2 granule (DESIGN 6). */
+  readonly pageSize: PageSize;
+  /** Host CPUs of the slice; 0 means as many as vCPUs (DESIGN 1). */
+  readonly hostCpus: number;
+  /** Seeds every pseudo-random choice of the VM. */
+  readonly seed: bigint;
+  readonly clock: {
+    readonly mode: ClockMode;
+    /** Virtual time of one retired access or instruction, 1 to 1000000. */
+    readonly nsPerInstruction: number;
+    readonly idle: IdlePolicy;
+  };
+  readonly dirtyTracking: DirtyTracking;
+}
+
+/** One application of a command: when it took effect, in the VM's own time (DESIGN 4). */
+export interface Stamp {
+  /** Position in the VM's command sequence, from 0. */
+  readonly seq: number;
+  /** Scheduler steps done before it. */
+  readonly step: number;
+  /** Instructions and accesses retired by all vCPUs before it. */
+  readonly instructions: number;
+  /** Virtual nanoseconds before it. */
+  readonly virtualNs: number;
+  /** Whether the step before it was cut short to let it in; a replay cuts at the same count. */
+  readonly cut: boolean;
+}

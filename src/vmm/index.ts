@@ -1,0 +1,5 @@
+// Owns: vmm's front door: what QEMU would do around KVM. VM thread, but for types and tables.
+export type * from "./commands.js";
+export type * from "./definition.js";
+export { createInstance } from "./instance.js";
+export type { InstanceDeps, Outcome, VmInstance } from "./instance-door.js";

@@ -1,0 +1,115 @@
+// Owns: the VM as the runtime drives it: commands in, scheduler steps, stamps.
+// VM thread, or inline.
+import type { Op } from "../kvm/index.js";
+import { COMMANDS } from "./command.table.js";
+import type { Command } from "./commands.js";
+import type { Stamp, VmDefinition } from "./definition.js";
+import type { InstanceDeps, Outcome, VmInstance } from "./instance-door.js";
+import { IOCTL_OF } from "./ioctl-of.table.js";
+import { Machine, runLabel } from "./machine.js";
+
+/** A row of the table without its own types: the names of command and row agree by construction. */
+interface AnyRow {
+  readonly now?: (m: Machine, args: unknown) => unknown;
+  readonly op?: (m: Machine, args: unknown) => Op<unknown>;
+  readonly vcpu?: (args: unknown) => number;
+}
+
+export class Instance implements VmInstance {
+  readonly definition: VmDefinition;
+  readonly machine: Machine;
+  #seq = 0;
+
+  constructor(definition: VmDefinition, deps: InstanceDeps) {
+    this.definition = definition;
+    this.machine = new Machine(definition, {
+      budget: deps.budget,
+      eventfds: deps.eventfds,
+      scheduleSeed: deps.schedule === "seeded" ? definition.seed : null,
+    });
+  }
+
+  get memory(): WebAssembly.Memory {
+    return this.machine.kvm.vm.host.memory.memory;
+  }
+
+  #stamp(): Stamp {
+    const { sched, instructions } = this.machine.kvm.vm;
+    return {
+      seq: this.#seq++,
+      step: sched.steps,
+      instructions,
+      virtualNs: instructions * this.definition.clock.nsPerInstruction,
+      cut: false,
+    };
+  }
+
+  submit(command: Command, done: (outcome: Outcome) => void): Stamp {
+    const stamp = this.#stamp();
+    const early = this.#enter(command, done);
+    if (early !== null) done(early);
+    return stamp;
+  }
+
+  /** @returns the outcome of a command that is over already; null when a later step gives it */
+  #enter(command: Command, done: (outcome: Outcome) => void): Outcome | null {
+    const row = COMMANDS[command.name] as AnyRow;
+    const ioctl = IOCTL_OF[command.name];
+    try {
+      if (ioctl !== undefined) this.machine.kvm.vm.checkAlive(ioctl);
+      if (row.now !== undefined) return { ok: true, value: row.now(this.machine, command.args) };
+      if (row.op !== undefined) {
+        this.#begin(command, row, row.op(this.machine, command.args), done);
+      }
+      return null;
+    } catch (error) {
+      return { ok: false, error };
+    }
+  }
+
+  #begin(command: Command, row: AnyRow, op: Op<unknown>, done: (outcome: Outcome) => void): void {
+    const isRun = row.vcpu !== undefined;
+    const label = isRun ? runLabel(row.vcpu(command.args)) : command.name;
+    this.machine.kvm.vm.sched.add(label, isRun, op, done);
+  }
+
+  advance(maxSteps: number, interrupted: () => boolean): "idle" | "runnable" {
+    const { sched } = this.machine.kvm.vm;
+    for (let n = 0; n < maxSteps; n++) {
+      if (!sched.step()) return "idle";
+      if (interrupted()) return "runnable";
+    }
+    return sched.runnable ? "runnable" : "idle";
+  }
+
+  advanceTo(stamp: Stamp): string | null {
+    const { vm } = this.machine.kvm;
+    while (vm.sched.steps < stamp.step) {
+      if (!vm.sched.step()) {
+        return `nothing was runnable at step ${vm.sched.steps}, before step ${stamp.step}`;
+      }
+    }
+    if (vm.sched.steps > stamp.step) return `step ${stamp.step} had passed already`;
+    if (vm.instructions !== stamp.instructions) {
+      const { step, instructions } = stamp;
+      return `step ${step} came after ${vm.instructions} instructions, not ${instructions}`;
+    }
+    return null;
+  }
+
+  digest(): { digest: string; parts: Record<string, string> } {
+    return this.machine.digest();
+  }
+
+  close(): void {
+    this.machine.kvm.vm.close();
+  }
+}
+
+/**
+ * Builds one VM's slice.
+ * @throws KvmError EINVAL the host has no such IPA size
+ */
+export function createInstance(definition: VmDefinition, deps: InstanceDeps): Instance {
+  return new Instance(definition, deps);
+}

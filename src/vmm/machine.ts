@@ -1,0 +1,116 @@
+// Owns: one VM as the VMM holds it: KVM's part and the VMM's own state; save, load, digest.
+// VM thread.
+import { assert } from "../base/assert.js";
+import { Lender } from "../base/lent-bytes.js";
+import { TRANSFER_BYTES_MIN } from "../base/limits.js";
+import { Digest, type Saved, type Stateful } from "../base/saved.js";
+import { Unacknowledged } from "../base/unacknowledged.js";
+import { Kvm, type KvmDeps } from "../kvm/index.js";
+import type { CoalescedEntry } from "./commands.js";
+import type { VmDefinition } from "./definition.js";
+import { Harvests } from "./harvests.js";
+
+/** Real memory of a slice grows to 4 GiB at most (DESIGN 5). */
+const MEMORY_BYTES_MAX = 2 ** 32;
+const BUILT_ALIKE = "a machine is restored into one that was built the same way";
+
+/** Dirty logs that may be on their way at the same time without fresh memory. */
+const LENT_BUFFERS = 2;
+
+export class Machine {
+  readonly definition: VmDefinition;
+  readonly kvm: Kvm;
+  readonly harvests: Harvests;
+  readonly #lender = new Lender(LENT_BUFFERS);
+  readonly coalesced = new Unacknowledged<readonly CoalescedEntry[]>("d");
+
+  constructor(definition: VmDefinition, deps: KvmDeps) {
+    this.definition = definition;
+    this.kvm = new Kvm(
+      {
+        type: definition.type,
+        dirtyTracking: definition.dirtyTracking,
+        hostCpus: definition.hostCpus,
+      },
+      {
+        pageSize: definition.pageSize,
+        seed: definition.seed,
+        memoryBytesMax: MEMORY_BYTES_MAX,
+      },
+      deps,
+    );
+    this.harvests = new Harvests(this.kvm);
+  }
+
+  /** Room for a large answer, lent to its reader: what is in it is no state of the VM. */
+  room(bytes: number): Uint8Array {
+    const lent = bytes < TRANSFER_BYTES_MIN ? null : this.#lender.lend(bytes);
+    return lent ?? new Uint8Array(bytes);
+  }
+
+  /** Puts a vCPU's run first at the scheduler's next choice. */
+  hurry(vcpu: number): void {
+    const label = runLabel(vcpu);
+    for (const context of this.kvm.vm.sched.contexts) {
+      if (context.label === label) context.urgent = true;
+    }
+  }
+
+  /** Every part with state of its own, in the order in which they are loaded. */
+  parts(): readonly Stateful[] {
+    const { vm } = this.kvm;
+    return [
+      ...vm.host.parts(),
+      vm.sched,
+      vm,
+      vm.account,
+      vm.mm,
+      vm.slots,
+      vm.memfds,
+      vm.bus,
+      vm.routing,
+      vm.counters,
+      ...vm.vcpus,
+      this.harvests,
+      this.coalesced,
+    ];
+  }
+
+  save(): readonly Saved[] {
+    return [this.kvm.vm.host.memory.save(), ...this.parts().map((part) => part.save())];
+  }
+
+  /**
+   * Restores a machine that was built the same way (definition, capabilities, vCPUs, programs) and
+   * has nothing under way.
+   */
+  load(saved: readonly Saved[]): void {
+    const [memory, ...rest] = saved;
+    const parts = this.parts();
+    assert(memory !== undefined && rest.length === parts.length, BUILT_ALIKE);
+    this.kvm.vm.host.memory.load(memory);
+    for (const [at, part] of parts.entries()) {
+      const own = rest[at];
+      assert(own !== undefined && own.kind === part.save().kind, BUILT_ALIKE);
+      part.load(own);
+    }
+  }
+
+  digest(): { digest: string; parts: Record<string, string> } {
+    const parts: Record<string, string> = { "host-memory": this.kvm.vm.host.memory.digest() };
+    for (const part of this.parts()) {
+      const saved = part.save();
+      const digest = new Digest();
+      digest.value(saved);
+      parts[saved.kind] = digest.hex();
+    }
+    const all = new Digest();
+    all.value(parts);
+    return { digest: all.hex(), parts };
+  }
+}
+
+/** Label of a run's context. */
+export function runLabel(vcpu: number): string {
+  return `run:${vcpu}`;
+}

@@ -1,0 +1,104 @@
+// Owns: userspace's own reads and writes of guest memory; they never dirty anything. VM thread.
+import { ServiceError } from "../base/errors.js";
+import type { Kvm, MemoryObject } from "../kvm/index.js";
+
+/** Bytes of one read at most: a length must not decide what this thread allocates. */
+const READ_BYTES_MAX = 64 * 2 ** 20;
+
+/** Finds an object by id. @throws ServiceError "memory-object-not-found" */
+export function memoryObject(kvm: Kvm, id: number): MemoryObject {
+  const object = kvm.vm.mm.byId(id);
+  if (object === undefined) {
+    throw new ServiceError("memory-object-not-found", `the VM has no memory object ${id}`);
+  }
+  return object;
+}
+
+/** @throws ServiceError "out-of-range" when the range leaves the object */
+export function readObject(kvm: Kvm, id: number, offset: bigint, length: number): Uint8Array {
+  const object = memoryObject(kvm, id);
+  checkRange(object, offset, length);
+  checkLength(length);
+  const out = new Uint8Array(length);
+  kvm.vm.host.readPhysical(object.pa + Number(offset), out);
+  return out;
+}
+
+/** @throws ServiceError "out-of-range"; "memory-unbacked": that object keeps no bytes */
+export function writeObject(kvm: Kvm, id: number, offset: bigint, bytes: Uint8Array): void {
+  const object = memoryObject(kvm, id);
+  checkRange(object, offset, bytes.length);
+  if (object.backing === "unbacked") {
+    throw new ServiceError(
+      "memory-unbacked",
+      `object ${id} is unbacked: its content is computed, and changes only by guest stores`,
+    );
+  }
+  kvm.vm.host.writePhysical(object.pa + Number(offset), bytes);
+}
+
+function checkRange(object: MemoryObject, offset: bigint, length: number): void {
+  if (offset + BigInt(length) > BigInt(object.bytes)) {
+    throw new ServiceError(
+      "out-of-range",
+      `offset + length must be at most the object's size, ${object.bytes} bytes`,
+    );
+  }
+}
+
+function checkLength(length: number): void {
+  if (length <= READ_BYTES_MAX) return;
+  throw new ServiceError("out-of-range", `length must be at most ${READ_BYTES_MAX} bytes`);
+}
+
+/** Runs `use` for each physically contiguous piece of a guest-physical range. */
+function forPieces(
+  kvm: Kvm,
+  gpa: bigint,
+  length: number,
+  use: (object: MemoryObject, objectOffset: number, at: number, bytes: number) => void,
+): void {
+  const { vm } = kvm;
+  const size = vm.pageSize;
+  if (gpa + BigInt(length) > 2n ** BigInt(vm.ipaBits)) throw unmapped(gpa);
+  let at = 0;
+  while (at < length) {
+    const address = Number(gpa) + at;
+    const gfn = Math.floor(address / size);
+    const slot = vm.slots.find(gfn);
+    const hva = slot === undefined ? -1 : slot.userspaceAddr + (address - slot.baseGfn * size);
+    const object = slot === undefined || slot.guestMemfd !== null ? undefined : vm.mm.find(hva);
+    if (object === undefined) throw unmapped(gpa + BigInt(at));
+    const bytes = Math.min(length - at, size - (address % size));
+    use(object, hva - object.userspaceAddr, at, bytes);
+    at += bytes;
+  }
+}
+
+function unmapped(gpa: bigint): ServiceError {
+  return new ServiceError(
+    "gpa-not-mapped",
+    `no slot with memory of its own covers guest-physical address 0x${gpa.toString(16)}`,
+  );
+}
+
+/** @throws ServiceError "gpa-not-mapped", "out-of-range" when longer than 64 MiB */
+export function readGuest(kvm: Kvm, gpa: bigint, length: number): Uint8Array {
+  checkLength(length);
+  const out = new Uint8Array(length);
+  forPieces(kvm, gpa, length, (object, offset, at, bytes) => {
+    kvm.vm.host.readPhysical(object.pa + offset, out.subarray(at, at + bytes));
+  });
+  return out;
+}
+
+/** All or nothing. @throws ServiceError "gpa-not-mapped", "memory-unbacked" */
+export function writeGuest(kvm: Kvm, gpa: bigint, bytes: Uint8Array): void {
+  forPieces(kvm, gpa, bytes.length, (object) => {
+    if (object.backing === "ram") return;
+    throw new ServiceError("memory-unbacked", "part of the range is unbacked memory");
+  });
+  forPieces(kvm, gpa, bytes.length, (object, offset, at, count) => {
+    kvm.vm.host.writePhysical(object.pa + offset, bytes.subarray(at, at + count));
+  });
+}

@@ -1,0 +1,139 @@
+// Goal: eventfds, ioeventfds, irqfds, routing and devices over HTTP.
+// Method: supertest over fake services; every answer is checked against the document.
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { KvmError } from "../../src/base/errors.js";
+import { type Face, openFace } from "../support/http.js";
+
+let face: Face;
+let vm: string;
+beforeAll(async () => {
+  face = await openFace();
+});
+afterAll(() => face.close());
+beforeEach(async () => {
+  vm = await face.vm();
+});
+
+const lastArgs = () => face.control.calls.at(-1)?.args as Record<string, unknown>;
+
+async function eventfd(count = "0x0"): Promise<string> {
+  return (await face.call("post", "/v1/eventfds").send({ count }).expect(201)).body.id;
+}
+
+describe("eventfds", () => {
+  it("counts, peeks, and gives its count away once", async () => {
+    const id = await eventfd("3");
+    await face.call("post", `/v1/eventfds/${id}/writes`).send({ value: "0x2" }).expect(200);
+    expect((await face.call("get", `/v1/eventfds/${id}`)).body.count).toBe("0x5");
+    const read = await face.call("post", `/v1/eventfds/${id}/reads?after=r0`).expect(200);
+    expect(read.body).toEqual({ id: "r1", value: "0x5", repeated: false });
+    const empty = await face.call("post", `/v1/eventfds/${id}/reads`);
+    expect(empty.body).toMatchObject({ status: 409, errno: "EAGAIN", errnoValue: 11 });
+    await face.call("delete", `/v1/eventfds/${id}`).expect(204);
+    await face.call("get", `/v1/eventfds/${id}`).expect(404);
+  });
+});
+
+describe("ioeventfds", () => {
+  const body = { addr: "0x9000000", len: 4 };
+
+  it("is assigned, listed and de-assigned by id", async () => {
+    const id = await eventfd();
+    const made = await face
+      .call("post", `${vm}/ioeventfds`)
+      .send({ ...body, eventfd: id, datamatch: "7" })
+      .expect(201);
+    expect(made.body).toMatchObject({ datamatch: "0x7", flags: 1 });
+    expect(lastArgs()).toMatchObject({ datamatch: 7n, fd: { index: 0 }, flags: 1 });
+    const list = await face.call("get", `${vm}/ioeventfds`);
+    expect(list.body.items).toEqual([made.body]);
+    await face.call("delete", String(made.headers["location"])).expect(204);
+    expect(lastArgs()["flags"]).toBe(5);
+    expect((await face.call("get", `${vm}/ioeventfds`)).body.items).toEqual([]);
+    await face.call("delete", String(made.headers["location"])).expect(404);
+  });
+
+  it("is de-assigned by its members, in the query or by flags", async () => {
+    const id = await eventfd();
+    const make = () =>
+      face
+        .call("post", `${vm}/ioeventfds`)
+        .send({ ...body, eventfd: id })
+        .expect(201);
+    await make();
+    await face.call("delete", `${vm}/ioeventfds?eventfd=${id}&addr=0x9000000&len=4`).expect(204);
+    expect((await face.call("get", `${vm}/ioeventfds`)).body.items).toEqual([]);
+    await make();
+    await face
+      .call("post", `${vm}/ioeventfds`)
+      .send({ ...body, eventfd: id, flags: 4 })
+      .expect(204);
+    expect((await face.call("get", `${vm}/ioeventfds`)).body.items).toEqual([]);
+    face.control.refuse("ioeventfd", new KvmError("ENOENT", "KVM_IOEVENTFD", "No match."));
+    const none = await face.call("delete", `${vm}/ioeventfds?eventfd=${id}&addr=0&len=4`);
+    expect(none.body).toMatchObject({ status: 422, errno: "ENOENT" });
+  });
+
+  it("leaves an unknown eventfd to KVM", async () => {
+    await face.call("post", `${vm}/ioeventfds`).send({ ...body, eventfd: "bad" });
+    expect(lastArgs()["fd"]).toEqual({ index: -1, isEventfd: true });
+    face.control.refuse("ioeventfd", new KvmError("EBADF", "KVM_IOEVENTFD", "Not open."));
+    const answer = await face.call("post", `${vm}/ioeventfds`).send({ ...body, eventfd: "bad" });
+    expect(answer.body).toMatchObject({ status: 422, errno: "EBADF" });
+  });
+
+  it("is forgotten with its VM's thread", async () => {
+    const id = await eventfd();
+    await face.call("post", `${vm}/ioeventfds`).send({ ...body, eventfd: id });
+    await face.call("post", `${vm}:stop`).expect(200);
+    expect((await face.call("get", `${vm}/ioeventfds`)).body.items).toEqual([]);
+  });
+});
+
+describe("interrupts", () => {
+  it("assigns and de-assigns irqfds", async () => {
+    const id = await eventfd();
+    const body = { eventfd: id, gsi: 32, resampleEventfd: id };
+    const made = await face.call("post", `${vm}/irqfds`).send(body).expect(201);
+    expect(made.body).toMatchObject({ gsi: 32, flags: 2, resampleEventfd: id });
+    expect(made.headers["location"]).toBe(`${vm}/irqfds?eventfd=${id}&gsi=32`);
+    await face.call("delete", `${vm}/irqfds?eventfd=${id}&gsi=32`).expect(204);
+    expect(lastArgs()).toMatchObject({ flags: 1, gsi: 32 });
+    face.control.refuse("irqfd", new KvmError("EAGAIN", "KVM_IRQFD", "No vGIC."));
+    const early = await face.call("post", `${vm}/irqfds`).send({ eventfd: id, gsi: 32 });
+    expect(early.body).toMatchObject({ status: 409, errno: "EAGAIN" });
+  });
+
+  it("replaces the routing table", async () => {
+    const entries = [{ gsi: 5, type: 2, addressLo: 1, data: 4294967295 }];
+    const answer = await face.call("put", `${vm}/gsi-routing`).send({ entries }).expect(200);
+    expect(answer.body.entries[0]).toMatchObject({ irqchip: 0, data: 4294967295, devid: 0 });
+    await face.call("put", `${vm}/gsi-routing`).send({ entries: [] }).expect(200);
+  });
+
+  it("names devices", async () => {
+    const named = await face.call("post", `${vm}/devices`).send({ type: "KVM_DEV_TYPE_VFIO" });
+    expect(named.body).toEqual({ type: 4, test: false });
+    await face.call("post", `${vm}/devices`).send({ type: 99, test: true }).expect(200);
+    expect(lastArgs()).toEqual({ type: 99, flags: 1 });
+    face.control.refuse("createDevice", new KvmError("ENODEV", "KVM_CREATE_DEVICE", "None."));
+    const none = await face.call("post", `${vm}/devices`).send({ type: 7 });
+    expect(none.body).toMatchObject({ status: 409, errno: "ENODEV", errnoValue: 19 });
+  });
+});
+
+describe("what is not there yet", () => {
+  it("is 501 with its ioctl", async () => {
+    const answer = await face.call("get", `${vm}/vcpus/0/registers/0x6030000000100042`);
+    expect(answer.body).toMatchObject({
+      status: 501,
+      code: "not-implemented",
+      ioctl: "KVM_GET_ONE_REG",
+    });
+    const bytes = await face
+      .call("put", `${vm}/mte-tags?gpa=0x0&length=16`)
+      .type("application/octet-stream")
+      .send(Buffer.alloc(1));
+    expect(bytes.status).toBe(501);
+  });
+});

@@ -1,0 +1,31 @@
+// Owns: the tracking modes that the simulation runs under. Data only.
+
+export interface Mode {
+  readonly name: string;
+  readonly tracking: "write-protect" | "dbm";
+  /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: 0 legacy, 1 manual, 3 manual with INITIALLY_SET. */
+  readonly manual: 0 | 1 | 3;
+  readonly ring: "none" | "only" | "with-bitmap";
+  /** Memory that the host backs with blocks, so that splits happen. */
+  readonly hasBlocks: boolean;
+  /** KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE set to a level 2 block. */
+  readonly splitsEagerly: boolean;
+}
+
+export const MODES: readonly Mode[] = [
+  { name: "wp-legacy", tracking: "write-protect", manual: 0, ring: "none", hasBlocks: false, splitsEagerly: false },
+  { name: "wp-legacy-blocks", tracking: "write-protect", manual: 0, ring: "none", hasBlocks: true, splitsEagerly: false },
+  { name: "wp-manual", tracking: "write-protect", manual: 1, ring: "none", hasBlocks: false, splitsEagerly: false },
+  { name: "wp-manual-split", tracking: "write-protect", manual: 1, ring: "none", hasBlocks: true, splitsEagerly: true },
+  { name: "wp-initset", tracking: "write-protect", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: false },
+  { name: "wp-initset-split", tracking: "write-protect", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: true },
+  { name: "ring", tracking: "write-protect", manual: 0, ring: "only", hasBlocks: false, splitsEagerly: false },
+  { name: "ring-blocks", tracking: "write-protect", manual: 1, ring: "only", hasBlocks: true, splitsEagerly: true },
+  { name: "ring-bitmap", tracking: "write-protect", manual: 0, ring: "with-bitmap", hasBlocks: false, splitsEagerly: false },
+  { name: "ring-dbm-host", tracking: "dbm", manual: 1, ring: "with-bitmap", hasBlocks: false, splitsEagerly: false },
+  { name: "dbm-legacy", tracking: "dbm", manual: 0, ring: "none", hasBlocks: false, splitsEagerly: false },
+  { name: "dbm-legacy-blocks", tracking: "dbm", manual: 0, ring: "none", hasBlocks: true, splitsEagerly: false },
+  { name: "dbm-manual", tracking: "dbm", manual: 1, ring: "none", hasBlocks: false, splitsEagerly: false },
+  { name: "dbm-initset", tracking: "dbm", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: false },
+  { name: "dbm-initset-split", tracking: "dbm", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: true },
+];

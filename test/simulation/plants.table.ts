@@ -1,0 +1,81 @@
+// Owns: the defects that are planted to prove that the simulation sees them. Data only; how each one
+// is planted stands in plants/ under the same name.
+//
+// Every row must be caught in every mode that it names, within PLANT_SEEDS_MAX seeds.
+
+export interface PlantRow {
+  readonly name: string;
+  /** What goes wrong. */
+  readonly breaks: string;
+  readonly modes: readonly string[];
+}
+
+/** Seeds tried per mode before a plant counts as a survivor. */
+export const PLANT_SEEDS_MAX = 6000;
+
+export const PLANTS = [
+  // TLB maintenance.
+  { name: "get-no-tlbi", breaks: "legacy GET leaves writable TLB copies of what it protected", modes: ["wp-legacy", "wp-legacy-blocks", "dbm-legacy"] },
+  { name: "clear-no-tlbi", breaks: "CLEAR leaves writable TLB copies of what it protected", modes: ["wp-manual", "wp-initset", "dbm-manual", "dbm-initset-split"] },
+  { name: "enable-no-tlbi", breaks: "turning the log on leaves writable TLB copies", modes: ["wp-legacy", "wp-manual", "ring", "dbm-legacy"] },
+  { name: "reset-no-tlbi", breaks: "ring reset leaves writable TLB copies", modes: ["ring", "ring-bitmap"] },
+  { name: "move-no-tlbi", breaks: "deleting or moving a slot leaves TLB copies of it", modes: ["wp-legacy", "wp-manual", "ring", "dbm-manual"] },
+  { name: "munmap-no-tlbi", breaks: "munmap leaves TLB copies of freed pages", modes: ["wp-legacy", "ring", "dbm-legacy"] },
+  { name: "tlbi-local", breaks: "GET and CLEAR invalidate one CPU's TLB instead of all", modes: ["wp-legacy", "wp-manual", "dbm-legacy", "dbm-manual"] },
+  { name: "tlbi-short", breaks: "the range of a slot's TLBI ends one page early", modes: ["wp-legacy", "wp-manual", "dbm-legacy"] },
+  { name: "tlbi-misses-blocks", breaks: "TLBI by range misses copies of blocks", modes: ["wp-legacy-blocks", "wp-manual-split", "ring-blocks"] },
+  { name: "tlb-clean-writable", breaks: "a TLB takes a writable-clean leaf for writable", modes: ["dbm-legacy", "dbm-manual", "dbm-initset"] },
+
+  // GET and CLEAR.
+  { name: "get-drops-bit-63", breaks: "bit 63 of a word is cleared and not reported", modes: ["wp-legacy", "dbm-legacy"] },
+  { name: "get-drops-bit-31", breaks: "bit 31 of a word is cleared and not reported", modes: ["wp-legacy", "dbm-legacy"] },
+  { name: "get-no-copy", breaks: "words are taken and not copied to the snapshot", modes: ["wp-legacy", "wp-legacy-blocks", "dbm-legacy"] },
+  { name: "get-forgets-tail", breaks: "the last word of a slot is reported and not protected", modes: ["wp-legacy", "dbm-legacy"] },
+  { name: "protect-shifted", breaks: "protects the page after the one that was taken", modes: ["wp-legacy", "wp-manual", "ring", "dbm-legacy"] },
+  { name: "protect-drops-bit-32", breaks: "the word's bit 32 is taken and not protected", modes: ["wp-legacy", "wp-manual", "dbm-legacy", "dbm-manual"] },
+  { name: "protect-nothing", breaks: "bits are taken, nothing is protected", modes: ["wp-legacy", "wp-manual", "wp-initset-split", "dbm-manual"] },
+  { name: "protect-then-exchange", breaks: "pages are protected, the lock dropped, and only then bits taken", modes: ["wp-legacy", "wp-legacy-blocks"] },
+  { name: "clear-takes-unnamed", breaks: "CLEAR takes bits that the user did not name", modes: ["wp-manual", "wp-initset", "dbm-manual"] },
+  { name: "clear-wrong-word", breaks: "CLEAR protects the neighbour of the word it took", modes: ["wp-manual", "dbm-manual"] },
+
+  // Hardware dirty state.
+  { name: "get-no-sync", breaks: "hardware dirty state never reaches the bitmap", modes: ["dbm-legacy", "dbm-manual"] },
+  { name: "sync-after-exchange", breaks: "bits are taken before hardware dirty state is folded in", modes: ["dbm-legacy", "dbm-legacy-blocks"] },
+  { name: "sync-misses-last-page", breaks: "the scan stops one page early", modes: ["dbm-legacy", "dbm-manual"] },
+  { name: "sync-misses-last-batch", breaks: "the scan skips all batches after the first", modes: ["dbm-legacy-blocks", "dbm-initset"] },
+  { name: "dbm-span-clean", breaks: "the span between a word's bits is cleaned, not the bits", modes: ["dbm-legacy", "dbm-manual"] },
+  { name: "dbm-unmap-drops", breaks: "a writable-dirty leaf vanishes without a mark", modes: ["dbm-legacy", "dbm-manual", "dbm-initset"] },
+  { name: "dbm-map-takes-back", breaks: "an overtaken read fault makes a dirty leaf clean again", modes: ["dbm-legacy", "dbm-manual"] },
+
+  // Faults.
+  { name: "mark-before-map", breaks: "a page is marked before its mapping is writable", modes: ["wp-legacy", "wp-manual", "ring"] },
+  { name: "map-no-mark", breaks: "a store that maps its page does not mark it", modes: ["wp-legacy", "wp-manual", "ring"] },
+  { name: "relax-no-mark", breaks: "a store that gets write permission does not mark its page", modes: ["wp-legacy", "wp-manual", "ring"] },
+  { name: "read-maps-writable", breaks: "a load maps its page writable while the slot logs", modes: ["wp-legacy", "wp-manual", "ring"] },
+  { name: "block-not-split", breaks: "a store to a protected block makes all of it writable", modes: ["wp-legacy-blocks", "ring-blocks", "dbm-legacy-blocks"] },
+  { name: "split-writable", breaks: "splitting a block gives its pages write permission", modes: ["wp-manual-split", "wp-initset-split", "ring-blocks"] },
+
+  // Slots.
+  { name: "move-loses-bitmap", breaks: "a moved slot starts with an empty bitmap", modes: ["wp-legacy", "wp-manual", "wp-initset", "dbm-legacy"] },
+  { name: "initset-empty", breaks: "INITIALLY_SET leaves the bitmap empty", modes: ["wp-initset", "wp-initset-split", "dbm-initset"] },
+  { name: "initset-no-tail", breaks: "INITIALLY_SET leaves out the bits after the last full word", modes: ["wp-initset", "dbm-initset-split"] },
+  { name: "enable-no-protect", breaks: "turning the log on protects nothing", modes: ["wp-legacy", "wp-manual-split", "ring", "dbm-legacy"] },
+  { name: "enable-first-batch", breaks: "turning the log on protects 512 pages at most", modes: ["wp-legacy-blocks", "ring-blocks"] },
+  { name: "enable-protect-early", breaks: "the write-protect pass comes before the slot logs", modes: ["wp-legacy", "wp-manual", "ring"] },
+  { name: "srcu-not-awaited", breaks: "a slot change does not wait for faults that use the old slot", modes: ["wp-legacy", "wp-manual", "ring"] },
+
+  { name: "move-protects-again", breaks: "a moved slot's new mappings are protected, and hardware's record of them is wiped", modes: ["dbm-legacy", "dbm-manual"] },
+
+  // Dirty rings.
+  { name: "ring-drops-at-limit", breaks: "the entry that reaches the soft limit is dropped", modes: ["ring", "ring-bitmap"] },
+  { name: "reset-no-rearm", breaks: "a reset takes entries back and protects nothing", modes: ["ring", "ring-blocks", "ring-dbm-host"] },
+  { name: "reset-forgets-run-end", breaks: "the last page of a run of entries is not protected", modes: ["ring", "ring-bitmap"] },
+  { name: "reset-takes-unharvested", breaks: "a reset takes entries that nobody harvested", modes: ["ring", "ring-bitmap"] },
+
+  // What is kept, and what is taken away.
+  { name: "harvest-not-kept", breaks: "a harvest is gone with its reply", modes: ["wp-legacy", "dbm-legacy"] },
+  { name: "munmap-no-sequence", breaks: "a fault installs a page that munmap has freed meanwhile", modes: ["wp-legacy", "wp-manual", "ring", "dbm-legacy"] },
+  { name: "munmap-stale-slot", breaks: "munmap uses a slot that has been replaced meanwhile", modes: ["dbm-manual", "dbm-legacy-blocks"] },
+] as const satisfies readonly PlantRow[];
+
+export type PlantName = (typeof PLANTS)[number]["name"];

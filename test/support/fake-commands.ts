@@ -1,0 +1,182 @@
+// Owns: canned answers of every VM command, for tests of the HTTP face alone.
+import type { CommandName, VmCommands } from "../../src/runtime/index.js";
+
+type Results = { readonly [K in CommandName]: (args: VmCommands[K][0]) => VmCommands[K][1] };
+
+const slot = {
+  slot: 0,
+  flags: 1,
+  guestPhysAddr: 0n,
+  memorySize: 0x20_0000n,
+  userspaceAddr: 0x7f00_0000_0000n,
+  guestMemfdId: null,
+  guestMemfdOffset: 0n,
+  npages: 512,
+};
+const object = {
+  id: 1,
+  userspaceAddr: 0x7f00_0000_0000n,
+  size: 0x20_0000n,
+  backing: "ram" as const,
+  hugePages: true,
+};
+const memfd = { id: 1, size: 0x20_0000n, flags: 1n, allocatedPages: 0 };
+const vcpu = {
+  id: 0,
+  index: 0,
+  engine: "synthetic" as const,
+  state: "idle" as const,
+  mpState: 0,
+  hostCpu: null,
+  retired: 0,
+  lastExit: null,
+  program: { completed: 0, finished: false, kind: "none" as const },
+  dirtyRing: { entries: 4096, dirtyIndex: 3, resetIndex: 0, harvestIndex: 0, softFull: false },
+};
+const bitmap = () => {
+  const bytes = new Uint8Array(64);
+  bytes[0] = 0b1110_1000;
+  bytes[1] = 0xff;
+  return bytes;
+};
+const entry = { index: 0, flags: 1, slot: 0, offset: 3n };
+const window = { entries: [entry], size: 4096, dirtyIndex: 3, resetIndex: 0, harvestIndex: 0 };
+const progress = { completed: 0, finished: false };
+const routes = [
+  {
+    gsi: 32,
+    type: 1,
+    flags: 0,
+    irqchip: 0,
+    pin: 0,
+    addressLo: 0,
+    addressHi: 0,
+    data: 0,
+    devid: 0,
+  },
+];
+
+/** A statistics file with one cumulative counter. */
+function statsFile(): Uint8Array {
+  const bytes = new Uint8Array(24 + 48 + 64 + 8);
+  const view = new DataView(bytes.buffer);
+  const header = [0, 48, 1, 24, 72, 136];
+  for (const [i, word] of header.entries()) view.setUint32(i * 4, word, true);
+  bytes.set(Buffer.from("kvm-1"), 24);
+  view.setUint16(72 + 6, 1, true);
+  bytes.set(Buffer.from("exits"), 72 + 16);
+  view.setBigUint64(136, 42n, true);
+  return bytes;
+}
+
+export const COMMAND_RESULTS: Results = {
+  describe: () => ({
+    ipaBits: 40,
+    pageSize: 4096,
+    startLevel: 1,
+    vtcr: 0x8002_3558n,
+    vttbr: 0x1_0000_0001_0000n,
+    hostCpus: 1,
+    createdVcpus: 1,
+    runningVcpus: 0,
+    maxVcpus: 512,
+    memslotCount: 1,
+    hasRun: false,
+    dead: false,
+    vgicInitialized: false,
+    manualDirtyLogProtect: 0,
+    dirtyRingBytes: 0,
+    dirtyRingWithBitmap: false,
+    eagerSplitChunkSize: 0n,
+    haltPollNs: null,
+    dirtyTracking: "write-protect",
+    instructions: 0,
+    virtualNs: 0,
+    steps: 0,
+    replaying: false,
+  }),
+  checkExtension: ({ cap }) => (cap === 10 ? 32767 : 0),
+  enableCap: () => null,
+  createVcpu: ({ id }) => ({ ...vcpu, id }),
+  listVcpus: () => [vcpu, { ...vcpu, id: 7, index: 1, dirtyRing: null }],
+  describeVcpu: ({ vcpu: id }) => ({ ...vcpu, id }),
+  listHostCpus: () => [{ index: 0, loadedVcpu: null, vttbr: 0n, vtcr: 0n, hcr: 0n, tlbEntries: 0 }],
+  createMemoryObject: ({ size }) => ({ ...object, size }),
+  listMemoryObjects: () => [object],
+  deleteMemoryObject: () => null,
+  readMemoryObject: ({ length }) => new Uint8Array(length).fill(0xab),
+  writeMemoryObject: () => null,
+  readPhysicalMemory: ({ length }) => new Uint8Array(length).fill(0xcd),
+  writePhysicalMemory: () => null,
+  setUserMemoryRegion: (args) => ({
+    created: args.slot === 1,
+    slot: args.memorySize === 0n ? null : { ...slot, ...args, npages: 512 },
+  }),
+  setUserMemoryRegion2: (args) => ({
+    created: true,
+    slot: { ...slot, slot: args.slot, guestMemfdId: args.guestMemfd < 0 ? null : args.guestMemfd },
+  }),
+  listMemslots: () => [slot, { ...slot, slot: 3, guestPhysAddr: 0x4000_0000n }],
+  createGuestMemfd: ({ size, flags }) => ({ ...memfd, size, flags }),
+  listGuestMemfds: () => [memfd],
+  closeGuestMemfd: () => null,
+  fallocateGuestMemfd: () => null,
+  getDirtyLog: () => ({ npages: 512, bitmap: bitmap() }),
+  harvestDirtyLog: ({ slot: id }) => ({
+    npages: 512,
+    bitmap: bitmap(),
+    id: "h1",
+    slot: id,
+    repeated: false,
+  }),
+  getHarvest: ({ slot: number, id }) => ({
+    npages: 512,
+    bitmap: bitmap(),
+    id,
+    slot: number,
+    repeated: true,
+  }),
+  acknowledgeHarvest: () => null,
+  clearDirtyLog: () => ({ cleared: 5 }),
+  resetDirtyRings: () => ({ reset: 3 }),
+  readDirtyRing: () => window,
+  harvestDirtyRing: ({ upTo }) => ({ ...window, harvestIndex: upTo }),
+  setDirtyRingFlags: ({ index, flags }) => ({ ...entry, index, flags }),
+  registerCoalescedZone: () => null,
+  unregisterCoalescedZone: () => null,
+  listCoalescedZones: () => [{ addr: 0x900_0000n, size: 4096, pio: 0 }],
+  drainCoalescedRing: () => ({
+    id: "h1",
+    repeated: false,
+    entries: [{ physAddr: 0x900_0000n, len: 4, pio: 0, data: new Uint8Array([42, 0, 0, 0]) }],
+  }),
+  ioeventfd: () => null,
+  irqfd: () => null,
+  setGsiRouting: () => null,
+  getGsiRouting: () => routes,
+  signalMsi: () => ({ delivered: 1 }),
+  createDevice: () => null,
+  setProgram: () => progress,
+  readProgram: ({ from }) => ({ ...progress, kind: "accesses", loads: [42n], from }),
+  run: () => ({
+    errno: null,
+    exitReason: "KVM_EXIT_HLT",
+    retired: 1,
+    program: { completed: 1, finished: true },
+  }),
+  kick: () => null,
+  getMpState: () => ({ mpState: 0 }),
+  setMpState: () => null,
+  walkStage2: ({ ipa }) => ({
+    ipa,
+    startLevel: 1,
+    steps: [
+      { level: 1, tableAddress: 0x10000n, index: 0, descriptor: 0x11003n, kind: "table" },
+      { level: 2, tableAddress: 0x11000n, index: 0, descriptor: 0n, kind: "invalid" },
+    ],
+    leaf: null,
+  }),
+  counters: () => ({ stage2Faults: 12 }),
+  stats: () => statsFile(),
+  digest: () => ({ digest: "cbf29ce484222325", parts: { memslots: "cbf29ce484222325" } }),
+};

@@ -1,0 +1,248 @@
+// Owns: `npm run sim`: seeded interleavings of a VM and its clients under every tracking mode, and
+// planted defects that must be caught. A process of its own, and a child for each further core.
+import { fork } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import type { PageSize } from "../src/base/page.js";
+import {
+  addTotals,
+  type Baseline,
+  type Campaign,
+  catchPlant,
+  type Failure,
+  type ModeTotals,
+  modesNamed,
+  newTotals,
+  type PlantResult,
+  plantsNamed,
+  runCampaign,
+} from "../test/simulation/campaign.js";
+import { Pairs } from "../test/simulation/pairs.js";
+
+const USAGE = `usage: npm run sim -- [options]
+Runs seeded interleavings of stores, GET, CLEAR, kicks, slot changes, splits, log toggles, ring
+harvests and resets, and compares what clients acquired with every store that committed.
+  --seeds COUNT      interleavings over all modes (default 10500)
+  --seed N           this seed only, once per mode; or the first one, with --seeds
+  --mode NAME        one tracking mode (test/simulation/modes.table.ts)
+  --page-size N      4096, 16384 or 65536 instead of the seed's choice
+  --plant NAME|all   plant defects (test/simulation/plants.table.ts); each must be caught
+  --minutes N        begin nothing new after N minutes
+  --jobs N           processes (default: cores, at most 4)
+Exit status 1 when a rule was broken, a plant survived, or a listed pair of preemption points never
+met in a full run; 2 on a wrong call.`;
+
+/** From so many interleavings over all modes on, every listed pair must have met. */
+const FULL_RUN = 5000;
+
+/** What one process does. */
+interface Job {
+  readonly campaign: Omit<Campaign, "modes" | "nowMs"> & { readonly mode: string };
+  readonly plant: string | null;
+}
+
+/** What one process tells when it is done. */
+interface Report {
+  readonly totals: readonly (readonly [string, ModeTotals])[];
+  readonly failures: readonly Failure[];
+  readonly pairs: readonly number[];
+  readonly plants: readonly PlantResult[];
+}
+
+const nowMs = (): number => performance.timeOrigin + performance.now();
+
+function work({ campaign, plant }: Job): Report {
+  const modes = modesNamed(campaign.mode);
+  const pairs = new Pairs();
+  if (plant === null) {
+    const { totals, failures } = runCampaign({ ...campaign, modes, nowMs }, pairs);
+    return { totals: [...totals], failures, pairs: [...pairs.counts], plants: [] };
+  }
+  const plants: PlantResult[] = [];
+  const baseline: Baseline = new Map();
+  const rows = plantsNamed(plant);
+  for (let n = campaign.part; n < rows.length && nowMs() < campaign.endMs; n += campaign.of) {
+    const row = rows[n]!;
+    const listed = modes.filter((mode) => campaign.mode !== "all" || row.modes.includes(mode.name));
+    for (const mode of listed) plants.push(catchPlant(row, mode, baseline));
+  }
+  return { totals: [], failures: [], pairs: [...pairs.counts], plants };
+}
+
+/** Does a job in a child, which loads this file as this process did. */
+function workInChild(job: Job): Promise<Report> {
+  return new Promise((resolve, reject) => {
+    const child = fork(fileURLToPath(import.meta.url), ["--child"]);
+    let report: Report | null = null;
+    child.once("message", (message) => {
+      report = message as Report;
+    });
+    child.once("exit", (status) => {
+      if (report !== null) resolve(report);
+      else reject(new Error(`a simulation process ended with status ${status}`));
+    });
+    child.send(job);
+  });
+}
+
+function printTotals(totals: ReadonlyMap<string, ModeTotals>): ModeTotals {
+  const all = newTotals();
+  const columns = ["interleavings", "steps", "accesses", "stores", "acquired"] as const;
+  const rest = ["comparisons", "falsePositives", "lostPages", "replays"] as const;
+  const names = [...columns, ...rest];
+  const row = (first: string, cells: readonly string[]) =>
+    console.log(`  ${first.padEnd(18)}${cells.map((cell) => cell.padStart(15)).join("")}`);
+  row("mode", names);
+  for (const [mode, total] of totals) {
+    addTotals(all, total);
+    row(
+      mode,
+      names.map((name) => String(total[name])),
+    );
+  }
+  row(
+    "all",
+    names.map((name) => String(all[name])),
+  );
+  return all;
+}
+
+function printFailures(failures: readonly Failure[]): void {
+  for (const { mode, seed, pageSize, why } of failures.slice(0, 20)) {
+    const size = pageSize === null ? "" : ` --page-size ${pageSize}`;
+    console.log(`FAILED mode ${mode} seed ${seed}: ${why}`);
+    console.log(`  again: npm run sim -- --mode ${mode} --seed ${seed}${size}`);
+  }
+}
+
+/** @returns whether every plant was caught in every mode, and only by itself */
+function printPlants(results: readonly PlantResult[], expected: number): boolean {
+  const survivors = results.filter(({ seeds }) => seeds === null);
+  const spoiled = results.filter(({ withoutPlant }) => withoutPlant !== null);
+  const byName = new Map<string, PlantResult[]>();
+  for (const result of results) {
+    byName.set(result.name, [...(byName.get(result.name) ?? []), result]);
+  }
+  for (const [name, rows] of byName) {
+    const modes = rows.map(({ mode, seeds }) => `${mode} ${seeds ?? "SURVIVED"}`);
+    console.log(`  ${name.padEnd(24)} ${modes.join(", ")}`);
+    console.log(`  ${"".padEnd(24)} ${rows[0]!.why.split("\n")[0]!.slice(0, 100)}`);
+  }
+  for (const { name, mode, withoutPlant } of spoiled) {
+    console.log(`FAILED mode ${mode} without the plant ${name}: ${withoutPlant}`);
+  }
+  const caught = [...byName.values()].filter((rows) => rows.every(({ seeds }) => seeds !== null));
+  console.log(
+    `plants: ${caught.length} of ${expected} caught, in ${results.length - survivors.length} of ` +
+      `${results.length} mode(s)`,
+  );
+  return survivors.length === 0 && spoiled.length === 0 && byName.size === expected;
+}
+
+interface Options {
+  readonly job: Omit<Job, "campaign"> & { readonly campaign: Omit<Job["campaign"], "part" | "of"> };
+  readonly jobs: number;
+}
+
+function options(): Options | "help" | "wrong" {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: "string" },
+      seed: { type: "string" },
+      mode: { type: "string", default: "all" },
+      "page-size": { type: "string" },
+      plant: { type: "string" },
+      minutes: { type: "string", default: "600" },
+      jobs: { type: "string", default: String(Math.min(4, availableParallelism())) },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return "help";
+  const { mode } = values;
+  const modes = modesNamed(mode).length;
+  const count = Number(values.seeds ?? (values.seed === undefined ? 10_500 : modes));
+  const firstSeed = Number(values.seed ?? 1);
+  const pageSize = values["page-size"] === undefined ? null : Number(values["page-size"]);
+  const jobs = Number(values.jobs);
+  const minutes = Number(values.minutes);
+  const plant = values.plant ?? null;
+  const isSize = pageSize === null || [4096, 16384, 65536].includes(pageSize);
+  const areNumbers = [count, firstSeed, jobs].every((n) => Number.isSafeInteger(n) && n >= 0);
+  if (modes === 0 || !isSize || !areNumbers || jobs < 1 || !(minutes > 0)) return "wrong";
+  if (plant !== null && plantsNamed(plant).length === 0) return "wrong";
+  const endMs = nowMs() + minutes * 60_000;
+  const size = pageSize as PageSize | null;
+  return { job: { campaign: { mode, firstSeed, count, pageSize: size, endMs }, plant }, jobs };
+}
+
+async function main(): Promise<number> {
+  const asked = options();
+  if (typeof asked === "string") {
+    console.log(USAGE);
+    return asked === "help" ? 0 : 2;
+  }
+  const { job, jobs } = asked;
+  const { campaign, plant } = job;
+  const start = nowMs();
+  const parts = Math.max(1, Math.min(jobs, plant === null ? campaign.count : 64));
+  const jobOf = (part: number): Job => ({ ...job, campaign: { ...campaign, part, of: parts } });
+  const reports =
+    parts === 1
+      ? [work(jobOf(0))]
+      : await Promise.all(Array.from({ length: parts }, (_, part) => workInChild(jobOf(part))));
+  const seconds = () => ((nowMs() - start) / 1000).toFixed(1);
+  if (plant !== null) {
+    const results = reports.flatMap((report) => report.plants);
+    const isGood = printPlants(results, plantsNamed(plant).length);
+    console.log(`${isGood ? "passed" : "FAILED"} in ${seconds()} s`);
+    return isGood ? 0 : 1;
+  }
+  return finish(reports, campaign, seconds);
+}
+
+function finish(
+  reports: readonly Report[],
+  campaign: Options["job"]["campaign"],
+  seconds: () => string,
+): number {
+  const pairs = new Pairs();
+  const totals = new Map<string, ModeTotals>(
+    modesNamed(campaign.mode).map((mode) => [mode.name, newTotals()]),
+  );
+  for (const report of reports) {
+    pairs.add(report.pairs);
+    for (const [mode, total] of report.totals) addTotals(totals.get(mode)!, total);
+  }
+  const all = printTotals(totals);
+  console.log(`\n${pairs.table()}\n`);
+  const failures = reports.flatMap((report) => report.failures);
+  printFailures(failures);
+  const isFull = campaign.mode === "all" && all.interleavings >= FULL_RUN;
+  const never = isFull ? pairs.never() : [];
+  for (const pair of never) console.log(`FAILED pair never met: ${pair}`);
+  if (all.interleavings < campaign.count) {
+    console.log(`stopped by --minutes after ${all.interleavings} of ${campaign.count}`);
+  }
+  console.log(
+    `${all.interleavings} interleavings, ${failures.length} failed, ` +
+      `${all.lostPages} lost pages, ${all.replays} replayed, in ${seconds()} s`,
+  );
+  return failures.length === 0 && never.length === 0 ? 0 : 1;
+}
+
+if (process.argv.includes("--child")) {
+  process.once("message", (job) => {
+    process.send!(work(job as Job), () => process.disconnect());
+  });
+} else {
+  main().then(
+    (status) => {
+      process.exitCode = status;
+    },
+    (error: unknown) => {
+      console.error(error instanceof Error ? error.message : error);
+      process.exitCode = 2;
+    },
+  );
+}
