@@ -45,6 +45,7 @@ export async function startHost(
   const environment = {
     DATA_DIR: dataDir,
     PORT: "0",
+    OVERLOAD_DELAY_MS: "0",
     MEMORY_BUDGET_MIB: String(options.memoryBudgetMib ?? 0),
     MAX_VMS: String(options.maxVms ?? 256),
   };

@@ -68,6 +68,7 @@ function serviceEnvironment(port: number, dataDir: string): NodeJS.ProcessEnv {
     PORT: String(port),
     DATA_DIR: dataDir,
     LOG_LEVEL: "warn",
+    OVERLOAD_DELAY_MS: String(START_MS),
     NODE_ENV: "production",
   };
 }

@@ -69,6 +69,8 @@ export async function startReal(options: Options): Promise<RealService> {
       PORT: String(port),
       DATA_DIR: options.dataDir,
       LOG_LEVEL: "warn",
+      // Other tests take the processor for seconds; that is not the load that a test is about.
+      OVERLOAD_DELAY_MS: String(START_MS),
       ...options.env,
     },
     stdio: ["ignore", "pipe", "pipe"],
