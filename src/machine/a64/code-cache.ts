@@ -1,0 +1,121 @@
+// Owns: decoded code: a block of records for each page of guest code. VM thread.
+//
+//   page of code ──▶ block: RECORDS_PER_PAGE records, each decoded when it is reached first, and
+//                    one that leads to the next page
+//
+// The arena is a ceiling: when it is full everything is dropped, and what is still hot comes back.
+import { assert } from "../../base/assert.js";
+import type { HostMemory } from "../host-memory.js";
+import { type Insn, splitOf } from "./insn.js";
+import type { Operand } from "./operand.js";
+import type { Decoder } from "./pattern.js";
+import { type HandlerKey, handlerKey } from "./tier0/handlers.js";
+import {
+  BLOCK_BYTES,
+  HANDLER,
+  RECORD_BYTES,
+  RECORD_IMM32,
+  RECORD_IMM64,
+  RECORD_REGS,
+  RECORD_REGS_MAX,
+  RECORD_WORD,
+  RECORDS_PER_PAGE,
+} from "./window.js";
+
+export interface Arena {
+  /** Host address of the first byte; a multiple of 8. */
+  readonly at: number;
+  readonly bytes: number;
+}
+
+export class CodeCache {
+  readonly #memory: HostMemory;
+  /** Of the arena; the memory may grow, and the arena stays where it is. */
+  readonly #view: DataView;
+  readonly #arena: Arena;
+  readonly #decoder: Decoder<Insn>;
+  readonly #handlers: ReadonlyMap<HandlerKey, number>;
+  /** Block of each page of code, by the page's host address. */
+  readonly #blocks = new Map<number, number>();
+  /** Host address of the code that a block was made from. */
+  readonly #pages: number[] = [];
+  /** Blocks that may be used again. */
+  readonly #free: number[] = [];
+
+  constructor(
+    memory: HostMemory,
+    arena: Arena,
+    decoder: Decoder<Insn>,
+    handlers: ReadonlyMap<HandlerKey, number>,
+  ) {
+    assert(arena.bytes >= BLOCK_BYTES, "the arena holds a block");
+    assert(arena.at + arena.bytes <= memory.bytes, "the arena lies within memory");
+    this.#memory = memory;
+    this.#view = new DataView(memory.memory.buffer);
+    this.#arena = arena;
+    this.#decoder = decoder;
+    this.#handlers = handlers;
+  }
+
+  /** @returns whether code of the page at this host address is decoded */
+  has(page: number): boolean {
+    return this.#blocks.has(page);
+  }
+
+  /**
+   * @param page host address of a page of code, TLB_PAGE_SHIFT aligned
+   * @returns host address of its first record, or 0 when everything must be dropped first
+   */
+  block(page: number): number {
+    const known = this.#blocks.get(page);
+    if (known !== undefined) return this.#arena.at + known * BLOCK_BYTES;
+    const index = this.#free.pop() ?? this.#pages.length;
+    if ((index + 1) * BLOCK_BYTES > this.#arena.bytes) return 0;
+    const at = this.#arena.at + index * BLOCK_BYTES;
+    this.#memory.u8.fill(0, at, at + BLOCK_BYTES);
+    this.#view.setInt32(at + RECORDS_PER_PAGE * RECORD_BYTES, HANDLER.pageEnd, true);
+    this.#blocks.set(page, index);
+    this.#pages[index] = page;
+    return at;
+  }
+
+  /** Forgets a page's records; whoever holds addresses of them must look again. */
+  drop(page: number): boolean {
+    const index = this.#blocks.get(page);
+    if (index === undefined) return false;
+    this.#blocks.delete(page);
+    this.#free.push(index);
+    return true;
+  }
+
+  dropAll(): void {
+    this.#blocks.clear();
+    this.#pages.length = 0;
+    this.#free.length = 0;
+  }
+
+  /** Decodes one record in place. */
+  decode(record: number): void {
+    const index = Math.floor((record - this.#arena.at) / BLOCK_BYTES);
+    const slot = (record - this.#arena.at - index * BLOCK_BYTES) / RECORD_BYTES;
+    const word = this.#memory.u32[this.#pages[index]! / 4 + slot]!;
+    const view = this.#view;
+    view.setUint32(record + RECORD_WORD, word, true);
+    const found = this.#decoder.find(word);
+    if (found === null) {
+      view.setInt32(record, HANDLER.undefined, true);
+      return;
+    }
+    const { row, fields } = found;
+    let regs = 0;
+    for (const operand of Object.values(row.spec.ops(fields)) as Operand[]) {
+      if (operand.kind === "imm64") view.setBigInt64(record + RECORD_IMM64, operand.value, true);
+      else if (operand.kind === "imm32") view.setInt32(record + RECORD_IMM32, operand.value, true);
+      else view.setUint16(record + RECORD_REGS + 2 * regs++, operand.offset, true);
+    }
+    assert(regs <= RECORD_REGS_MAX, "a record has room for its operands");
+    const handler = this.#handlers.get(handlerKey(row, splitOf(row, fields)));
+    assert(handler !== undefined, "every decodable word has a handler");
+    view.setInt32(record, handler, true);
+  }
+}

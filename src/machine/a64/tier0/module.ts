@@ -1,0 +1,161 @@
+// Owns: tier 0 as a WebAssembly module: one handler per row and split, and the loop. Any thread.
+//
+//   run(window, record, budget) ── loop: handlers[record.handler](window, record) ─▶ record
+//
+// The loop counts one per record; a record that was no instruction gives its count back (REFUND).
+import { Code } from "../../wasm/code.js";
+import { ModuleBuilder } from "../../wasm/module.js";
+import type { ValueType } from "../../wasm/opcodes.table.js";
+import { const32, type I32, type I64, type Value } from "../../wasm/value.js";
+import { IMPORT_NAMES, IMPORTS, type ImportName } from "../imports.js";
+import { type Insn, placesOf, variantsOf } from "../insn.js";
+import type { LibFunction, LibScope } from "../lib/function.js";
+import { JUMP } from "../lib/jump.js";
+import type { Operand } from "../operand.js";
+import { CODE_VA, EXIT, EXIT_REASON, FP_TRAP, RECORD, REFUND, TLB_PAGE_SHIFT } from "../window.js";
+import { Tier0Asm } from "./asm.js";
+import { type HandlerKey, handlerKey } from "./handlers.js";
+
+const HANDLER_SIGNATURE = { params: ["i32", "i32"], result: "i32" } as const;
+const RUN_SIGNATURE = { params: ["i32", "i32", "i32"], result: "i32" } as const;
+/** What any VM's memory is allowed to be, in pages of 64 KiB. */
+const ANY_MEMORY = { initial: 1, maximum: 65_536 };
+
+export interface Tier0 {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Index of the handler of a row with these split fields. */
+  readonly handlers: ReadonlyMap<HandlerKey, number>;
+}
+
+export class Tier0Module {
+  readonly #module = new ModuleBuilder(ANY_MEMORY);
+  readonly #imports = new Map<ImportName, number>();
+  readonly #libs = new Map<LibFunction<ValueType>, number>();
+  /** Called by somebody, and not written yet. */
+  readonly #pending: LibFunction<ValueType>[] = [];
+
+  constructor() {
+    for (const name of IMPORT_NAMES) {
+      this.#imports.set(name, this.#module.importFunction(name, IMPORTS[name]));
+    }
+  }
+
+  callImport(c: Code, name: ImportName, args: readonly Value[]): I32 {
+    return c.call(this.#imports.get(name)!, "i32", args);
+  }
+
+  runImport(c: Code, name: ImportName, args: readonly Value[]): void {
+    c.run(this.#imports.get(name)!, args);
+  }
+
+  /** @param args with the window first */
+  callLib<K extends ValueType>(c: Code, fn: LibFunction<K>, args: readonly Value[]) {
+    return c.call(this.#libIndex(fn as LibFunction<ValueType>), fn.result, args);
+  }
+
+  #libIndex(fn: LibFunction<ValueType>): number {
+    const known = this.#libs.get(fn);
+    if (known !== undefined) return known;
+    const index = this.#module.declare({ params: ["i32", ...fn.params], result: fn.result });
+    this.#libs.set(fn, index);
+    this.#pending.push(fn);
+    return index;
+  }
+
+  #writeLib(fn: LibFunction<ValueType>): void {
+    const index = this.#libIndex(fn);
+    const c = new Code(["i32", ...fn.params]);
+    const cpu = c.param(0, "i32");
+    const scope: LibScope = {
+      c,
+      cpu,
+      fetch: (va: I64) => this.callImport(c, "fetch", [cpu, va.wrap(), va.shrU(32).wrap()]),
+      call: (callee, ...args) => c.keep(this.callLib(c, callee, [cpu, ...args]) as never),
+    };
+    fn.build(
+      scope,
+      fn.params.map((type, i) => c.param(i + 1, type)),
+    );
+    c.unreachable();
+    this.#module.define(index, c.locals, c.bytes());
+    this.#module.exportFunction(fn.name, index);
+  }
+
+  #handler(places: ReadonlyMap<Operand, number>, write: (a: Tier0Asm) => void): number {
+    const index = this.#module.declare(HANDLER_SIGNATURE);
+    const c = new Code(HANDLER_SIGNATURE.params);
+    const a = new Tier0Asm(this, c, places);
+    write(a);
+    a.next();
+    this.#module.define(index, c.locals, c.bytes());
+    return this.#module.addElement(index);
+  }
+
+  /** The handlers of HANDLER, in its order. */
+  #fixed(): void {
+    const refund = (a: Tier0Asm): void => a.setWindow32(REFUND, a.window32(REFUND).add(1));
+    this.#handler(new Map(), (a) => {
+      const record = a.c.param(1, "i32");
+      this.runImport(a.c, "decode", [a.c.param(0, "i32"), record]);
+      refund(a);
+      a.c.return(record);
+    });
+    this.#handler(new Map(), (a) => {
+      refund(a);
+      a.jumpTo(a.window64(CODE_VA).add(1n << BigInt(TLB_PAGE_SHIFT)));
+    });
+    this.#handler(new Map(), (a) => a.undefined());
+  }
+
+  #row(row: Insn, handlers: Map<HandlerKey, number>): void {
+    for (const fields of variantsOf(row)) {
+      const sample = Object.fromEntries(row.pattern.fields.map(({ name }) => [name, 0]));
+      const operands = row.spec.ops({ ...sample, ...fields });
+      const index = this.#handler(placesOf(operands), (a) => {
+        const { fp } = row.spec;
+        if (fp || Object.values(operands).some(({ kind }) => kind === "v")) a.checkFp(FP_TRAP);
+        row.spec.sem(a, operands, fields);
+      });
+      handlers.set(handlerKey(row, fields), index);
+    }
+  }
+
+  #loop(): void {
+    const index = this.#module.declare(RUN_SIGNATURE);
+    const c = new Code(RUN_SIGNATURE.params);
+    const cpu = c.param(0, "i32");
+    const record = c.variable("i32");
+    record.set(c.param(1, "i32"));
+    const budget = c.variable("i32");
+    budget.set(c.param(2, "i32"));
+    const type = this.#module.type(HANDLER_SIGNATURE);
+    c.loop((again) => {
+      c.if(budget.get().eqz(), () => {
+        c.store("i32.store", cpu, RECORD, record.get());
+        c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.slice));
+        c.return(const32(0));
+      });
+      budget.set(budget.get().sub(1));
+      const handler = c.load32(record.get());
+      record.set(c.callIndirect(handler, type, "i32", [cpu, record.get()]));
+      c.branchIf(record.get(), again);
+    });
+    c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.left));
+    c.return(budget.get());
+    c.unreachable();
+    this.#module.define(index, c.locals, c.bytes());
+    this.#module.exportFunction("run", index);
+  }
+
+  build(rows: readonly Insn[]): Tier0 {
+    const handlers = new Map<HandlerKey, number>();
+    this.#fixed();
+    for (const row of rows) this.#row(row, handlers);
+    this.#loop();
+    this.#libIndex(JUMP as LibFunction<ValueType>);
+    for (let fn = this.#pending.pop(); fn !== undefined; fn = this.#pending.pop()) {
+      this.#writeLib(fn);
+    }
+    return { bytes: this.#module.build() as Uint8Array<ArrayBuffer>, handlers };
+  }
+}
