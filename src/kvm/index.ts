@@ -11,6 +11,7 @@ export {
 } from "./irq.js";
 export { Kvm, type KvmDeps } from "./kvm.js";
 export type { Memslot } from "./memslots.js";
+export { getOneReg, getRegList, setOneReg } from "./one-reg.js";
 export { MEETING_PAIRS, POINT, POINT_NAMES, type PointName } from "./preemption.table.js";
 export { ListSource, PatternSource } from "./programs.js";
 export { Mutex } from "./sched/locks.js";
@@ -28,3 +29,4 @@ export {
 export { IOCTLS, ioctlCode } from "./uapi/ioctl.table.js";
 export type { RunOutcome, Vcpu } from "./vcpu.js";
 export { createVcpu } from "./vcpu-create.js";
+export { armVcpuInit, preferredTarget } from "./vcpu-init.js";

@@ -37,6 +37,7 @@ export class Kvm {
       budget: deps.budget,
       eventfds: deps.eventfds,
       vmid: 1,
+      seed: host.seed,
     });
     this.log = new DirtyLog(this.vm);
     this.regions = new MemoryRegions(this.vm, this.log);

@@ -2,19 +2,16 @@
 // @source arch/arm64/kvm/arm.c (kvm_arch_vcpu_ioctl_run), mmio.c by behaviour; kvm-uapi.md 8.4
 import { assert } from "../base/assert.js";
 import { ServiceError } from "../base/errors.js";
-import type { HostCpu, Stop } from "../machine/index.js";
+import { EC, type HostCpu, type Stop } from "../machine/index.js";
+import { hypercall } from "./firmware/hypercalls.js";
 import type { Mmu } from "./mmu.js";
 import { POINT } from "./preemption.table.js";
 import { type Op, Waitable } from "./sched/scheduler.js";
 import { KVM_MP_STATE } from "./uapi/flags.js";
 import type { MmioExit, RunOutcome, Vcpu } from "./vcpu.js";
+import { applyReset } from "./vcpu-init.js";
 import type { Vm } from "./vm.js";
 
-/**
- * Accesses of one guest slice: between two slices commands are applied, so a kick takes effect
- * within this many. From 250 to 4,000 stores are equally fast, and answers come sooner.
- */
-export const SLICE_ACCESSES = 500;
 /** What an exit counts for in a slice, in accesses: about what it takes of this machine's time. */
 const EXIT_COST = 16;
 
@@ -60,6 +57,7 @@ export class RunLoop {
   *#run(vcpu: Vcpu, args: RunArgs): Op<RunOutcome> {
     const vm = this.#vm;
     try {
+      applyReset(vcpu);
       this.#completeMmio(vcpu, args.mmioData);
       if (args.immediateExit) {
         return { errno: "EINTR", exitReason: vcpu.lastExit ?? "KVM_EXIT_UNKNOWN" };
@@ -68,7 +66,7 @@ export class RunLoop {
       for (;;) {
         if (vm.sched.contended || credit <= 0) {
           yield credit <= 0 ? POINT["guest-slice"] : POINT["run-entry"];
-          credit = vm.sched.sliceBudget(SLICE_ACCESSES);
+          credit = vm.sched.sliceBudget(vcpu.engine.sliceMax);
         }
         const wait = this.#entry(vcpu);
         if (wait instanceof Waitable) {
@@ -112,10 +110,13 @@ export class RunLoop {
       vcpu.stats.signalExits++;
       return INTERRUPTED;
     }
-    if (vcpu.mpState !== KVM_MP_STATE.RUNNABLE && !vm.vgic.hasPending(vcpu)) {
+    const sleeps = vcpu.mpState !== KVM_MP_STATE.RUNNABLE || vcpu.waitsForInterrupt;
+    if (sleeps && !vm.vgic.hasPending(vcpu)) {
       vm.putVcpu(vcpu);
       return vcpu.wait;
     }
+    vcpu.waitsForInterrupt = false;
+    applyReset(vcpu);
     if (this.#ringIsFull(vcpu)) {
       values.dirtyRingExits++;
       return { errno: null, exitReason: "KVM_EXIT_DIRTY_RING_FULL" };
@@ -145,6 +146,7 @@ export class RunLoop {
     vm.counters.values.exits++;
     vcpu.stats.exits++;
     if (this.#stop === "done") return { errno: null, exitReason: "KVM_EXIT_HLT" };
+    if (this.#stop === "trap") return this.#trap(vcpu);
     // A copy: the CPU may be another vCPU's by the next step.
     const { kind, level, ipa, isWrite } = loadedCpu(vcpu).fault;
     const handled = yield* this.#mmu.handleAbort(vcpu, { kind, level, ipa, isWrite });
@@ -154,10 +156,33 @@ export class RunLoop {
     return null;
   }
 
+  /** handle_exit by exception class. */
+  #trap(vcpu: Vcpu): RunOutcome | null {
+    const { a64 } = vcpu;
+    assert(a64 !== null, "only guest code traps");
+    const ec = Number(a64.esr >> 26n);
+    if (ec === EC.hvc64 || ec === EC.smc64) {
+      const isSmc = ec === EC.smc64;
+      return hypercall(this.#vm, vcpu, a64.pe.registers, isSmc);
+    }
+    // WFE gives the CPU up, WFI waits: kvm_handle_wfx.
+    if (ec === EC.wfx && (a64.esr & 1n) === 0n) vcpu.waitsForInterrupt = true;
+    return null;
+  }
+
   /** io_mem_abort: devices first, then userspace. */
   #mmio(vcpu: Vcpu, ipa: number): RunOutcome | null {
     const vm = this.#vm;
-    const { engine } = vcpu;
+    const { engine, a64 } = vcpu;
+    if (a64 !== null) {
+      // Code and tables must be memory: the guest gets an external abort.
+      if (a64.current.kind === "execute" || a64.current.walk) {
+        a64.injectExternalAbort();
+        return null;
+      }
+      // Without KVM_CAP_ARM_NISV_TO_USER nobody can emulate what isn't described.
+      if (!a64.isDescribed) return { errno: "ENOSYS", exitReason: "KVM_EXIT_UNKNOWN" };
+    }
     const { isWrite, length } = engine.current;
     const physAddr = BigInt(ipa);
     const data = isWrite ? engine.storeBytes() : new Uint8Array(length);

@@ -4,9 +4,10 @@
 //                 running ──STOPPED, or no host CPU──▶ blocked ──wake──▶ running
 import type { ErrnoName } from "../base/errno.table.js";
 import type { Saved } from "../base/saved.js";
-import type { Host, HostCpu } from "../machine/index.js";
+import type { A64Engine, GuestEngine, Host, HostCpu } from "../machine/index.js";
 import { SyntheticEngine } from "../machine/index.js";
 import type { DirtyRing } from "./dirty-ring.js";
+import type { ResetState } from "./firmware/guest.js";
 import { Waitable } from "./sched/scheduler.js";
 import type { ExitReason } from "./uapi/exit.table.js";
 import { KVM_MP_STATE } from "./uapi/flags.js";
@@ -23,6 +24,10 @@ export interface RunOutcome {
   readonly errno: ErrnoName | null;
   readonly exitReason: ExitReason;
   readonly mmio?: MmioExit;
+  /** KVM_EXIT_SYSTEM_EVENT. */
+  readonly systemEvent?: { readonly type: number; readonly data: readonly bigint[] };
+  /** KVM_EXIT_HYPERCALL; the arguments are in X1 to X17. */
+  readonly hypercall?: { readonly nr: bigint; readonly flags: bigint };
   readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
 }
 
@@ -30,7 +35,18 @@ export class Vcpu {
   readonly id: number;
   /** Creation order, from 0. */
   readonly index: number;
-  readonly engine: SyntheticEngine;
+  /** Produces accesses until the vCPU is initialised for guest code. */
+  readonly synthetic: SyntheticEngine;
+  /** There from KVM_ARM_VCPU_INIT on. */
+  a64: A64Engine | null = null;
+  /** features[0] of KVM_ARM_VCPU_INIT without POWER_OFF; null: not initialised. */
+  features: number | null = null;
+  /** A PSCI CPU_ON that comes before the next look at the registers. */
+  resetState: ResetState | null = null;
+  /** In WFI until something is pending. */
+  waitsForInterrupt = false;
+  /** IPA of the stolen-time record, or null. */
+  pvtimeIpa: bigint | null = null;
   ring: DirtyRing | null = null;
   mpState: number = KVM_MP_STATE.RUNNABLE;
   /** kvm_run.exit_reason as the last run left it. */
@@ -48,8 +64,19 @@ export class Vcpu {
   constructor(id: number, index: number, host: Host) {
     this.id = id;
     this.index = index;
-    this.engine = new SyntheticEngine(host);
+    this.synthetic = new SyntheticEngine(host);
     this.wait = new Waitable(`vcpu-${id}`);
+  }
+
+  get engine(): GuestEngine {
+    return this.a64 ?? this.synthetic;
+  }
+
+  /** Affinity as KVM gives it by the vCPU's id: 16 in a cluster. */
+  get mpidr(): bigint {
+    const { id } = this;
+    const aff2 = id >>> 12; // tidy: bits of the affinity
+    return BigInt((id & 0xf) | (((id >>> 4) & 0xff) << 8) | (aff2 << 16));
   }
 
   save(): Saved {
@@ -62,7 +89,12 @@ export class Vcpu {
       kicked: this.kicked,
       cpu: this.cpu?.index ?? null,
       stats: { ...this.stats },
-      engine: this.engine.save(),
+      features: this.features,
+      resetState: this.resetState,
+      waitsForInterrupt: this.waitsForInterrupt,
+      pvtimeIpa: this.pvtimeIpa,
+      engine: this.synthetic.save(),
+      a64: this.a64?.save() ?? null,
       ring: this.ring?.save() ?? null,
     };
     return { kind: `vcpu-${this.index}`, version: 1, data };
@@ -75,14 +107,24 @@ export class Vcpu {
       lastExit: ExitReason | null;
       pendingMmio: MmioExit | null;
       stats: Vcpu["stats"];
+      features: number | null;
+      resetState: ResetState | null;
+      waitsForInterrupt: boolean;
+      pvtimeIpa: bigint | null;
       engine: Saved;
+      a64: Saved | null;
       ring: Saved | null;
     };
     this.mpState = data.mpState;
     this.lastExit = data.lastExit;
     this.pendingMmio = data.pendingMmio;
     Object.assign(this.stats, data.stats);
-    this.engine.load(data.engine);
+    this.features = data.features;
+    this.resetState = data.resetState;
+    this.waitsForInterrupt = data.waitsForInterrupt;
+    this.pvtimeIpa = data.pvtimeIpa;
+    this.synthetic.load(data.engine);
+    if (data.a64 !== null) this.a64?.load(data.a64);
     if (data.ring !== null) this.ring?.load(data.ring);
   }
 }

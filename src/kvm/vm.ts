@@ -1,11 +1,21 @@
 // Owns: the state of one VM as KVM keeps it, and its TLB maintenance. Operations live in files of
 // their own and take this object. VM thread.
 import { KvmError } from "../base/errors.js";
+import { Prng } from "../base/prng.js";
 import type { Saved } from "../base/saved.js";
-import { encodeVtcr, encodeVttbr, HCR_VM, type Host, type HostCpu } from "../machine/index.js";
+import {
+  type A64Machine,
+  encodeVtcr,
+  encodeVttbr,
+  HCR_VM,
+  type Host,
+  type HostCpu,
+} from "../machine/index.js";
 import { Account, type Charger } from "./account.js";
 import { AddressSpace } from "./address-space.js";
 import { Counters } from "./counters.js";
+import { SmcccFilter } from "./firmware/filter.js";
+import { type FirmwareState, newFirmware } from "./firmware/guest.js";
 import { GuestMemfds } from "./guest-memfd.js";
 import { type EventfdPort, IoBus } from "./io-bus.js";
 import { IrqRouting } from "./irq.js";
@@ -28,6 +38,8 @@ export interface VmConfig {
   readonly dirtyTracking: "write-protect" | "dbm";
   /** Host CPUs of the slice; 0 means as many as vCPUs. */
   readonly hostCpus: number;
+  /** Virtual time of one instruction. */
+  readonly nsPerInstruction: number;
 }
 
 /** Capabilities that were enabled. */
@@ -78,6 +90,12 @@ export class Vm {
   readonly vgic: Vgic = nullVgic;
   /** By creation order. */
   readonly vcpus: Vcpu[] = [];
+  /** What runs guest code; there from the first KVM_ARM_VCPU_INIT on. */
+  a64: A64Machine | null = null;
+  readonly firmware: FirmwareState = newFirmware();
+  readonly filter = new SmcccFilter();
+  /** Entropy of the TRNG service: part of what a seed replays. */
+  readonly trng: Prng;
   readonly slotsLock = new Mutex("slots_lock");
   readonly mmuLock = new RwLock("mmu_lock");
   readonly srcu = new Srcu("srcu");
@@ -101,13 +119,21 @@ export class Vm {
 
   constructor(
     config: VmConfig,
-    deps: { host: Host; sched: Scheduler; budget: Charger; eventfds: EventfdPort; vmid: number },
+    deps: {
+      host: Host;
+      sched: Scheduler;
+      budget: Charger;
+      eventfds: EventfdPort;
+      vmid: number;
+      seed: bigint;
+    },
   ) {
     this.config = config;
     this.host = deps.host;
     this.sched = deps.sched;
     this.eventfds = deps.eventfds;
     this.vmid = deps.vmid;
+    this.trng = new Prng(deps.seed);
     this.ipaBits = ipaBitsOf(config.type);
     this.account = new Account(deps.budget);
     this.tables = new Stage2Tables(this.host, this.account, this.ipaBits);
@@ -197,6 +223,27 @@ export class Vm {
     return this.host.cpus.find((cpu) => !busy.has(cpu));
   }
 
+  /** @returns random bits of the TRNG service */
+  random(bits: number): bigint {
+    let value = 0n;
+    for (let at = 0; at < bits; at += 16) {
+      value = (value << 16n) | BigInt(this.trng.below(2 ** 16));
+    }
+    return BigInt.asUintN(bits, value);
+  }
+
+  /** Counter ticks, one per nanosecond of virtual time. @param more instructions of this run */
+  ticks(more = 0): bigint {
+    return BigInt((this.instructions + more) * this.config.nsPerInstruction);
+  }
+
+  /** Time of the host and the counter of the same moment. */
+  ptp(physical: boolean): { readonly ns: bigint; readonly counter: bigint } {
+    const ns = this.ticks();
+    const offset = physical ? this.a64?.physicalOffset : this.a64?.virtualOffset;
+    return { ns, counter: BigInt.asUintN(64, ns - (offset ?? 0n)) };
+  }
+
   close(): void {
     this.bus.close();
     this.account.close();
@@ -209,6 +256,11 @@ export class Vm {
       hasRun: this.hasRun,
       dead: this.dead,
       instructions: this.instructions,
+      firmware: { ...this.firmware },
+      filter: [...this.filter.list()],
+      trng: [...this.trng.state],
+      virtualOffset: this.a64?.virtualOffset ?? 0n,
+      physicalOffset: this.a64?.physicalOffset ?? 0n,
     };
     return { kind: "vm", version: 1, data };
   }
@@ -220,8 +272,20 @@ export class Vm {
       hasRun: boolean;
       dead: boolean;
       instructions: number;
+      firmware: FirmwareState;
+      filter: ReturnType<SmcccFilter["list"]>;
+      trng: number[];
+      virtualOffset: bigint;
+      physicalOffset: bigint;
     };
     Object.assign(this.caps, data.caps);
+    Object.assign(this.firmware, data.firmware);
+    this.filter.restore(data.filter);
+    this.trng.state.set(data.trng);
+    if (this.a64 !== null) {
+      this.a64.virtualOffset = data.virtualOffset;
+      this.a64.physicalOffset = data.physicalOffset;
+    }
     this.invalidateSeq = data.invalidateSeq;
     this.hasRun = data.hasRun;
     this.dead = data.dead;

@@ -19,6 +19,9 @@ export class FrameAllocator {
   #free: Extent[] = [];
   #used = 0;
 
+  /** Told of frames that are given back. */
+  onRelease: ((pa: number, bytes: number) => void) | null = null;
+
   constructor(memory: HostMemory, geometry: PageGeometry) {
     this.#memory = memory;
     this.#geometry = geometry;
@@ -47,6 +50,7 @@ export class FrameAllocator {
     const frame = pa / size;
     assert(frame >= 1 && frame + count <= this.#top, "released frames were never allocated");
     this.#memory.u8.fill(0, pa, pa + count * size);
+    this.onRelease?.(pa, count * size);
     this.#used -= count;
     let at = this.#free.findIndex((extent) => extent[0] > frame);
     if (at < 0) at = this.#free.length;

@@ -66,9 +66,16 @@ export class HostMemory {
     this.u32[(pa >>> 2) + 1] = hi32(value);
   }
 
-  /** Sizes only: the bytes themselves are saved by whoever owns the frames. */
+  /**
+   * Bytes that are caches: they are no state, so they are neither saved nor counted in a digest.
+   * Whoever owns them makes them anew after a load.
+   */
+  readonly caches: { readonly at: number; readonly bytes: number }[] = [];
+
   save(): Saved {
-    return { kind: "host-memory", version: 1, data: { bytes: this.u8.slice() } };
+    const bytes = this.u8.slice();
+    for (const cache of this.caches) bytes.fill(0, cache.at, cache.at + cache.bytes);
+    return { kind: "host-memory", version: 1, data: { bytes } };
   }
 
   load(saved: Saved): void {
@@ -83,9 +90,17 @@ export class HostMemory {
     let a = 0x9e37_79b9;
     let b = 0x85eb_ca6b;
     const words = this.u32;
+    const caches = [...this.caches].sort((x, y) => x.at - y.at);
+    let next = 0;
     for (let i = 0; i < words.length; i++) {
       const word = words[i]!;
       if (word === 0) continue;
+      while (next < caches.length && i * 4 >= caches[next]!.at + caches[next]!.bytes) next++;
+      const cache = caches[next];
+      if (cache !== undefined && i * 4 >= cache.at) {
+        i = (cache.at + cache.bytes) / 4 - 1;
+        continue;
+      }
       a = Math.imul(a ^ word, 0xcc9e_2d51) ^ i;
       b = (Math.imul(b, 0x1b87_3593) + a) | 0;
     }

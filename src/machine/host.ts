@@ -21,11 +21,16 @@ export class Host {
   readonly frames: FrameAllocator;
   readonly unbacked: UnbackedMemory;
   readonly cpus: HostCpu[] = [];
+  /** Told of bytes that change not by guest code's own stores: code in them is stale. */
+  codeWatcher: ((pa: number, bytes: number) => void) | null = null;
+  /** Counts invalidations of stage 2 that every PE must see before it goes on. */
+  stage2Version = 0;
 
   constructor(config: HostConfig) {
     this.geometry = pageGeometry(config.pageSize);
     this.memory = new HostMemory(config.memoryBytesMax);
     this.frames = new FrameAllocator(this.memory, this.geometry);
+    this.frames.onRelease = (pa, bytes) => this.codeWatcher?.(pa, bytes);
     this.unbacked = new UnbackedMemory(this.geometry, config.seed);
   }
 
@@ -38,11 +43,13 @@ export class Host {
 
   /** TLBI VMALLS12E1IS + DSB: every CPU, whole VMID. */
   tlbiVmid(vmid: number): void {
+    this.stage2Version++;
     for (const cpu of this.cpus) cpu.tlb.invalidateVmid(vmid);
   }
 
   /** TLBI RIPAS2E1IS + DSB: every CPU, pages [first, first + count). */
   tlbiRange(vmid: number, first: number, count: number): void {
+    this.stage2Version++;
     for (const cpu of this.cpus) cpu.tlb.invalidateRange(vmid, first, count);
   }
 
@@ -61,6 +68,7 @@ export class Host {
   writePhysical(pa: number, bytes: Uint8Array): void {
     assert(pa < UNBACKED_BASE, "unbacked memory keeps no bytes");
     this.memory.u8.set(bytes, pa);
+    this.codeWatcher?.(pa, bytes.length);
   }
 
   /** Parts with state of their own; HostMemory apart, because its size is not like the others'. */

@@ -1,4 +1,12 @@
 // Owns: machine's front door: the emulated arm64 silicon. It has never heard of KVM. VM thread.
+
+export { A64Machine, a64Pages } from "./a64/a64-machine.js";
+export { A64Engine } from "./a64/engine.js";
+export { EC } from "./a64/pe/exception.js";
+export type { PeRegisters } from "./a64/pe/registers.js";
+export { SYSREGS_TABLE, type SysReg } from "./a64/pe/sysreg.table.js";
+export { COUNTER_HZ } from "./a64/pe/timer.js";
+export type { GuestEngine, Stop } from "./engine.js";
 export { Host, type HostConfig } from "./host.js";
 export { HCR_VM, type HostCpu, type Stage2Fault } from "./host-cpu.js";
 export { UNBACKED_BASE } from "./host-memory.js";
@@ -19,6 +27,6 @@ export {
   startLevelFor,
 } from "./mmu/regime.js";
 export { emptyWalk, walkStage2 } from "./mmu/walk.js";
-export { type Stop, SyntheticEngine } from "./synthetic/engine.js";
+export { SyntheticEngine } from "./synthetic/engine.js";
 export { ListSource, PatternSource } from "./synthetic/program.js";
 export { UnbackedMemory } from "./unbacked-memory.js";

@@ -103,6 +103,12 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   readProgram: { logged: false, args: { vcpu: "u32", from: "count", limit: "count" } },
   run: { logged: true, args: { vcpu: "u32", immediateExit: "flag", mmioData: "bytes?" } },
   kick: { logged: true, args: { vcpu: "u32" } },
+  preferredTarget: { logged: false, args: {} },
+  vcpuInit: { logged: true, args: { vcpu: "u32", target: "u32", features: "u64s" } },
+  // A look at the registers takes a pending CPU_ON first.
+  getRegList: { logged: true, args: { vcpu: "u32" } },
+  getOneReg: { logged: true, args: { vcpu: "u32", reg: "u64" } },
+  setOneReg: { logged: true, args: { vcpu: "u32", reg: "u64", value: "bytes" } },
   getMpState: { logged: false, args: { vcpu: "u32" } },
   setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
 

@@ -2,18 +2,23 @@
 // "now" rows are done when they come in; "op" rows become a context of the scheduler.
 import { KvmError, ServiceError } from "../base/errors.js";
 import {
+  armVcpuInit,
   checkExtension,
   createDeviceWithoutTypes,
   createVcpu,
   enableCap,
   FALLOC_FL,
   type GuestMemfd,
+  getOneReg,
+  getRegList,
   irqfdWithoutVgic,
   KVM_DIRTY_GFN,
   KVM_MP_STATE,
   type Kvm,
   type Op,
+  preferredTarget,
   type RunOutcome,
+  setOneReg,
   signalMsiWithoutVgic,
   statsFile,
   type Vcpu,
@@ -154,7 +159,7 @@ function* reported(vcpu: Vcpu, before: number, op: Op<RunOutcome>): Op<CommandRe
   return {
     ...outcome,
     retired: vcpu.engine.retired - before,
-    program: { completed: vcpu.engine.completed, finished: vcpu.engine.finished },
+    program: { completed: vcpu.synthetic.completed, finished: vcpu.synthetic.finished },
   };
 }
 
@@ -349,21 +354,37 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
 
   setProgram: {
     now: (m, { vcpu, program }) => {
-      const { engine } = idleVcpu(m, vcpu);
-      engine.start(programSource(program, m.kvm.vm.pageSize));
+      const { synthetic } = idleVcpu(m, vcpu);
+      synthetic.start(programSource(program, m.kvm.vm.pageSize));
       return { completed: 0, finished: false };
     },
   },
   readProgram: {
     now: (m, { vcpu, from, limit }) => {
-      const { engine } = vcpuOf(m, vcpu);
-      const { kind, completed, finished } = engine;
-      const loads = engine.loads.slice(from, from + Math.min(limit, LOADS_PAGE_MAX));
+      const { synthetic } = vcpuOf(m, vcpu);
+      const { program: kind, completed, finished } = synthetic;
+      const loads = synthetic.loads.slice(from, from + Math.min(limit, LOADS_PAGE_MAX));
       return { kind, completed, finished, from, loads };
     },
   },
   run: { op: run, vcpu: (args) => args.vcpu },
   kick: { now: (m, { vcpu }) => kick(m, vcpu) },
+  preferredTarget: { now: () => preferredTarget() },
+  vcpuInit: {
+    now: (m, { vcpu, target, features }) => {
+      const idle = idleVcpu(m, vcpu);
+      armVcpuInit(m.kvm.vm, idle, target, features.map(Number));
+      return vcpuView(idle);
+    },
+  },
+  getRegList: { now: (m, { vcpu }) => getRegList(m.kvm.vm, idleVcpu(m, vcpu)) },
+  getOneReg: { now: (m, { vcpu, reg }) => getOneReg(m.kvm.vm, idleVcpu(m, vcpu), reg) },
+  setOneReg: {
+    now: (m, { vcpu, reg, value }) => {
+      setOneReg(m.kvm.vm, idleVcpu(m, vcpu), reg, value);
+      return null;
+    },
+  },
   getMpState: { now: (m, { vcpu }) => ({ mpState: idleVcpu(m, vcpu).mpState }) },
   setMpState: { now: setMpState },
 

@@ -8,9 +8,14 @@ import type { DirtyTracking } from "./definition.js";
 /** KVM_EXIT_* names that a run can end with; numbers are in kvm/uapi/exit.table.ts. */
 export type ExitReason =
   | "KVM_EXIT_UNKNOWN"
+  | "KVM_EXIT_HYPERCALL"
+  | "KVM_EXIT_DEBUG"
   | "KVM_EXIT_HLT"
   | "KVM_EXIT_MMIO"
+  | "KVM_EXIT_FAIL_ENTRY"
   | "KVM_EXIT_INTR"
+  | "KVM_EXIT_SYSTEM_EVENT"
+  | "KVM_EXIT_ARM_NISV"
   | "KVM_EXIT_DIRTY_RING_FULL"
   | "KVM_EXIT_MEMORY_FAULT";
 
@@ -27,8 +32,10 @@ export interface RunResult {
   readonly errno: ErrnoName | null;
   readonly exitReason: ExitReason;
   readonly mmio?: MmioExit;
+  readonly systemEvent?: { readonly type: number; readonly data: readonly bigint[] };
+  readonly hypercall?: { readonly nr: bigint; readonly flags: bigint };
   readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
-  /** Accesses retired during this run. */
+  /** Accesses or instructions retired during this run. */
   readonly retired: number;
   readonly program: ProgramProgress;
 }
@@ -101,7 +108,7 @@ export interface VcpuView {
   readonly id: number;
   /** Creation order, from 0. */
   readonly index: number;
-  readonly engine: "synthetic";
+  readonly engine: "synthetic" | "a64";
   readonly state: "idle" | "running" | "blocked";
   /** "KVM_MP_STATE_RUNNABLE" = 0, STOPPED = 5, SUSPENDED = 10. */
   readonly mpState: number;
@@ -357,6 +364,13 @@ export interface VmCommands {
   /** Long: resolves at the exit. One at a time per vCPU (ServiceError "vcpu-running"). */
   run: [{ vcpu: number; immediateExit: boolean; mmioData: Uint8Array | null }, RunResult];
   kick: [{ vcpu: number }, null];
+  preferredTarget: [Record<string, never>, { target: number; features: readonly bigint[] }];
+  /** KVM_ARM_VCPU_INIT; from then on the vCPU runs guest code. */
+  vcpuInit: [{ vcpu: number; target: number; features: readonly bigint[] }, VcpuView];
+  getRegList: [{ vcpu: number }, readonly bigint[]];
+  getOneReg: [{ vcpu: number; reg: bigint }, { value: bigint; size: number }];
+  /** Little-endian bytes, as many as the id says. */
+  setOneReg: [{ vcpu: number; reg: bigint; value: Uint8Array }, null];
   getMpState: [{ vcpu: number }, { mpState: number }];
   setMpState: [{ vcpu: number; mpState: number }, null];
 

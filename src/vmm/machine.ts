@@ -31,6 +31,7 @@ export class Machine {
         type: definition.type,
         dirtyTracking: definition.dirtyTracking,
         hostCpus: definition.hostCpus,
+        nsPerInstruction: definition.clock.nsPerInstruction,
       },
       {
         pageSize: definition.pageSize,

@@ -41,18 +41,22 @@ export function vmView(kvm: Kvm, definition: VmDefinition, replaying: boolean): 
 }
 
 export function vcpuView(vcpu: Vcpu): VcpuView {
-  const { ring, engine } = vcpu;
+  const { ring, engine, synthetic } = vcpu;
   const blocked = vcpu.running && vcpu.cpu === null;
   return {
     id: vcpu.id,
     index: vcpu.index,
-    engine: "synthetic",
+    engine: engine.kind,
     state: blocked ? "blocked" : vcpu.running ? "running" : "idle",
     mpState: vcpu.mpState,
     hostCpu: vcpu.cpu?.index ?? null,
     retired: engine.retired,
     lastExit: vcpu.lastExit,
-    program: { kind: engine.kind, completed: engine.completed, finished: engine.finished },
+    program: {
+      kind: synthetic.program,
+      completed: synthetic.completed,
+      finished: synthetic.finished,
+    },
     dirtyRing:
       ring === null
         ? null

@@ -124,11 +124,11 @@ describe("interrupts", () => {
 
 describe("what is not there yet", () => {
   it("is 501 with its ioctl", async () => {
-    const answer = await face.call("get", `${vm}/vcpus/0/registers/0x6030000000100042`);
+    const answer = await face.call("get", `${vm}/vcpus/0/vcpu-events`);
     expect(answer.body).toMatchObject({
       status: 501,
       code: "not-implemented",
-      ioctl: "KVM_GET_ONE_REG",
+      ioctl: "KVM_GET_VCPU_EVENTS",
     });
     const bytes = await face
       .call("put", `${vm}/mte-tags?gpa=0x0&length=16`)

@@ -87,8 +87,8 @@ export class Simulation {
     this.#vcpus = Array.from({ length: this.#layout.vcpus }, (_, id) => {
       return new VcpuClient(this.#world, id);
     });
-    for (const { engine } of this.#vm.vcpus) {
-      engine.observer = (ipa, _length, pa) => this.#oracle.store(ipa, pa);
+    for (const { synthetic } of this.#vm.vcpus) {
+      synthetic.observer = (ipa, _length, pa) => this.#oracle.store(ipa, pa);
     }
     const { homes } = this.#layout;
     const memories = new Map<number, Memory>();

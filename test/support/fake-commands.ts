@@ -165,6 +165,11 @@ export const COMMAND_RESULTS: Results = {
     program: { completed: 1, finished: true },
   }),
   kick: () => null,
+  preferredTarget: () => ({ target: 5, features: [0n, 0n, 0n, 0n, 0n, 0n, 0n] }),
+  vcpuInit: ({ vcpu: id }) => ({ ...vcpu, id, engine: "a64" }),
+  getRegList: () => [0x6030_0000_0010_0000n, 0x6030_0000_0010_0040n],
+  getOneReg: () => ({ value: 0x4008_0000n, size: 8 }),
+  setOneReg: () => null,
   getMpState: () => ({ mpState: 0 }),
   setMpState: () => null,
   walkStage2: ({ ipa }) => ({

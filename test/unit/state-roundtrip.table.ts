@@ -31,6 +31,7 @@ export const ROUND_TRIPS: readonly RoundTripRow[] = [
   { part: "SyntheticEngine", at: ["vcpu-0", "engine"], busy: "an access half done, loads recorded" },
   { part: "ListSource", at: ["vcpu-0", "engine", "source"], busy: "a list in the middle" },
   { part: "PatternSource", at: ["vcpu-1", "engine", "source"], busy: "a pattern in the middle" },
+  { part: "A64Engine", at: ["vcpu-2", "a64"], busy: "code run up to an MMIO exit" },
   { part: "Harvests", at: ["harvests"], busy: "a log kept until it is acknowledged" },
   { part: "Unacknowledged", at: ["unacknowledged"], busy: "a drained queue kept" },
 ];

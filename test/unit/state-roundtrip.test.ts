@@ -1,9 +1,11 @@
 // Goal: every part with state comes back as it was saved, and the VM then goes on the same way.
 // Method: a VM with something in each part is saved and loaded into a fresh one; both run on.
+
 import { describe, expect, it } from "vitest";
 import { AssertionFailed } from "../../src/base/assert.js";
 import { Digest, type Saved } from "../../src/base/saved.js";
 import type { Access } from "../../src/vmm/commands.js";
+import * as a64 from "../support/a64.js";
 import { BASE, Inline, type InlineOptions } from "../support/inline.js";
 import { ROUND_TRIPS } from "./state-roundtrip.table.js";
 
@@ -21,6 +23,8 @@ const LIST: readonly Access[] = [
   { op: "read", address: BigInt(MMIO), length: 2 },
 ];
 
+const PC = 0x6030_0000_0010_0040n;
+
 /** What both sides are built from: definition, capabilities, vCPUs, programs. */
 function build(options: InlineOptions, isRing: boolean): Inline {
   const vm = new Inline(options);
@@ -30,7 +34,8 @@ function build(options: InlineOptions, isRing: boolean): Inline {
     vm.enable(223, 4096n);
     vm.enable(225);
   }
-  for (const id of [0, 1]) vm.vcpu(id);
+  for (const id of [0, 1, 2]) vm.vcpu(id);
+  vm.call("vcpuInit", { vcpu: 2, target: 5, features: [4n] });
   setPrograms(vm);
   return vm;
 }
@@ -38,6 +43,22 @@ function build(options: InlineOptions, isRing: boolean): Inline {
 function setPrograms(vm: Inline): void {
   vm.list(0, LIST);
   vm.pattern(1, { base: BASE, bytes: 64 * K4, count: 0 }, { pattern: "zipf", skew: 80 });
+}
+
+/** Guest code stores, then loads from a device: its exit is left to complete. */
+function runGuest(vm: Inline): void {
+  const at = BigInt(BASE + 20 * K4);
+  const words = [
+    ...a64.mov(1, at + 4096n),
+    a64.str(1, 1),
+    ...a64.mov(2, BigInt(MMIO)),
+    a64.ldrw(3, 2),
+  ];
+  vm.call("writePhysicalMemory", { gpa: at, bytes: a64.bytesOf(words) });
+  const value = new Uint8Array(8);
+  new DataView(value.buffer).setBigUint64(0, at, true);
+  vm.call("setOneReg", { vcpu: 2, reg: PC, value });
+  expect(vm.run(2).exitReason).toBe("KVM_EXIT_MMIO");
 }
 
 /** Puts something into every part and leaves nothing under way. */
@@ -82,6 +103,7 @@ function makeBusy(vm: Inline): void {
     vm.call("resetDirtyRings", {});
     vm.call("harvestDirtyRing", { vcpu: 0, upTo: 2 });
   }
+  runGuest(vm);
   vm.call("harvestDirtyLog", { slot: 0, key: "h", after: null });
   setPrograms(vm);
   expect(vm.run(0).exitReason).toBe("KVM_EXIT_MMIO");
@@ -113,6 +135,10 @@ function goOn(vm: Inline): unknown {
   const seen: unknown[] = [];
   seen.push(vm.run(0, { mmioData: [0x34, 0x12] }));
   seen.push(vm.call("readProgram", { vcpu: 0, from: 0, limit: 9 }).loads);
+  seen.push(vm.run(2, { mmioData: [1, 2, 3, 4], immediateExit: true }));
+  for (const reg of vm.call("getRegList", { vcpu: 2 })) {
+    seen.push(vm.call("getOneReg", { vcpu: 2, reg }).value);
+  }
   const running = vm.beginRun(1);
   vm.pump(25);
   vm.call("kick", { vcpu: 1 });

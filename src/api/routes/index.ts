@@ -17,6 +17,7 @@ import { memoryObjectOperations } from "./memory-objects.js";
 import { memslotOperations } from "./memslots.js";
 import { notYetOperations } from "./not-yet.js";
 import { problemOperations } from "./problems.js";
+import { registerOperations } from "./registers.js";
 import { runOperations } from "./runs.js";
 import { stage2Operations } from "./stage2.js";
 import { vcpuOperations } from "./vcpus.js";
@@ -29,6 +30,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...capabilityOperations(deps),
     ...inspectOperations(deps),
     ...vcpuOperations(deps),
+    ...registerOperations(deps),
     ...runOperations(deps),
     ...memoryObjectOperations(deps),
     ...guestMemfdOperations(deps),

@@ -24,11 +24,14 @@ export const Vcpu = Type.Object(
   {
     id: u32("vCPU id."),
     index: count("Creation order, from 0."),
-    engine: Type.String({ description: "What executes.", examples: ["synthetic"] }),
+    engine: Type.String({
+      description: "What executes: synthetic, or a64 once it is initialised.",
+      examples: ["synthetic"],
+    }),
     state: Type.String({ description: "idle, running or blocked.", examples: ["idle"] }),
     mpState,
     hostCpu: nullable(count("Host CPU that it is loaded on.", 0)),
-    retired: count("Accesses retired since creation.", 12),
+    retired: count("Accesses or instructions retired since creation.", 12),
     lastExit: nullable(text("KVM_EXIT_… of its last run.", "KVM_EXIT_HLT")),
     program: Type.Object({ ...progress, kind: programKind }, closed),
     dirtyRing: nullable(
@@ -204,6 +207,27 @@ const RunResult = Type.Object(
         closed,
       ),
     ),
+    systemEvent: Type.Optional(
+      Type.Object(
+        {
+          type: Type.Integer({
+            description: "KVM_SYSTEM_EVENT_*: 1 shutdown, 2 reset, 5 suspend.",
+            examples: [1],
+          }),
+          data: Type.Array(hexU64("", "0x0"), { description: "data[0…ndata-1]." }),
+        },
+        closed,
+      ),
+    ),
+    hypercall: Type.Optional(
+      Type.Object(
+        {
+          nr: hexU64("Function identifier; arguments are in X1 to X17.", "0xc6000000"),
+          flags: hexU64("Bit 0: by SMC.", "0x0"),
+        },
+        closed,
+      ),
+    ),
     memoryFault: Type.Optional(
       Type.Object(
         {
@@ -214,7 +238,7 @@ const RunResult = Type.Object(
         closed,
       ),
     ),
-    retired: count("Accesses retired during this run.", 12),
+    retired: count("Accesses or instructions retired during this run.", 12),
     program: ProgramProgress,
   },
   { ...closed, $id: "RunResult", description: "What one KVM_RUN gave; a failure is a result." },

@@ -11,7 +11,7 @@ type Program = ArgsOf<"setProgram">["program"];
 type RunResult = NonNullable<RunResource["result"]>;
 
 function resultView(result: RunResult) {
-  const { mmio, memoryFault } = result;
+  const { mmio, memoryFault, systemEvent, hypercall } = result;
   return {
     errno: result.errno,
     errnoValue: result.errno === null ? 0 : ERRNO[result.errno],
@@ -26,6 +26,12 @@ function resultView(result: RunResult) {
             data: bytesHex(mmio.data.subarray(0, mmio.len)),
           },
         }),
+    ...(systemEvent === undefined
+      ? {}
+      : { systemEvent: { type: systemEvent.type, data: systemEvent.data.map(hex) } }),
+    ...(hypercall === undefined
+      ? {}
+      : { hypercall: { nr: hex(hypercall.nr), flags: hex(hypercall.flags) } }),
     ...(memoryFault === undefined
       ? {}
       : {

@@ -50,3 +50,6 @@ export const KVM_MP_STATE = { RUNNABLE: 0, STOPPED: 5, SUSPENDED: 10 } as const;
 export const IPA_BITS_LIMIT = 48;
 export const IPA_BITS_DEFAULT = 40;
 export const IPA_BITS_MIN = 32;
+
+/** Bits of kvm_vcpu_init.features[0]. */
+export const KVM_ARM_VCPU = { POWER_OFF: 0, PSCI_0_2: 2 } as const;

@@ -3,6 +3,7 @@
 import type { HostMemory } from "../host-memory.js";
 import type { CodeCache } from "./code-cache.js";
 import {
+  BUDGET,
   CODE_BASE,
   CODE_VA,
   EXIT,
@@ -50,27 +51,22 @@ interface Exports {
 }
 
 export class A64Core {
-  readonly #view: DataView;
-  readonly #u32: Uint32Array;
-  readonly #u8: Uint8Array;
+  /** Its views change when it grows: a window may lie beyond what there was at the beginning. */
+  readonly #memory: HostMemory;
   readonly #cache: CodeCache;
   readonly #hooks: CoreHooks;
   readonly #run: Exports["run"];
+  /** Window of the run under way, what it was asked for, and what had retired before. */
+  #running = 0;
+  #asked = 0;
+  #before = 0;
 
-  constructor(
-    { memory }: HostMemory,
-    module: WebAssembly.Module,
-    cache: CodeCache,
-    hooks: CoreHooks,
-  ) {
-    // Windows and arena lie below what memory has now, so views of this size are enough.
-    this.#u8 = new Uint8Array(memory.buffer);
-    this.#view = new DataView(memory.buffer);
-    this.#u32 = new Uint32Array(memory.buffer);
+  constructor(host: HostMemory, module: WebAssembly.Module, cache: CodeCache, hooks: CoreHooks) {
+    this.#memory = host;
     this.#cache = cache;
     this.#hooks = hooks;
     const env = {
-      memory,
+      memory: host.memory,
       fetch: (cpu: number, low: number, high: number) => this.#fetch(cpu, low, high),
       slow: (cpu: number, low: number, high: number, flags: number) =>
         this.#slow(cpu, low, high, flags),
@@ -89,45 +85,61 @@ export class A64Core {
   run(cpu: number, budget: number): number {
     let retired = 0;
     while (retired < budget) {
-      const record = this.#fetch(cpu, this.#u32[(cpu + PC) / 4]!, this.#u32[(cpu + PC) / 4 + 1]!);
+      const record = this.#fetch(
+        cpu,
+        this.#memory.u32[(cpu + PC) / 4]!,
+        this.#memory.u32[(cpu + PC) / 4 + 1]!,
+      );
       if (record === 0) return retired;
-      this.#u32[(cpu + REFUND) / 4] = 0;
+      this.#memory.u32[(cpu + REFUND) / 4] = 0;
       const asked = budget - retired;
+      this.#running = cpu;
+      this.#asked = asked;
+      this.#before = retired;
       const left = this.#run(cpu, record, asked);
-      retired += asked - left - this.#u32[(cpu + REFUND) / 4]!;
-      if (this.#u32[(cpu + EXIT) / 4] === EXIT_REASON.left) return retired;
-      this.#setPc(cpu, this.#u32[(cpu + RECORD) / 4]!);
+      retired += asked - left - this.#memory.u32[(cpu + REFUND) / 4]!;
+      if (this.#memory.u32[(cpu + EXIT) / 4] === EXIT_REASON.left) return retired;
+      this.#setPc(cpu, this.#memory.u32[(cpu + RECORD) / 4]!);
     }
     return retired;
+  }
+
+  /** Within a hook: instructions of the present run that retired before this one. */
+  get retiredInRun(): number {
+    const at = this.#running / 4;
+    const done = this.#asked - this.#memory.u32[at + BUDGET / 4]! - 1;
+    return this.#before + done - this.#memory.u32[at + REFUND / 4]!;
   }
 
   /** After TLB invalidation, a change of regime, or a change of code. */
   forgetJumps(cpu: number): void {
     const bytes = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
     // No instruction has an odd address, so no tag of all ones.
-    this.#u8.fill(0xff, cpu + JUMP_CACHE, cpu + JUMP_CACHE + bytes);
+    this.#memory.u8.fill(0xff, cpu + JUMP_CACHE, cpu + JUMP_CACHE + bytes);
   }
 
   /** PC from a record of the page in use. */
   #setPc(cpu: number, record: number): void {
     const at = cpu / 4;
     // Within a page, so the low word doesn't carry; the record past the last one may carry out.
-    const low = this.#u32[at + CODE_VA / 4]!;
-    const past = ((record - this.#u32[at + CODE_BASE / 4]!) / RECORD_BYTES) * INSTRUCTION_BYTES;
+    const low = this.#memory.u32[at + CODE_VA / 4]!;
+    const past =
+      ((record - this.#memory.u32[at + CODE_BASE / 4]!) / RECORD_BYTES) * INSTRUCTION_BYTES;
     const sum = low + past;
-    this.#u32[at + PC / 4] = sum;
-    this.#u32[at + PC / 4 + 1] = this.#u32[at + CODE_VA / 4 + 1]! + (sum > 0xffff_ffff ? 1 : 0);
+    this.#memory.u32[at + PC / 4] = sum;
+    this.#memory.u32[at + PC / 4 + 1] =
+      this.#memory.u32[at + CODE_VA / 4 + 1]! + (sum > 0xffff_ffff ? 1 : 0);
   }
 
   #refund(cpu: number): void {
     const at = (cpu + REFUND) / 4;
-    this.#u32[at] = this.#u32[at]! + 1;
+    this.#memory.u32[at] = this.#memory.u32[at]! + 1;
   }
 
   #fetch(cpu: number, low: number, high: number): number {
     const at = cpu / 4;
-    this.#u32[at + PC / 4] = low;
-    this.#u32[at + PC / 4 + 1] = high;
+    this.#memory.u32[at + PC / 4] = low;
+    this.#memory.u32[at + PC / 4 + 1] = high;
     const page = this.#hooks.fetchPage(cpu, low, high);
     if (page < 0) return 0;
     let block = this.#cache.block(page);
@@ -137,9 +149,9 @@ export class A64Core {
       block = this.#cache.block(page);
     }
     const inPage = (low >>> 0) & (2 ** TLB_PAGE_SHIFT - 1);
-    this.#u32[at + CODE_VA / 4] = low - inPage;
-    this.#u32[at + CODE_VA / 4 + 1] = high;
-    this.#u32[at + CODE_BASE / 4] = block;
+    this.#memory.u32[at + CODE_VA / 4] = low - inPage;
+    this.#memory.u32[at + CODE_VA / 4 + 1] = high;
+    this.#memory.u32[at + CODE_BASE / 4] = block;
     const record = block + (inPage / INSTRUCTION_BYTES) * RECORD_BYTES;
     this.#remember(cpu, low, high, record, block);
     return record;
@@ -150,14 +162,14 @@ export class A64Core {
     const page = (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
     const index = ((low >>> 2) | (high << 30)) ^ page;
     const entry = cpu + JUMP_CACHE + (index & (JUMP_ENTRIES - 1)) * JUMP_ENTRY_BYTES;
-    this.#u32[entry / 4] = low | this.#u32[(cpu + FETCH_TAG) / 4]!;
-    this.#u32[entry / 4 + 1] = high;
-    this.#u32[entry / 4 + 2] = record;
-    this.#u32[entry / 4 + 3] = block;
+    this.#memory.u32[entry / 4] = low | this.#memory.u32[(cpu + FETCH_TAG) / 4]!;
+    this.#memory.u32[entry / 4 + 1] = high;
+    this.#memory.u32[entry / 4 + 2] = record;
+    this.#memory.u32[entry / 4 + 3] = block;
   }
 
   #slow(cpu: number, low: number, high: number, flags: number): number {
-    this.#setPc(cpu, this.#u32[(cpu + RECORD) / 4]!);
+    this.#setPc(cpu, this.#memory.u32[(cpu + RECORD) / 4]!);
     const host = this.#hooks.access(cpu, low, high, flags);
     if (host === 0) this.#refund(cpu);
     return host;
@@ -165,13 +177,17 @@ export class A64Core {
 
   #system(cpu: number, record: number, why: number): number {
     this.#setPc(cpu, record);
-    const word = this.#view.getUint32(record + RECORD_WORD, true);
+    const word = this.#memory.u32[(record + RECORD_WORD) / 4]!;
     const result = this.#hooks.system(cpu, word, why);
     switch (result) {
       case "next":
         return record + RECORD_BYTES;
       case "jump":
-        return this.#fetch(cpu, this.#u32[(cpu + PC) / 4]!, this.#u32[(cpu + PC) / 4 + 1]!);
+        return this.#fetch(
+          cpu,
+          this.#memory.u32[(cpu + PC) / 4]!,
+          this.#memory.u32[(cpu + PC) / 4 + 1]!,
+        );
       case "leave":
         this.#refund(cpu);
         return 0;

@@ -5,6 +5,7 @@
 //   304     v0…v31                      16 bytes each
 //   816     what the tiers keep beside  (below)
 //   1024    jump cache                  1024 entries of 16 bytes: tag, record, first record of page
+//   17408   system registers            8 bytes each
 //   32768   TLB, two banks              4096 entries of 32 bytes: read tag, write tag, addend
 //
 // Every offset fits the 16 bits of a record's operand. Bytes, not objects: both tiers and
@@ -57,9 +58,21 @@ export const TPIDRRO_EL0 = 896;
 /** 64 bytes that stand in for memory where an access crosses a page. */
 export const BOUNCE = 912;
 
+/** PSTATE without NZCV, as SPSR_EL1 has it: SS, IL, DAIF, EL, SP. */
+export const PSTATE = 976;
+/** Not 0: the event register is set (SEV, and what counts as an event). */
+export const EVENT = 980;
+
+/** What the run may still do, this instruction not counted. */
+export const BUDGET = 984;
+
 export const JUMP_CACHE = 1024;
 export const JUMP_ENTRIES = 1024;
 export const JUMP_ENTRY_BYTES = 16;
+
+/** System registers with storage, 8 bytes each, in the order of pe/sysreg.table.ts. */
+export const SYSREGS = JUMP_CACHE + JUMP_ENTRIES * JUMP_ENTRY_BYTES;
+export const SYSREGS_BYTES = 4096; // tidy: room for 512 registers
 
 export const TLB = 32_768;
 export const TLB_BANKS = 2;

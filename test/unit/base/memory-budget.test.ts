@@ -60,7 +60,8 @@ describe("MemoryBudget", () => {
       import(workerData.module).then(({ MemoryBudget }) => {
         const account = new MemoryBudget(workerData.shared, workerData.account);
         let over = 0, granted = 0;
-        for (let i = 0; i < 3000; i++) {
+        // On a busy machine the others may be done before this one was granted anything.
+        for (let i = 0; i < 3000 || granted === 0; i++) {
           if (!account.charge(400)) continue;
           granted++;
           if (Atomics.add(workerData.held, 0, 1) >= 2) over++;

@@ -183,7 +183,7 @@ describe.each(["dirty-log", "clear-log", "dirty-ring"] as const)("dirty_log_test
       const newest = test.newest();
       const isAllSet = mode === "clear-log" && iteration === 0;
       // The store that waits to be done again may have been logged already.
-      const waiting = test.vm.kvm.vm.vcpuById(0)!.engine.current.ipa;
+      const waiting = test.vm.kvm.vm.vcpuById(0)!.synthetic.current.ipa;
       const pending = Math.floor((waiting - BASE) / K4);
       const wrong = newest.flatMap((position, page) => {
         if (position > before) return dirty.has(page) ? [] : [`${page} lost`];

@@ -168,7 +168,7 @@ describe("progress", () => {
 
   it("has nothing to do before the first program", () => {
     const { cpu, engine } = machine();
-    expect(engine.kind).toBe("none");
+    expect(engine.program).toBe("none");
     expect(engine.execute(cpu, 1)).toBe("done");
   });
 

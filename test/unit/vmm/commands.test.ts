@@ -28,6 +28,7 @@ const range = { gpa: BigInt(BASE), length: 8 };
 const bytes = Uint8Array.of(1, 2, 3);
 const window = { vcpu: 0, from: 0, limit: 1 };
 const list = { kind: "accesses" as const, accesses: [] };
+const PC = 0x6030_0000_0010_0040n;
 const RUN = { immediateExit: true, mmioData: null };
 
 /** What setUp makes: slot 0 logs, slot 1 does not; vCPU 0 with a ring; memfd 1; harvest h1. */
@@ -167,6 +168,26 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   readProgram: { good: window, bad: [[{ ...window, vcpu: 1 }, "vcpu-not-found"]] },
   run: { good: { vcpu: 0, ...RUN }, bad: [[{ vcpu: 1, ...RUN }, "vcpu-not-found"]] },
   kick: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
+  preferredTarget: { good: none, bad: [] },
+  vcpuInit: {
+    good: { vcpu: 7, target: 5, features: [4n] },
+    bad: [
+      [{ vcpu: 1, target: 5, features: [] }, "vcpu-not-found"],
+      [{ vcpu: 7, target: 0, features: [4n] }, "EINVAL"],
+    ],
+  },
+  getRegList: { good: { vcpu: 7 }, bad: [[{ vcpu: 0 }, "ENOEXEC"]] },
+  getOneReg: {
+    good: { vcpu: 7, reg: PC },
+    bad: [
+      [{ vcpu: 0, reg: PC }, "ENOEXEC"],
+      [{ vcpu: 7, reg: 0n }, "EINVAL"],
+    ],
+  },
+  setOneReg: {
+    good: { vcpu: 7, reg: PC, value: bits },
+    bad: [[{ vcpu: 7, reg: PC, value: bytes }, "EINVAL"]],
+  },
   getMpState: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   setMpState: {
     good: { vcpu: 0, mpState: 5 },
@@ -191,6 +212,8 @@ function setUp() {
   vm.slot(1, 64, { gpa: 0x9000_0000, backing: "unbacked" });
   vm.call("createGuestMemfd", { size: 65536n, flags: 1n });
   vm.vcpu();
+  vm.vcpu(7);
+  vm.call("vcpuInit", { vcpu: 7, target: 5, features: [4n] });
   vm.call("harvestDirtyLog", { slot: 0, key: "k", after: null });
   return vm;
 }

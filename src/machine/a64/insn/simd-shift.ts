@@ -53,7 +53,16 @@ const right: LaneFunction = (s, x, by) => shiftRight(s, x, by);
 const rounding: LaneFunction = (s, x, by) => roundingShiftRight(s, x, by);
 /** The wide lane moved right, then clamped to a narrow one of either kind. */
 const narrowing = (move: LaneFunction, toSigned: (signed: boolean) => boolean): LaneFunction => {
-  return (s, x, by, z) => s.clamp(move(s, x, by, z), toSigned(s.signed));
+  return (s, x, by, z) => {
+    const moved = move(s, x, by, z);
+    if (s.signed) return s.clamp(moved, toSigned(s.signed));
+    // Rounding can give 2^63, which looks negative to the signed comparison of clamp().
+    const r = s.keep(moved);
+    const max = const64(2n ** BigInt(s.bits) - 1n);
+    const over = s.c.keep(r.gtU(max));
+    s.saturates(over);
+    return over.select(max, r);
+  };
 };
 const same = (signed: boolean): boolean => signed;
 const toUnsigned = (): boolean => false;

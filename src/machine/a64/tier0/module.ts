@@ -12,7 +12,16 @@ import { type Insn, placesOf, variantsOf } from "../insn.js";
 import type { LibFunction, LibScope } from "../lib/function.js";
 import { JUMP } from "../lib/jump.js";
 import type { Operand } from "../operand.js";
-import { CODE_VA, EXIT, EXIT_REASON, FP_TRAP, RECORD, REFUND, TLB_PAGE_SHIFT } from "../window.js";
+import {
+  BUDGET,
+  CODE_VA,
+  EXIT,
+  EXIT_REASON,
+  FP_TRAP,
+  RECORD,
+  REFUND,
+  TLB_PAGE_SHIFT,
+} from "../window.js";
 import { Tier0Asm } from "./asm.js";
 import { type HandlerKey, handlerKey } from "./handlers.js";
 
@@ -136,6 +145,8 @@ export class Tier0Module {
         c.return(const32(0));
       });
       budget.set(budget.get().sub(1));
+      // For whoever asks in between how many have retired: counters.
+      c.store("i32.store", cpu, BUDGET, budget.get());
       const handler = c.load32(record.get());
       record.set(c.callIndirect(handler, type, "i32", [cpu, record.get()]));
       c.branchIf(record.get(), again);

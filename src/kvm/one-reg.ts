@@ -1,0 +1,243 @@
+// Owns: KVM_GET_ONE_REG, KVM_SET_ONE_REG and KVM_GET_REG_LIST. VM thread.
+// @source arch/arm64/kvm/guest.c, sys_regs.c by behaviour; kvm-uapi.md 8.5, 8.6
+import { KvmError } from "../base/errors.js";
+import {
+  type A64Engine,
+  COUNTER_HZ,
+  type PeRegisters,
+  SYSREGS_TABLE,
+  type SysReg,
+} from "../machine/index.js";
+import { PSCI_VERSION } from "./firmware/smccc.table.js";
+import type { Vcpu } from "./vcpu.js";
+import { applyReset } from "./vcpu-init.js";
+import type { Vm } from "./vm.js";
+
+const ARM64 = 0x6000_0000_0000_0000n;
+const SIZE_SHIFT = 52n;
+const SIZE_U32 = 2n << SIZE_SHIFT;
+const SIZE_U64 = 3n << SIZE_SHIFT;
+const SIZE_U128 = 4n << SIZE_SHIFT;
+const CORE = 0x0010_0000n;
+const SYSREG = 0x0013_0000n;
+const FW = 0x0014_0000n;
+const FEAT_BMAP = 0x0016_0000n;
+
+interface Context {
+  readonly vm: Vm;
+  readonly engine: A64Engine;
+  readonly registers: PeRegisters;
+}
+interface Reg {
+  readonly id: bigint;
+  /** Bytes. */
+  readonly size: number;
+  readonly get: (c: Context) => bigint;
+  /** @throws KvmError EINVAL, EBUSY */
+  readonly set: (c: Context, value: bigint) => void;
+}
+
+const SET = "KVM_SET_ONE_REG";
+const einval = (why: string) => new KvmError("EINVAL", SET, why);
+
+// ── core registers ────────────────────────────────────────────────────────────────────────────
+
+/** Offsets in struct kvm_regs, in 32-bit words. */
+const WORD = { sp: 0x3e, pc: 0x40, pstate: 0x42, spEl1: 0x44, elrEl1: 0x46, spsr: 0x48 } as const;
+const VREG = 0x54;
+const FPSR = 0xd4;
+const FPCR = 0xd5;
+/** Modes that userspace may set: EL0t, EL1t, EL1h. */
+const MODES: readonly bigint[] = [0n, 4n, 5n];
+
+function core(word: number, get: Reg["get"], set: Reg["set"]): Reg {
+  return { id: ARM64 | SIZE_U64 | CORE | BigInt(word), size: 8, get, set };
+}
+function named(word: number, name: string): Reg {
+  const get: Reg["get"] = ({ registers }) => registers.get(name);
+  return core(word, get, ({ registers }, value) => registers.set(name, value));
+}
+
+function setPstate({ registers }: Context, value: bigint): void {
+  if (!MODES.includes(value & 0x1fn)) throw einval("the mode is EL0t, EL1t or EL1h");
+  registers.spsr = Number(value & 0xffff_ffffn);
+}
+
+function narrow(word: number, get: Reg["get"], set: Reg["set"]): Reg {
+  return { id: ARM64 | SIZE_U32 | CORE | BigInt(word), size: 4, get, set };
+}
+
+const CORE_REGS: readonly Reg[] = [
+  ...Array.from({ length: 31 }, (_, n) =>
+    core(
+      2 * n,
+      ({ registers }) => registers.x(n),
+      ({ registers }, value) => registers.setX(n, value),
+    ),
+  ),
+  named(WORD.sp, "SP_EL0"),
+  core(
+    WORD.pc,
+    ({ registers }) => registers.pc,
+    ({ registers }, value) => {
+      registers.pc = value;
+    },
+  ),
+  core(WORD.pstate, ({ registers }) => BigInt(registers.spsr), setPstate),
+  named(WORD.spEl1, "SP_EL1"),
+  named(WORD.elrEl1, "ELR_EL1"),
+  named(WORD.spsr, "SPSR_EL1"),
+  ...Array.from(
+    { length: 32 },
+    (_, n): Reg => ({
+      id: ARM64 | SIZE_U128 | CORE | BigInt(VREG + 4 * n),
+      size: 16,
+      get: ({ registers }) => registers.v(n),
+      set: ({ registers }, value) => registers.setV(n, value),
+    }),
+  ),
+  narrow(
+    FPSR,
+    ({ registers }) => BigInt(registers.fpsr),
+    ({ registers }, value) => {
+      registers.fpsr = Number(value);
+    },
+  ),
+  narrow(
+    FPCR,
+    ({ registers }) => BigInt(registers.fpcr),
+    ({ registers }, value) => {
+      registers.fpcr = Number(value);
+    },
+  ),
+];
+
+// ── firmware, timers, system registers ────────────────────────────────────────────────────────
+
+const VERSIONS: readonly bigint[] = Object.values(PSCI_VERSION);
+
+function setPsciVersion({ vm }: Context, value: bigint): void {
+  const has02 = vm.vcpus.some((vcpu) => vcpu.features !== null && vcpu.features !== 0);
+  const isOld = value === PSCI_VERSION.V0_1;
+  if (!VERSIONS.includes(value) || isOld === has02) {
+    throw einval("the version is 0.1 without the PSCI_0_2 feature, or 0.2, 1.0 to 1.3 with it");
+  }
+  vm.firmware.psciVersion = value;
+}
+
+function bitmap(index: bigint, field: "std" | "stdHyp" | "vendorHyp", supported: bigint): Reg {
+  return {
+    id: ARM64 | SIZE_U64 | FEAT_BMAP | index,
+    size: 8,
+    get: ({ vm }) => vm.firmware[field],
+    set: ({ vm }, value) => {
+      if ((value & ~supported) !== 0n) throw einval(`bits ${supported} exist`);
+      if (vm.hasRun && value !== vm.firmware[field]) {
+        throw new KvmError("EBUSY", SET, "firmware features are fixed once a vCPU has run");
+      }
+      vm.firmware[field] = value;
+    },
+  };
+}
+
+const FIRMWARE: readonly Reg[] = [
+  {
+    id: ARM64 | SIZE_U64 | FW,
+    size: 8,
+    get: ({ vm }) => vm.firmware.psciVersion,
+    set: setPsciVersion,
+  },
+  bitmap(0n, "std", 1n),
+  bitmap(1n, "stdHyp", 1n),
+  bitmap(2n, "vendorHyp", 3n),
+];
+
+const sysregId = (encoding: number): bigint => ARM64 | SIZE_U64 | SYSREG | BigInt(encoding);
+
+/** CNT and CVAL of the virtual timer have each other's encoding: a mistake that became ABI. */
+const TIMER_IDS: Readonly<Record<string, bigint>> = {
+  CNTV_CTL_EL0: 0x6030_0000_0013_df19n,
+  CNTV_CVAL_EL0: 0x6030_0000_0013_df02n,
+};
+const TIMER_CNT: Reg = {
+  id: 0x6030_0000_0013_df1an,
+  size: 8,
+  get: ({ vm }) => BigInt.asUintN(64, vm.ticks() - (vm.a64?.virtualOffset ?? 0n)),
+  set: ({ vm }, value) => {
+    if (vm.a64 !== null) vm.a64.virtualOffset = vm.ticks() - value;
+  },
+};
+
+function sysreg(row: SysReg): Reg {
+  const { name } = row;
+  // What OSLAR changed must come back with the rest of the state.
+  const isReadOnly = row.access.startsWith("ro") && name !== "OSLSR_EL1";
+  return {
+    id: TIMER_IDS[name] ?? sysregId(row.encoding),
+    size: 8,
+    get: ({ registers }) => (name === "CNTFRQ_EL0" ? COUNTER_HZ : registers.get(name)),
+    set: ({ vm, registers }, value) => {
+      const old = registers.get(name);
+      if (isReadOnly && value !== old) {
+        if (name.startsWith("ID_") && vm.hasRun) {
+          throw new KvmError("EBUSY", SET, "ID registers are fixed once a vCPU has run");
+        }
+        throw einval(`${name} takes only its value`);
+      }
+      if (!isReadOnly) registers.set(name, (old & ~row.mask) | (value & row.mask));
+    },
+  };
+}
+
+/** Not listed: what has no storage of its own, and what belongs to the core registers. */
+const HIDDEN: ReadonlySet<string> = new Set(["SP_EL0", "SP_EL1", "SPSR_EL1", "ELR_EL1"]);
+const LISTED = SYSREGS_TABLE.filter(({ name, slot }) => {
+  return !HIDDEN.has(name) && (slot >= 0 || name.startsWith("TPIDR"));
+});
+
+const REGS: readonly Reg[] = [...CORE_REGS, ...FIRMWARE, TIMER_CNT, ...LISTED.map(sysreg)];
+const BY_ID: ReadonlyMap<bigint, Reg> = new Map(REGS.map((reg) => [reg.id, reg]));
+
+// ── the ioctls ────────────────────────────────────────────────────────────────────────────────
+
+function contextOf(vm: Vm, vcpu: Vcpu, ioctl: string): Context {
+  if (vcpu.a64 === null) {
+    throw new KvmError("ENOEXEC", ioctl, `vCPU ${vcpu.id} is not initialised: KVM_ARM_VCPU_INIT`);
+  }
+  applyReset(vcpu);
+  return { vm, engine: vcpu.a64, registers: vcpu.a64.pe.registers };
+}
+
+function find(id: bigint, ioctl: string): Reg {
+  const reg = BY_ID.get(id);
+  if (reg !== undefined) return reg;
+  // The architecture and the reserved bits come first, then whether there is such a register.
+  const isArm64 = (id & ~0x00f0_0000_0fff_ffffn) === ARM64;
+  if (!isArm64) throw new KvmError("EINVAL", ioctl, "the id is none of arm64");
+  const isCore = (id & 0x0fff_0000n) === CORE;
+  const inCore = isCore && CORE_REGS.some((other) => (other.id & 0xffffn) === (id & 0xffffn));
+  if (inCore) throw new KvmError("EINVAL", ioctl, "the register has another size");
+  throw new KvmError("ENOENT", ioctl, "the vCPU has no such register");
+}
+
+/** @returns value and bytes */
+export function getOneReg(vm: Vm, vcpu: Vcpu, id: bigint): { value: bigint; size: number } {
+  const context = contextOf(vm, vcpu, "KVM_GET_ONE_REG");
+  const reg = find(id, "KVM_GET_ONE_REG");
+  return { value: reg.get(context), size: reg.size };
+}
+
+/** @param bytes little-endian, as many as the register has */
+export function setOneReg(vm: Vm, vcpu: Vcpu, id: bigint, bytes: Uint8Array): void {
+  const context = contextOf(vm, vcpu, SET);
+  const reg = find(id, SET);
+  if (bytes.length !== reg.size) throw einval(`the register has ${reg.size} bytes`);
+  const value = bytes.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+  reg.set(context, value);
+  context.engine.registersChanged();
+}
+
+export function getRegList(vm: Vm, vcpu: Vcpu): readonly bigint[] {
+  contextOf(vm, vcpu, "KVM_GET_REG_LIST");
+  return REGS.map(({ id }) => id);
+}

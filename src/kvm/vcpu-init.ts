@@ -1,0 +1,84 @@
+// Owns: KVM_ARM_VCPU_INIT, KVM_ARM_PREFERRED_TARGET, and the reset that PSCI CPU_ON asks for.
+// VM thread.
+// @source arch/arm64/kvm/arm.c (kvm_vcpu_set_target), reset.c by behaviour; kvm-uapi.md 8.1
+import { assert } from "../base/assert.js";
+import { KvmError } from "../base/errors.js";
+import { A64Engine, A64Machine, a64Pages } from "../machine/index.js";
+import { PSCI_VERSION } from "./firmware/smccc.table.js";
+import { KVM_ARM_VCPU, KVM_MP_STATE } from "./uapi/flags.js";
+import type { Vcpu } from "./vcpu.js";
+import type { Vm } from "./vm.js";
+
+/** KVM_ARM_TARGET_GENERIC_V8. */
+const TARGET_GENERIC_V8 = 5;
+const DEFINED = 0x1ff;
+const SUPPORTED = (1 << KVM_ARM_VCPU.POWER_OFF) | (1 << KVM_ARM_VCPU.PSCI_0_2);
+const FEATURE_WORDS = 7;
+
+/** KVM_ARM_PREFERRED_TARGET: no feature is set. */
+export function preferredTarget(): { target: number; features: readonly bigint[] } {
+  return { target: TARGET_GENERIC_V8, features: new Array<bigint>(FEATURE_WORDS).fill(0n) };
+}
+
+/**
+ * Initialises a vCPU for guest code, or resets it.
+ * @throws KvmError EINVAL, ENOENT, ENOMEM
+ */
+export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readonly number[]): void {
+  const ioctl = "KVM_ARM_VCPU_INIT";
+  const refuse = (errno: "EINVAL" | "ENOENT", why: string): never => {
+    throw new KvmError(errno, ioctl, why);
+  };
+  if (target !== TARGET_GENERIC_V8) refuse("EINVAL", "the target is GENERIC_V8, 5");
+  const [first = 0, ...others] = features;
+  if ((first & ~DEFINED) !== 0 || others.some((word) => word !== 0)) {
+    refuse("ENOENT", `features[0] has bits 8:0, and words 1 to ${FEATURE_WORDS - 1} are 0`);
+  }
+  if ((first & ~SUPPORTED) !== 0) {
+    refuse("EINVAL", "this host has POWER_OFF (bit 0) and PSCI_0_2 (bit 2)");
+  }
+  const set = first & ~(1 << KVM_ARM_VCPU.POWER_OFF);
+  const others_ = vm.vcpus.find((other) => other.features !== null);
+  if (others_ !== undefined && others_.features !== set) {
+    refuse("EINVAL", "all vCPUs of a VM have the same features");
+  }
+  vcpu.a64 ??= newEngine(vm, ioctl);
+  vcpu.features = set;
+  if ((set & (1 << KVM_ARM_VCPU.PSCI_0_2)) === 0) vm.firmware.psciVersion = PSCI_VERSION.V0_1;
+  resetEngine(vm, vcpu);
+  const isOff = (first & (1 << KVM_ARM_VCPU.POWER_OFF)) !== 0;
+  vcpu.mpState = isOff ? KVM_MP_STATE.STOPPED : KVM_MP_STATE.RUNNABLE;
+  vcpu.wait.wake();
+}
+
+function resetEngine(vm: Vm, vcpu: Vcpu): void {
+  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits });
+  vcpu.resetState = null;
+  vcpu.pendingMmio = null;
+  vcpu.waitsForInterrupt = false;
+}
+
+function newEngine(vm: Vm, ioctl: string): A64Engine {
+  const { arena, window } = a64Pages(vm.pageSize);
+  const noRoom = () => new KvmError("ENOMEM", ioctl, "no room for the vCPU's state and its code");
+  const allocate = (pages: number): number => {
+    if (!vm.account.charge(pages * vm.pageSize)) throw noRoom();
+    const pa = vm.host.frames.allocate(pages);
+    if (pa >= 0) return pa;
+    vm.account.release(pages * vm.pageSize);
+    throw noRoom();
+  };
+  vm.a64 ??= new A64Machine(vm.host, allocate(arena), (more) => vm.ticks(more));
+  return new A64Engine(vm.host, vm.a64, vm.a64.addPe(allocate(window)));
+}
+
+/** Takes a pending CPU_ON: everything is reset, then PC and X0 are as the caller said. */
+export function applyReset(vcpu: Vcpu): void {
+  const { resetState, a64 } = vcpu;
+  if (resetState === null) return;
+  assert(a64 !== null, "only an initialised vCPU is switched on");
+  vcpu.resetState = null;
+  a64.reset(a64.config);
+  a64.pe.registers.pc = resetState.pc;
+  a64.pe.registers.setX(0, resetState.x0);
+}

@@ -1,0 +1,112 @@
+// Owns: the A64 side of one VM: code cache, core, PEs. Made with the first a64 vCPU. VM thread.
+import { alignUp } from "../../base/bits.js";
+import type { Host } from "../host.js";
+import { CodeCache } from "./code-cache.js";
+import { A64Core } from "./core.js";
+import { newDecoder, tier0 } from "./isa.js";
+import { Pe, type PeHost } from "./pe/pe.js";
+import {
+  BLOCK_BYTES,
+  JUMP_CACHE,
+  JUMP_ENTRIES,
+  JUMP_ENTRY_BYTES,
+  TLB,
+  TLB_BANK_BYTES,
+  TLB_BANKS,
+  TLB_GENERATION,
+  TLB_PAGE_SHIFT,
+  WINDOW_BYTES,
+} from "./window.js";
+
+/** Pages of decoded code at most: the ceiling of code memory. */
+const CODE_PAGES = 512;
+const ARENA_BYTES = CODE_PAGES * BLOCK_BYTES;
+
+/** Host pages that a VM's first a64 vCPU needs, and each of them. */
+export function a64Pages(pageSize: number): { readonly arena: number; readonly window: number } {
+  return {
+    arena: alignUp(ARENA_BYTES, pageSize) / pageSize,
+    window: alignUp(WINDOW_BYTES, pageSize) / pageSize,
+  };
+}
+
+let compiled: WebAssembly.Module | null = null;
+
+export class A64Machine implements PeHost {
+  readonly pes: Pe[] = [];
+  virtualOffset = 0n;
+  physicalOffset = 0n;
+  readonly #host: Host;
+  readonly #cache: CodeCache;
+  readonly #core: A64Core;
+  readonly #counter: (instructions: number) => bigint;
+  /** By the window's host address. */
+  readonly #byWindow = new Map<number, Pe>();
+
+  /**
+   * @param arenaPa host address of as many pages as a64Pages() says
+   * @param counter ticks after so many instructions of the run under way
+   */
+  constructor(host: Host, arenaPa: number, counter: (instructions: number) => bigint) {
+    this.#host = host;
+    this.#counter = counter;
+    const { bytes, handlers } = tier0();
+    compiled ??= new WebAssembly.Module(bytes);
+    host.codeWatcher = (pa, count) => this.#written(pa, count);
+    const arena = { at: arenaPa, bytes: ARENA_BYTES };
+    host.memory.caches.push(arena);
+    this.#cache = new CodeCache(host.memory, arena, newDecoder(), handlers);
+    this.#core = new A64Core(host.memory, compiled, this.#cache, {
+      fetchPage: (window, low, high) => this.#pe(window).mmu.fetchPage(low, high),
+      access: (window, low, high, flags) => this.#pe(window).mmu.access(low, high, flags),
+      commit: (window) => this.#pe(window).mmu.commit(),
+      system: (window, word, why) => this.#pe(window).system(word, why),
+    });
+  }
+
+  #pe(window: number): Pe {
+    return this.#byWindow.get(window)!;
+  }
+
+  /** @param windowPa host address of as many pages as a64Pages() says */
+  addPe(windowPa: number): Pe {
+    const { caches } = this.#host.memory;
+    caches.push({ at: windowPa + TLB_GENERATION, bytes: 8 });
+    caches.push({ at: windowPa + JUMP_CACHE, bytes: JUMP_ENTRIES * JUMP_ENTRY_BYTES });
+    caches.push({ at: windowPa + TLB, bytes: TLB_BANKS * TLB_BANK_BYTES });
+    const pe = new Pe(this.#host.memory, windowPa, this.#cache, this);
+    this.pes.push(pe);
+    this.#byWindow.set(windowPa, pe);
+    this.forgetJumps(windowPa);
+    return pe;
+  }
+
+  counter(): bigint {
+    return this.#counter(this.#core.retiredInRun);
+  }
+
+  forgetJumps(window: number): void {
+    this.#core.forgetJumps(window);
+  }
+
+  /** After the memory was restored: what is cached in it is gone. */
+  forgetCode(): void {
+    this.#cache.dropAll();
+  }
+
+  /** Runs one PE. @returns instructions retired; pe.stop says what stopped it, or null */
+  run(pe: Pe, budget: number): number {
+    return this.#core.run(pe.window, budget);
+  }
+
+  /** Somebody else wrote to these bytes: code in them is decoded anew. */
+  #written(pa: number, bytes: number): void {
+    const page = 2 ** TLB_PAGE_SHIFT;
+    let dropped = false;
+    for (let at = pa - (pa % page); at < pa + bytes; at += page) {
+      dropped = this.#cache.drop(at) || dropped;
+    }
+    if (!dropped) return;
+    for (const pe of this.pes) this.forgetJumps(pe.window);
+  }
+}

@@ -1,0 +1,203 @@
+// Owns: a vCPU's A64 engine: slices of guest code, and what stops them, as KVM's loop asks for it.
+// VM thread.
+//
+//   slice ─ take interrupts ─ run ─▶ budget used | trap to EL2 | abort of stage 2
+import { assert } from "../../base/assert.js";
+import type { Saved } from "../../base/saved.js";
+import type { GuestEngine, PendingAccess, Stop } from "../engine.js";
+import type { Host } from "../host.js";
+import type { HostCpu } from "../host-cpu.js";
+import type { A64Machine } from "./a64-machine.js";
+import type { Pe } from "./pe/pe.js";
+import { FSC } from "./pe/stage1.table.js";
+import { type AccessSyndrome, accessSyndrome } from "./pe/syndrome.js";
+import type { PeConfig } from "./pe/sysreg.table.js";
+import {
+  JUMP_CACHE,
+  RECORD,
+  RECORD_WORD,
+  SYSREGS,
+  SYSREGS_BYTES,
+  TLB_GENERATION,
+} from "./window.js";
+
+/** Instructions of one slice: about a tenth of a millisecond. */
+const SLICE_INSTRUCTIONS = 20_000;
+/** What an exception or exit costs of a slice, so that endless ones end it. */
+const STOP_COST = 8;
+const INSTRUCTION_BYTES = 4n;
+
+interface Pending extends PendingAccess {
+  readonly kind: "read" | "write" | "execute";
+  readonly walk: boolean;
+  readonly vaLow: number;
+  readonly vaHigh: number;
+  /** null where the hardware doesn't describe the access (ISV is 0). */
+  readonly syndrome: AccessSyndrome | null;
+}
+
+export class A64Engine implements GuestEngine {
+  readonly kind = "a64";
+  readonly sliceMax = SLICE_INSTRUCTIONS;
+  retired = 0;
+  /** ESR_EL2 of the last trap. */
+  esr = 0n;
+  readonly pe: Pe;
+  readonly #machine: A64Machine;
+  readonly #host: Host;
+  #pending: Pending | null = null;
+  #stage2Version = -1;
+
+  constructor(host: Host, machine: A64Machine, pe: Pe) {
+    this.#host = host;
+    this.#machine = machine;
+    this.pe = pe;
+  }
+
+  /** What the PE was told about itself at the last reset. */
+  config: PeConfig = { mpidr: 0n, ipaBits: 40 };
+
+  /** Resets the PE: KVM_ARM_VCPU_INIT. */
+  reset(config: PeConfig): void {
+    this.config = config;
+    this.pe.registers.reset(config);
+    this.pe.mmu.registersChanged();
+    this.#machine.forgetJumps(this.pe.window);
+    this.#pending = null;
+  }
+
+  /** After registers were written from outside. */
+  registersChanged(): void {
+    this.pe.registers.refreshLevel();
+    this.pe.mmu.registersChanged();
+    this.#machine.forgetJumps(this.pe.window);
+  }
+
+  execute(cpu: HostCpu, budget: number): Stop {
+    const { pe } = this;
+    pe.load(cpu);
+    this.#pending = null;
+    if (this.#stage2Version !== this.#host.stage2Version) {
+      this.#stage2Version = this.#host.stage2Version;
+      pe.mmu.invalidate();
+      this.#machine.forgetJumps(pe.window);
+    }
+    let left = budget;
+    while (left > 0) {
+      pe.takeInterrupts();
+      pe.stop = null;
+      const done = this.#machine.run(pe, left);
+      this.retired += done;
+      left -= Math.max(done, STOP_COST);
+      if (pe.stop === null) continue;
+      return this.#stopped();
+    }
+    return "slice";
+  }
+
+  #stopped(): Stop {
+    const { stop } = this.pe;
+    assert(stop !== null, "something stopped the run");
+    if (stop.kind === "trap") {
+      this.esr = stop.esr;
+      return "trap";
+    }
+    const { kind, vaLow, vaHigh, bytes, walk } = stop.abort;
+    const syndrome = kind === "execute" || walk ? null : this.#syndrome();
+    const isWrite = kind === "write";
+    this.#pending = { kind, walk, vaLow, vaHigh, isWrite, length: bytes, syndrome };
+    return "abort";
+  }
+
+  /** Of the instruction at PC, as its record has it: it was just decoded. */
+  #syndrome(): AccessSyndrome | null {
+    const { registers } = this.pe;
+    const record = registers.u32(RECORD);
+    return accessSyndrome(this.#host.memory.u32[(record + RECORD_WORD) / 4]!);
+  }
+
+  get current(): Pending {
+    assert(this.#pending !== null, "an access waits");
+    return this.#pending;
+  }
+
+  get hasPending(): boolean {
+    return this.#pending !== null;
+  }
+
+  /** Whether the access can be emulated from its syndrome. */
+  get isDescribed(): boolean {
+    return this.current.syndrome !== null;
+  }
+
+  storeBytes(): Uint8Array {
+    const { syndrome } = this.current;
+    assert(syndrome !== null, "the access is described");
+    const value = this.pe.registers.x(syndrome.rt);
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, value, true);
+    return bytes.slice(0, 2 ** syndrome.size);
+  }
+
+  completeWithoutMemory(loaded: Uint8Array | null): void {
+    const { syndrome } = this.current;
+    const { registers } = this.pe;
+    if (loaded !== null && syndrome !== null) {
+      const bytes = new Uint8Array(8);
+      bytes.set(loaded.subarray(0, 2 ** syndrome.size));
+      let value = new DataView(bytes.buffer).getBigUint64(0, true);
+      const bits = 8 * 2 ** syndrome.size;
+      if (syndrome.signed) value = BigInt.asIntN(bits, value);
+      registers.setX(syndrome.rt, BigInt.asUintN(syndrome.is64 ? 64 : 32, value));
+    }
+    registers.pc += INSTRUCTION_BYTES;
+    this.retired++;
+    this.#pending = null;
+  }
+
+  /** Gives the waiting access back to the guest as a synchronous external abort. */
+  injectExternalAbort(): void {
+    const { kind, vaLow, vaHigh, walk } = this.current;
+    const fsc = walk ? FSC.externalOnWalk | 3 : FSC.external;
+    this.pe.abort(kind, fsc, vaLow, vaHigh);
+    this.#pending = null;
+  }
+
+  save(): Saved {
+    const { u8 } = this.#host.memory;
+    const { window } = this.pe;
+    // Everything of the window but what is a cache: jump cache and TLB.
+    const data = {
+      state: u8.slice(window, window + TLB_GENERATION),
+      sysregs: u8.slice(window + SYSREGS, window + SYSREGS + SYSREGS_BYTES),
+      rest: u8.slice(window + TLB_GENERATION + 8, window + JUMP_CACHE),
+      retired: this.retired,
+      esr: this.esr,
+      pending: this.#pending,
+    };
+    return { kind: "a64", version: 1, data };
+  }
+
+  load(saved: Saved): void {
+    const data = saved.data as {
+      state: Uint8Array;
+      sysregs: Uint8Array;
+      rest: Uint8Array;
+      retired: number;
+      esr: bigint;
+      pending: Pending | null;
+    };
+    const { u8 } = this.#host.memory;
+    const { window } = this.pe;
+    u8.set(data.state, window);
+    u8.set(data.sysregs, window + SYSREGS);
+    u8.set(data.rest, window + TLB_GENERATION + 8);
+    this.retired = data.retired;
+    this.esr = data.esr;
+    this.#pending = data.pending;
+    this.#stage2Version = -1;
+    this.#machine.forgetCode();
+    this.pe.mmu.clear();
+    this.registersChanged();
+  }
+}

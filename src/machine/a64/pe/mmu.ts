@@ -1,0 +1,272 @@
+// Owns: a PE's way to memory: what code in WebAssembly asks when its TLB and jump cache don't know.
+// VM thread.
+//
+//   va ─ alignment ─ watchpoints ─ stage 1 ─ stage 2 ─▶ host page ─ TLB of the window
+//                └──────────── abort to EL1   └─ abort to EL2: the run is left, KVM decides
+//
+// A write tag goes into the window's TLB only after stage 2 has let a store pass (which marks the
+// page dirty), and never for a page of decoded code: such a store comes here, and the code is
+// dropped first. Device memory and checked alignment never get a tag.
+import type { HostMemory } from "../../host-memory.js";
+import { UNBACKED_BASE } from "../../host-memory.js";
+import type { CodeCache } from "../code-cache.js";
+import {
+  BOUNCE,
+  SLOW,
+  SLOW_ELEMENT_SHIFT,
+  TLB,
+  TLB_ADDEND,
+  TLB_BANK_BYTES,
+  TLB_ENTRIES,
+  TLB_ENTRY_BYTES,
+  TLB_GENERATION,
+  TLB_PAGE_SHIFT,
+  TLB_READ,
+  TLB_WRITE,
+} from "../window.js";
+import {
+  decodeStage1,
+  newStage1Result,
+  type Stage1Regime,
+  type Stage1Registers,
+  type Stage2,
+  translateStage1,
+} from "./stage1.js";
+import { FSC, SCTLR } from "./stage1.table.js";
+
+const PAGE = 2 ** TLB_PAGE_SHIFT;
+const IN_PAGE = PAGE - 1;
+/** Generations that fit the top bits of a tag. */
+const GENERATIONS = 2 ** (TLB_PAGE_SHIFT - 1);
+const GENERATION_SHIFT = 32 - TLB_PAGE_SHIFT;
+
+/** An access that stage 2 refused; KVM maps, emulates, or gives it back to the guest. */
+export interface Stage2Abort {
+  readonly kind: "read" | "write" | "execute";
+  readonly vaLow: number;
+  readonly vaHigh: number;
+  readonly bytes: number;
+  /** The access was a descriptor fetch or update of stage 1 (S1PTW). */
+  readonly walk: boolean;
+}
+
+/** What the MMU needs of its PE. */
+export interface MmuContext {
+  /** Host address of the window. */
+  readonly window: number;
+  /** Stage 2 of the host CPU that the vCPU is loaded on. */
+  readonly stage2: Stage2;
+  readonly isPrivileged: boolean;
+  stage1Registers(): Stage1Registers;
+  /** Whether any watchpoint is enabled; then every access is asked about. */
+  readonly watches: boolean;
+  /** @returns whether a watchpoint exception was taken */
+  watchpoint(vaLow: number, vaHigh: number, bytes: number, isWrite: boolean): boolean;
+  /** Takes a data or instruction abort to EL1. */
+  abort(kind: "read" | "write" | "execute", fsc: number, vaLow: number, vaHigh: number): void;
+  misalignedPc(vaLow: number, vaHigh: number): void;
+  misalignedSp(): void;
+  stage2Abort(abort: Stage2Abort): void;
+  /** Code at this host page was decoded: no TLB of the VM may keep a write tag for it. */
+  codeDecoded(page: number): void;
+  /** Code at this host page was dropped: no jump cache of the VM may keep its records. */
+  codeDropped(page: number): void;
+}
+
+export class PeMmu {
+  readonly #memory: HostMemory;
+  readonly #cache: CodeCache;
+  readonly #pe: MmuContext;
+  readonly #result = newStage1Result();
+  #regime: Stage1Regime | null = null;
+  #sctlr = 0;
+  #generation = 0;
+  /** Where a store that crosses a page goes. */
+  #bounced = { first: 0, second: 0, room: 0, bytes: 0 };
+
+  constructor(memory: HostMemory, cache: CodeCache, pe: MmuContext) {
+    this.#memory = memory;
+    this.#cache = cache;
+    this.#pe = pe;
+    this.#clearTlb();
+  }
+
+  /** After a write to SCTLR, TCR, TTBRn or MAIR: the next access decodes them anew. */
+  registersChanged(): void {
+    this.#regime = null;
+    this.invalidate();
+  }
+
+  /** Forgets every cached translation of this PE. */
+  invalidate(): void {
+    this.#generation++;
+    if (this.#generation === GENERATIONS) this.#clearTlb();
+    const at = (this.#pe.window + TLB_GENERATION) / 4;
+    this.#memory.u32[at] = 0;
+    this.#memory.u32[at + 1] = this.#generation << GENERATION_SHIFT;
+  }
+
+  /** Forgets every cached translation by its bytes. */
+  clear(): void {
+    this.#clearTlb();
+  }
+
+  #clearTlb(): void {
+    const { u8, u32 } = this.#memory;
+    const { window } = this.#pe;
+    // Tags of all ones belong to no generation.
+    u8.fill(0xff, window + TLB, window + TLB + 2 * TLB_BANK_BYTES);
+    this.#generation = 0;
+    u32[(window + TLB_GENERATION) / 4 + 1] = 0;
+  }
+
+  #stage1(): Stage1Regime {
+    if (this.#regime === null) {
+      const registers = this.#pe.stage1Registers();
+      this.#regime = decodeStage1(registers);
+      this.#sctlr = Number(registers.sctlr & 0xffff_ffffn);
+    }
+    return this.#regime;
+  }
+
+  /** CoreHooks.fetchPage. */
+  fetchPage(low: number, high: number): number {
+    if ((low & 3) !== 0) {
+      this.#pe.misalignedPc(low, high);
+      return -1;
+    }
+    const host = this.#translate(low, high, "execute", this.#pe.isPrivileged, 4);
+    if (host < 0) return -1;
+    const page = host - (host & IN_PAGE);
+    if (!this.#cache.has(page)) this.#pe.codeDecoded(page);
+    return page;
+  }
+
+  /** CoreHooks.access. */
+  access(low: number, high: number, flags: number): number {
+    const bytes = flags & SLOW.bytes;
+    const regime = this.#stage1();
+    if (bytes === 0) return this.#checkSp();
+    const isWrite = (flags & SLOW.write) !== 0;
+    const kind = isWrite ? "write" : "read";
+    const element = 1 << ((flags >>> SLOW_ELEMENT_SHIFT) & 7);
+    const isAligned = (low & (element - 1)) === 0;
+    const checks = (flags & SLOW.aligned) !== 0 || (this.#sctlr & SCTLR.A) !== 0;
+    if (checks && !isAligned) return this.#abort(kind, FSC.alignment, low, high);
+    if (this.#pe.watches && this.#pe.watchpoint(low, high, bytes, isWrite)) return 0;
+    const isPrivileged = this.#pe.isPrivileged && (flags & SLOW.unprivileged) === 0;
+    const room = PAGE - (low & IN_PAGE);
+    const first = this.#translate(low, high, kind, isPrivileged, bytes);
+    if (first < 0) return 0;
+    const { device, writable } = this.#result;
+    if (device && !isAligned) return this.#abort(kind, FSC.alignment, low, high);
+    if (bytes > room) return this.#crossing(low, high, kind, isPrivileged, first, room, bytes);
+    if (isWrite) this.#dropCode(first);
+    const always = device || this.#pe.watches || (this.#sctlr & SCTLR.A) !== 0;
+    if (!always && regime.enabled) this.#fill(low, high, isPrivileged, first, isWrite && writable);
+    return first;
+  }
+
+  /** CoreHooks.commit: the two pieces of a store that crossed a page. */
+  commit(): void {
+    const { u8 } = this.#memory;
+    const { first, second, room, bytes } = this.#bounced;
+    const at = this.#pe.window + BOUNCE;
+    u8.copyWithin(first, at, at + room);
+    u8.copyWithin(second, at + room, at + bytes);
+  }
+
+  #checkSp(): number {
+    const checked = this.#pe.isPrivileged ? SCTLR.SA : SCTLR.SA0;
+    if ((this.#sctlr & checked) === 0) return 1;
+    this.#pe.misalignedSp();
+    return 0;
+  }
+
+  #crossing(
+    low: number,
+    high: number,
+    kind: "read" | "write",
+    isPrivileged: boolean,
+    first: number,
+    room: number,
+    bytes: number,
+  ): number {
+    const nextLow = (low + room) | 0;
+    const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
+    const second = this.#translate(nextLow, nextHigh, kind, isPrivileged, bytes - room);
+    if (second < 0) return 0;
+    if (kind === "write") {
+      this.#dropCode(first);
+      this.#dropCode(second);
+    }
+    const { u8 } = this.#memory;
+    const at = this.#pe.window + BOUNCE;
+    u8.copyWithin(at, first, first + room);
+    u8.copyWithin(at + room, second, second + bytes - room);
+    this.#bounced = { first, second, room, bytes };
+    return at;
+  }
+
+  #dropCode(host: number): void {
+    const page = host - (host & IN_PAGE);
+    if (this.#cache.drop(page)) this.#pe.codeDropped(page);
+  }
+
+  /** Both stages. @returns host address, or -1 after an abort was taken or left */
+  #translate(
+    low: number,
+    high: number,
+    kind: "read" | "write" | "execute",
+    isPrivileged: boolean,
+    bytes: number,
+  ): number {
+    const { stage2 } = this.#pe;
+    const result = this.#result;
+    const regime = this.#stage1();
+    const memory = this.#memory;
+    const done = translateStage1(stage2, memory, regime, low, high, kind, isPrivileged, result);
+    if (done === "fault") {
+      this.#pe.abort(kind, result.fsc, low, high);
+      return -1;
+    }
+    if (done === "ok") {
+      const pa = stage2.translate(result.ipa, kind === "write");
+      if (pa >= 0 && pa < UNBACKED_BASE) return pa;
+      // Code needs bytes to run from and to store to.
+      if (pa >= 0) {
+        this.#pe.abort(kind, FSC.external, low, high);
+        return -1;
+      }
+    }
+    this.#pe.stage2Abort({ kind, vaLow: low, vaHigh: high, bytes, walk: result.walk });
+    return -1;
+  }
+
+  #abort(kind: "read" | "write", fsc: number, low: number, high: number): 0 {
+    this.#pe.abort(kind, fsc, low, high);
+    return 0;
+  }
+
+  #fill(low: number, high: number, isPrivileged: boolean, host: number, writes: boolean): void {
+    const { u32 } = this.#memory;
+    const pageLow = (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
+    const pageHigh = (high >>> TLB_PAGE_SHIFT) | (this.#generation << GENERATION_SHIFT);
+    // As the inline lookup hashes: the page number, and itself shifted.
+    const above = (high << (32 - 2 * TLB_PAGE_SHIFT)) | (low >>> (2 * TLB_PAGE_SHIFT));
+    const index = (pageLow ^ above) & (TLB_ENTRIES - 1);
+    const bank = this.#pe.window + TLB + (isPrivileged ? TLB_BANK_BYTES : 0);
+    const at = (bank + index * TLB_ENTRY_BYTES) / 4;
+    const isSame = u32[at] === pageLow >>> 0 && u32[at + 1] === pageHigh >>> 0;
+    u32[at + TLB_READ / 4] = pageLow;
+    u32[at + TLB_READ / 4 + 1] = pageHigh;
+    if (writes) {
+      u32[at + TLB_WRITE / 4] = pageLow;
+      u32[at + TLB_WRITE / 4 + 1] = pageHigh;
+    } else if (!isSame) {
+      u32[at + TLB_WRITE / 4] = 0xffff_ffff;
+      u32[at + TLB_WRITE / 4 + 1] = 0xffff_ffff;
+    }
+    u32[at + TLB_ADDEND / 4] = host - (low >>> 0);
+  }
+}

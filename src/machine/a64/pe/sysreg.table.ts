@@ -1,0 +1,206 @@
+// Owns: the system registers of a PE at EL1 and EL0: encoding, access, reset, bits. Any thread.
+// @source Arm ARM D17 (AArch64 System register descriptions); kvm-uapi.md 8.6
+import { type Feature, IMPLEMENTED } from "../features.table.js";
+
+/** What a PE is told about itself when it is made. */
+export interface PeConfig {
+  readonly mpidr: bigint;
+  /** Bits of a physical address as the guest sees it: its IPA size. */
+  readonly ipaBits: number;
+}
+
+/** Read-write or read-only, from which exception level on; "host": EL2's alone, and KVM's. */
+type Access = "rw1" | "ro1" | "rw0" | "ro0" | "host";
+
+export interface SysReg {
+  readonly name: string;
+  /** op0, op1, CRn, CRm, op2 as KVM packs them: op0[15:14] op1[13:11] CRn[10:7] CRm[6:3] op2[2:0]. */
+  readonly encoding: number;
+  readonly access: Access;
+  readonly reset: (config: PeConfig) => bigint;
+  /** Bits that a write changes; the others keep their value. */
+  readonly mask: bigint;
+  /** Index of its word in the window; -1: its value is computed. */
+  readonly slot: number;
+  /** A write changes how addresses are translated. */
+  readonly translates: boolean;
+}
+
+export const encodingOf = (op0: number, op1: number, crn: number, crm: number, op2: number): number =>
+  (op0 << 14) | (op1 << 11) | (crn << 7) | (crm << 3) | op2;
+
+const ALL = 2n ** 64n - 1n;
+const LOW = 0xffff_ffffn;
+
+/** Shift and value of a feature's field, by the ID register that holds it. */
+const FIELDS: Readonly<Record<string, readonly (readonly [Feature, number, number])[]>> = {
+  ID_AA64ISAR0_EL1: [
+    ["FEAT_AES", 4, 1],
+    // With PMULL the AES field reads 2.
+    ["FEAT_PMULL", 4, 1],
+    ["FEAT_SHA1", 8, 1],
+    ["FEAT_SHA256", 12, 1], // tidy: a bit position
+    ["FEAT_CRC32", 16, 1],
+    ["FEAT_LSE", 20, 2],
+    ["FEAT_RDM", 28, 1],
+    ["FEAT_DotProd", 44, 1],
+    ["FEAT_FlagM", 52, 1],
+  ],
+  ID_AA64ISAR1_EL1: [["FEAT_LRCPC", 20, 1]],
+};
+
+function features(register: string): bigint {
+  let value = 0n;
+  for (const [feature, shift, step] of FIELDS[register] ?? []) {
+    if (IMPLEMENTED.has(feature)) value += BigInt(step) << BigInt(shift);
+  }
+  return value;
+}
+
+/** ID_AA64MMFR0_EL1.PARange. */
+const PA_RANGES: readonly (readonly [bits: number, code: bigint])[] = [
+  [32, 0n],
+  [36, 1n],
+  [40, 2n],
+  [42, 3n],
+  [44, 4n],
+  [48, 5n],
+];
+function paRange({ ipaBits }: PeConfig): bigint {
+  return PA_RANGES.reduce((code, [bits, value]) => (bits <= ipaBits ? value : code), 0n);
+}
+
+/** EL0 and EL1 in AArch64 only; FP and SIMD without half precision; CSV3: nothing leaks. */
+const PFR0 = 0x11n | (1n << 60n);
+/** Debug architecture 8, six breakpoints, four watchpoints, two of them with context. */
+const DFR0 = 6n | (5n << 12n) | (3n << 20n) | (1n << 28n);
+/** 16-bit ASIDs, all three granules. */
+const MMFR0 = (2n << 4n) | (1n << 20n);
+/** Hardware access flag and dirty state. */
+const MMFR1 = 2n;
+/** One level of caches, 64-byte lines, no maintenance needed for instructions (IDC, DIC). */
+const CTR = 0xb444_c004n;
+/** As a Cortex-A53 has it: RES1 bits, and SA, SA0, nTWI, nTWE for whoever sets bits in it. */
+const SCTLR_RESET = 0x00c5_0838n;
+const MIDR = 0x410f_d034n;
+/** OSLSR_EL1: the lock exists, and is closed at reset. */
+const OSLSR = 0xan;
+
+type Row = readonly [
+  name: string,
+  encoding: readonly [number, number, number, number, number],
+  access: Access,
+  reset?: bigint | ((config: PeConfig) => bigint),
+  mask?: bigint,
+];
+
+const ROWS: readonly Row[] = [
+  ["MIDR_EL1", [3, 0, 0, 0, 0], "ro1", MIDR],
+  ["MPIDR_EL1", [3, 0, 0, 0, 5], "ro1", ({ mpidr }) => mpidr | 0x8000_0000n],
+  ["REVIDR_EL1", [3, 0, 0, 0, 6], "ro1"],
+  ["ID_AA64PFR0_EL1", [3, 0, 0, 4, 0], "ro1", PFR0],
+  ["ID_AA64DFR0_EL1", [3, 0, 0, 5, 0], "ro1", DFR0],
+  ["ID_AA64ISAR0_EL1", [3, 0, 0, 6, 0], "ro1", () => features("ID_AA64ISAR0_EL1")],
+  ["ID_AA64ISAR1_EL1", [3, 0, 0, 6, 1], "ro1", () => features("ID_AA64ISAR1_EL1")],
+  ["ID_AA64MMFR0_EL1", [3, 0, 0, 7, 0], "ro1", (config) => MMFR0 | paRange(config)],
+  ["ID_AA64MMFR1_EL1", [3, 0, 0, 7, 1], "ro1", MMFR1],
+  ["SCTLR_EL1", [3, 0, 1, 0, 0], "rw1", SCTLR_RESET],
+  ["ACTLR_EL1", [3, 0, 1, 0, 1], "rw1"],
+  ["CPACR_EL1", [3, 0, 1, 0, 2], "rw1", 0n, 3n << 20n],
+  ["TTBR0_EL1", [3, 0, 2, 0, 0], "rw1"],
+  ["TTBR1_EL1", [3, 0, 2, 0, 1], "rw1"],
+  ["TCR_EL1", [3, 0, 2, 0, 2], "rw1"],
+  ["SPSR_EL1", [3, 0, 4, 0, 0], "rw1", 0n, LOW],
+  ["ELR_EL1", [3, 0, 4, 0, 1], "rw1"],
+  ["SP_EL0", [3, 0, 4, 1, 0], "rw1"],
+  ["SP_EL1", [3, 4, 4, 1, 0], "host"],
+  ["AFSR0_EL1", [3, 0, 5, 1, 0], "rw1"],
+  ["AFSR1_EL1", [3, 0, 5, 1, 1], "rw1"],
+  ["ESR_EL1", [3, 0, 5, 2, 0], "rw1"],
+  ["FAR_EL1", [3, 0, 6, 0, 0], "rw1"],
+  ["PAR_EL1", [3, 0, 7, 4, 0], "rw1"],
+  ["MAIR_EL1", [3, 0, 10, 2, 0], "rw1"],
+  ["AMAIR_EL1", [3, 0, 10, 3, 0], "rw1"],
+  ["VBAR_EL1", [3, 0, 12, 0, 0], "rw1", 0n, ALL & ~0x7ffn],
+  ["ISR_EL1", [3, 0, 12, 1, 0], "ro1"],
+  ["CONTEXTIDR_EL1", [3, 0, 13, 0, 1], "rw1", 0n, LOW],
+  ["TPIDR_EL1", [3, 0, 13, 0, 4], "rw1"],
+  ["CNTKCTL_EL1", [3, 0, 14, 1, 0], "rw1", 0n, LOW],
+  ["CCSIDR_EL1", [3, 1, 0, 0, 0], "ro1", 0x700f_e01an],
+  ["CLIDR_EL1", [3, 1, 0, 0, 1], "ro1", 0x0a20_0023n],
+  ["AIDR_EL1", [3, 1, 0, 0, 7], "ro1"],
+  ["CSSELR_EL1", [3, 2, 0, 0, 0], "rw1", 0n, 0xfn],
+  ["CTR_EL0", [3, 3, 0, 0, 1], "ro0", CTR],
+  ["DCZID_EL0", [3, 3, 0, 0, 7], "ro0", 4n],
+  ["TPIDR_EL0", [3, 3, 13, 0, 2], "rw0"],
+  ["TPIDRRO_EL0", [3, 3, 13, 0, 3], "rw1"],
+  ["CNTFRQ_EL0", [3, 3, 14, 0, 0], "ro0"],
+  ["CNTPCT_EL0", [3, 3, 14, 0, 1], "ro0"],
+  ["CNTVCT_EL0", [3, 3, 14, 0, 2], "ro0"],
+  ["CNTP_TVAL_EL0", [3, 3, 14, 2, 0], "rw0"],
+  ["CNTP_CTL_EL0", [3, 3, 14, 2, 1], "rw0", 0n, 3n],
+  ["CNTP_CVAL_EL0", [3, 3, 14, 2, 2], "rw0"],
+  ["CNTV_TVAL_EL0", [3, 3, 14, 3, 0], "rw0"],
+  ["CNTV_CTL_EL0", [3, 3, 14, 3, 1], "rw0", 0n, 3n],
+  ["CNTV_CVAL_EL0", [3, 3, 14, 3, 2], "rw0"],
+  ["MDSCR_EL1", [2, 0, 0, 2, 2], "rw1", 0n, LOW],
+  ["MDCCINT_EL1", [2, 0, 0, 2, 0], "rw1", 0n, LOW],
+  ["OSLAR_EL1", [2, 0, 1, 0, 4], "rw1"],
+  ["OSLSR_EL1", [2, 0, 1, 1, 4], "ro1", OSLSR],
+  ["OSDLR_EL1", [2, 0, 1, 3, 4], "rw1", 0n, 1n],
+  ["DBGPRCR_EL1", [2, 0, 1, 4, 4], "rw1", 0n, 1n],
+  ...Array.from({ length: 6 }, (_, n) => [
+    [`DBGBVR${n}_EL1`, [2, 0, 0, n, 4], "rw1"] as Row,
+    [`DBGBCR${n}_EL1`, [2, 0, 0, n, 5], "rw1", 0n, LOW] as Row,
+  ]).flat(),
+  ...Array.from({ length: 4 }, (_, n) => [
+    [`DBGWVR${n}_EL1`, [2, 0, 0, n, 6], "rw1"] as Row,
+    [`DBGWCR${n}_EL1`, [2, 0, 0, n, 7], "rw1", 0n, LOW] as Row,
+  ]).flat(),
+];
+
+/** Read by functions of pe/system.ts, or found elsewhere in the window. */
+const COMPUTED: ReadonlySet<string> = new Set([
+  "TPIDR_EL0",
+  "TPIDRRO_EL0",
+  "CNTFRQ_EL0",
+  "CNTPCT_EL0",
+  "CNTVCT_EL0",
+  "CNTP_TVAL_EL0",
+  "CNTV_TVAL_EL0",
+  "OSLAR_EL1",
+  "ISR_EL1",
+]);
+const TRANSLATES: ReadonlySet<string> = new Set([
+  "SCTLR_EL1",
+  "TTBR0_EL1",
+  "TTBR1_EL1",
+  "TCR_EL1",
+  "MAIR_EL1",
+]);
+
+let slots = 0;
+export const SYSREGS_TABLE: readonly SysReg[] = ROWS.map(
+  ([name, [op0, op1, crn, crm, op2], access, reset = 0n, mask = ALL]) => ({
+    name,
+    encoding: encodingOf(op0, op1, crn, crm, op2),
+    access,
+    reset: typeof reset === "bigint" ? () => reset : reset,
+    mask,
+    slot: COMPUTED.has(name) ? -1 : slots++,
+    translates: TRANSLATES.has(name),
+  }),
+);
+
+export const SYSREG_BY_NAME: ReadonlyMap<string, SysReg> = new Map(
+  SYSREGS_TABLE.map((row) => [row.name, row]),
+);
+export const SYSREG_BY_ENCODING: ReadonlyMap<number, SysReg> = new Map(
+  SYSREGS_TABLE.map((row) => [row.encoding, row]),
+);
+
+/** The ID space: op0 3, op1 0, CRn 0, CRm 1 to 7. What has no row there reads as zero. */
+export function isIdSpace(encoding: number): boolean {
+  const crm = (encoding >>> 3) & 15;
+  return (encoding & ~0x7f) === encodingOf(3, 0, 0, 0, 0) && crm >= 1 && crm <= 7;
+}

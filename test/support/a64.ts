@@ -1,0 +1,72 @@
+// Owns: a few A64 instructions as words, for guests of tests. Test process.
+// @source Arm ARM C6.2
+
+const u32 = (word: number): number => word >>> 0;
+
+/** MOVZ and MOVK: a 64-bit constant. */
+export function mov(rd: number, value: bigint): number[] {
+  const words: number[] = [];
+  for (let hw = 0; hw < 4; hw++) {
+    const part = Number((value >> BigInt(16 * hw)) & 0xffffn);
+    if (part === 0 && !(hw === 0 && value === 0n)) continue;
+    const base = words.length === 0 ? 0xd280_0000 : 0xf280_0000;
+    words.push(u32(base | (hw << 21) | (part << 5) | rd));
+  }
+  return words;
+}
+export const str = (rt: number, rn: number, offset = 0): number =>
+  u32(0xf900_0000 | ((offset / 8) << 10) | (rn << 5) | rt);
+export const strb = (rt: number, rn: number): number => u32(0x3900_0000 | (rn << 5) | rt);
+export const ldrw = (rt: number, rn: number, offset = 0): number =>
+  u32(0xb940_0000 | ((offset / 4) << 10) | (rn << 5) | rt);
+export const ldrsb = (rt: number, rn: number): number => u32(0x3980_0000 | (rn << 5) | rt);
+export const ldp = (rt: number, rt2: number, rn: number): number =>
+  u32(0xa940_0000 | (rt2 << 10) | (rn << 5) | rt);
+export const add = (rd: number, rn: number, imm: number): number =>
+  u32(0x9100_0000 | (imm << 10) | (rn << 5) | rd);
+export const subs = (rd: number, rn: number, imm: number): number =>
+  u32(0xf100_0000 | (imm << 10) | (rn << 5) | rd);
+/** Branches by a number of instructions. */
+export const bne = (by: number): number => u32(0x5400_0001 | ((by & 0x7ffff) << 5));
+export const b = (by: number): number => u32(0x1400_0000 | (by & 0x3ff_ffff));
+export const svc = (imm: number): number => u32(0xd400_0001 | (imm << 5));
+export const HVC = 0xd400_0002;
+export const ERET = 0xd69f_03e0;
+export const WFI = 0xd503_207f;
+export const ISB = 0xd503_3fdf;
+
+/** op0, op1, CRn, CRm, op2 of system registers that guests here use. */
+const SYSREG = {
+  SCTLR_EL1: [3, 0, 1, 0, 0],
+  TTBR0_EL1: [3, 0, 2, 0, 0],
+  TCR_EL1: [3, 0, 2, 0, 2],
+  MAIR_EL1: [3, 0, 10, 2, 0],
+  VBAR_EL1: [3, 0, 12, 0, 0],
+  ESR_EL1: [3, 0, 5, 2, 0],
+  FAR_EL1: [3, 0, 6, 0, 0],
+  ELR_EL1: [3, 0, 4, 0, 1],
+  SPSR_EL1: [3, 0, 4, 0, 0],
+  CPACR_EL1: [3, 0, 1, 0, 2],
+  MPIDR_EL1: [3, 0, 0, 0, 5],
+  CNTVCT_EL0: [3, 3, 14, 0, 2],
+  CurrentEL: [3, 0, 4, 2, 2],
+} as const;
+export type SysregName = keyof typeof SYSREG;
+
+function sysreg(name: SysregName): number {
+  const [op0, op1, crn, crm, op2] = SYSREG[name];
+  return ((op0 & 1) << 19) | (op1 << 16) | (crn << 12) | (crm << 8) | (op2 << 5); // tidy: bits
+}
+export const mrs = (rt: number, name: SysregName): number => u32(0xd530_0000 | sysreg(name) | rt);
+export const msr = (name: SysregName, rt: number): number => u32(0xd510_0000 | sysreg(name) | rt);
+
+/** Words as bytes in memory. */
+export function bytesOf(words: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(4 * words.length);
+  const view = new DataView(bytes.buffer);
+  for (const [i, word] of words.entries()) view.setUint32(4 * i, word, true);
+  return bytes;
+}
+
+/** PSCI SYSTEM_OFF by HVC. */
+export const powerOff = (): number[] => [...mov(0, 0x8400_0008n), HVC];
