@@ -168,6 +168,15 @@ const TIMER_CNT: Reg = {
   },
 };
 
+const PTIMER_CNT: Reg = {
+  id: 0x6030_0000_0013_df01n,
+  size: 8,
+  get: ({ vm }) => BigInt.asUintN(64, vm.ticks() - (vm.a64?.physicalOffset ?? 0n)),
+  set: ({ vm }, value) => {
+    if (vm.a64 !== null) vm.a64.physicalOffset = vm.ticks() - value;
+  },
+};
+
 function sysreg(row: SysReg): Reg {
   const { name } = row;
   // What OSLAR changed must come back with the rest of the state.
@@ -191,11 +200,17 @@ function sysreg(row: SysReg): Reg {
 
 /** Not listed: what has no storage of its own, and what belongs to the core registers. */
 const HIDDEN: ReadonlySet<string> = new Set(["SP_EL0", "SP_EL1", "SPSR_EL1", "ELR_EL1"]);
-const LISTED = SYSREGS_TABLE.filter(({ name, slot }) => {
-  return !HIDDEN.has(name) && (slot >= 0 || name.startsWith("TPIDR"));
+const LISTED = SYSREGS_TABLE.filter(({ name, slot, mask }) => {
+  return !HIDDEN.has(name) && mask !== 0n && (slot >= 0 || name.startsWith("TPIDR"));
 });
 
-const REGS: readonly Reg[] = [...CORE_REGS, ...FIRMWARE, TIMER_CNT, ...LISTED.map(sysreg)];
+const REGS: readonly Reg[] = [
+  ...CORE_REGS,
+  ...FIRMWARE,
+  TIMER_CNT,
+  PTIMER_CNT,
+  ...LISTED.map(sysreg),
+];
 const BY_ID: ReadonlyMap<bigint, Reg> = new Map(REGS.map((reg) => [reg.id, reg]));
 
 // ── the ioctls ────────────────────────────────────────────────────────────────────────────────

@@ -69,7 +69,10 @@ function newEngine(vm: Vm, ioctl: string): A64Engine {
     throw noRoom();
   };
   vm.a64 ??= new A64Machine(vm.host, allocate(arena), (more) => vm.ticks(more));
-  return new A64Engine(vm.host, vm.a64, vm.a64.addPe(allocate(window)));
+  const engine = new A64Engine(vm.host, vm.a64, vm.a64.addPe(allocate(window)));
+  // CNTVCT begins near 0 with the last vCPU, VM-wide; our choice: at its first initialisation.
+  vm.a64.virtualOffset = vm.ticks();
+  return engine;
 }
 
 /** Takes a pending CPU_ON: everything is reset, then PC and X0 are as the caller said. */

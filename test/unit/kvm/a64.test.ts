@@ -142,6 +142,25 @@ describe("exceptions", () => {
   });
 });
 
+describe("illegal returns", () => {
+  it("ERET to EL2 takes an illegal-state exception where ELR says", () => {
+    const vm = guest([
+      ...a64.mov(0, BigInt(BASE + K4)),
+      a64.msr("VBAR_EL1", 0),
+      ...a64.mov(0, BigInt(BASE + 5 * K4)),
+      a64.msr("ELR_EL1", 0),
+      ...a64.mov(0, 9n),
+      a64.msr("SPSR_EL1", 0),
+      a64.ERET,
+    ]);
+    const handler = [a64.mrs(5, "ESR_EL1"), a64.mrs(6, "ELR_EL1"), ...a64.powerOff()];
+    load(vm, BASE + K4 + 0x200, handler);
+    expect(vm.run()).toMatchObject({ exitReason: "KVM_EXIT_SYSTEM_EVENT" });
+    expect(get(vm, X(5))).toBe(0x3a00_0000n);
+    expect(get(vm, X(6))).toBe(BigInt(BASE + 5 * K4));
+  });
+});
+
 /** Stage-1 tables at BASE + 0x10000: 1 GiB blocks, identity, Normal at index 1. */
 function enableMmu(vm: Inline): number[] {
   const tables = BASE + 0x1_0000;

@@ -31,6 +31,7 @@ export function esrOf(ec: number, iss: number): bigint {
 
 /** Offsets within a group of vectors. */
 export const VECTOR = { sync: 0x000, irq: 0x080, fiq: 0x100, serror: 0x180 } as const;
+const EL1 = 1 << 2;
 const FROM_SP0 = 0x000;
 const FROM_SPX = 0x200;
 const FROM_LOWER = 0x400;
@@ -54,7 +55,7 @@ export function takeException(
     registers.set("ESR_EL1", syndrome.esr);
     if (syndrome.far !== undefined) registers.set("FAR_EL1", syndrome.far);
   }
-  registers.pstate = (1 << 2) | PSTATE_BIT.SP | PSTATE_BIT.DAIF;
+  registers.pstate = EL1 | PSTATE_BIT.SP | PSTATE_BIT.DAIF;
   registers.pc = registers.get("VBAR_EL1") + BigInt(group + vector);
 }
 

@@ -159,6 +159,18 @@ const ROWS: readonly Row[] = [
   ]).flat(),
 ];
 
+/** Debug communication and claim tags that nobody uses here: they read 0 and ignore writes. */
+const READ_AS_ZERO: readonly Row[] = [
+  ["OSDTRRX_EL1", [2, 0, 0, 0, 2], "rw1", 0n, 0n],
+  ["OSDTRTX_EL1", [2, 0, 0, 3, 2], "rw1", 0n, 0n],
+  ["OSECCR_EL1", [2, 0, 0, 6, 2], "rw1", 0n, 0n],
+  ["MDRAR_EL1", [2, 0, 1, 0, 0], "ro1", 0n, 0n],
+  ["DBGCLAIMSET_EL1", [2, 0, 7, 8, 6], "rw1", 0n, 0n],
+  ["DBGCLAIMCLR_EL1", [2, 0, 7, 9, 6], "rw1", 0n, 0n],
+  ["DBGAUTHSTATUS_EL1", [2, 0, 7, 14, 6], "ro1", 0n, 0n],
+  ["MDCCSR_EL0", [2, 3, 0, 1, 0], "ro1", 0n, 0n],
+];
+
 /** Read by functions of pe/system.ts, or found elsewhere in the window. */
 const COMPUTED: ReadonlySet<string> = new Set([
   "TPIDR_EL0",
@@ -180,7 +192,7 @@ const TRANSLATES: ReadonlySet<string> = new Set([
 ]);
 
 let slots = 0;
-export const SYSREGS_TABLE: readonly SysReg[] = ROWS.map(
+export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO].map(
   ([name, [op0, op1, crn, crm, op2], access, reset = 0n, mask = ALL]) => ({
     name,
     encoding: encodingOf(op0, op1, crn, crm, op2),

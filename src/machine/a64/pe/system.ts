@@ -13,6 +13,8 @@ export interface SystemContext {
   readonly registers: PeRegisters;
   /** Whether an interrupt line is high that PSTATE doesn't mask any more. */
   readonly interruptPending: boolean;
+  readonly irqLine: boolean;
+  readonly fiqLine: boolean;
   /** The counter as the guest sees it. */
   counter(which: "virtual" | "physical"): bigint;
   /** SCTLR, TCR, TTBRn or MAIR changed. */
@@ -84,7 +86,12 @@ function exception(context: SystemContext, word: number): SystemResult {
 
 function exceptionReturnHere(context: SystemContext): SystemResult {
   if (context.registers.el === 0) return undefinedInstruction(context);
-  exceptionReturn(context.registers);
+  const { registers } = context;
+  exceptionReturn(registers);
+  // With PSTATE.IL set no instruction runs: the next one is this exception.
+  if ((registers.pstate & PSTATE_BIT.IL) !== 0) {
+    takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(EC.illegalState, 0) });
+  }
   return context.interruptPending ? "leave-retired" : "jump";
 }
 
@@ -174,6 +181,9 @@ function el0Control({ registers }: SystemContext, name: string): boolean | null 
   return null;
 }
 
+const ISR_I = 1n << 7n;
+const ISR_F = 1n << 6n;
+
 function readSysreg(context: SystemContext, row: SysReg): bigint {
   const { registers } = context;
   switch (row.name) {
@@ -191,8 +201,9 @@ function readSysreg(context: SystemContext, row: SysReg): bigint {
       return readTval(registers, "physical", context.counter("physical"));
     case "CNTV_TVAL_EL0":
       return readTval(registers, "virtual", context.counter("virtual"));
-    case "OSLAR_EL1":
     case "ISR_EL1":
+      return (context.irqLine ? ISR_I : 0n) | (context.fiqLine ? ISR_F : 0n);
+    case "OSLAR_EL1":
       return 0n;
     default:
       return registers.get(row.name);
