@@ -108,6 +108,8 @@ export class RunLoop {
     if (vcpu.kicked) {
       values.signalExits++;
       vcpu.stats.signalExits++;
+      // A signal ends a WFI: the next run goes on behind it.
+      vcpu.waitsForInterrupt = false;
       return INTERRUPTED;
     }
     const sleeps = vcpu.mpState !== KVM_MP_STATE.RUNNABLE || vcpu.waitsForInterrupt;

@@ -38,8 +38,8 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
     refuse("EINVAL", "this host has POWER_OFF (bit 0) and PSCI_0_2 (bit 2)");
   }
   const set = first & ~(1 << KVM_ARM_VCPU.POWER_OFF);
-  const others_ = vm.vcpus.find((other) => other.features !== null);
-  if (others_ !== undefined && others_.features !== set) {
+  const initialised = vm.vcpus.find((other) => other.features !== null);
+  if (initialised !== undefined && initialised.features !== set) {
     refuse("EINVAL", "all vCPUs of a VM have the same features");
   }
   vcpu.a64 ??= newEngine(vm, ioctl);

@@ -9,13 +9,10 @@ import type { DirtyTracking } from "./definition.js";
 export type ExitReason =
   | "KVM_EXIT_UNKNOWN"
   | "KVM_EXIT_HYPERCALL"
-  | "KVM_EXIT_DEBUG"
   | "KVM_EXIT_HLT"
   | "KVM_EXIT_MMIO"
-  | "KVM_EXIT_FAIL_ENTRY"
   | "KVM_EXIT_INTR"
   | "KVM_EXIT_SYSTEM_EVENT"
-  | "KVM_EXIT_ARM_NISV"
   | "KVM_EXIT_DIRTY_RING_FULL"
   | "KVM_EXIT_MEMORY_FAULT";
 

@@ -3,20 +3,12 @@
 import { CodeCache } from "../../src/machine/a64/code-cache.js";
 import { A64Core, type SystemResult } from "../../src/machine/a64/core.js";
 import { newDecoder, tier0 } from "../../src/machine/a64/isa.js";
+import { PeRegisters } from "../../src/machine/a64/pe/registers.js";
 import {
   BOUNCE,
   EXCLUSIVE_VA,
-  FLAG_C,
-  FLAG_N,
-  FLAG_V,
-  FLAG_Z,
-  FPCR,
-  FPSR,
-  PC,
   SLOT_SP,
   SLOW,
-  slotV,
-  slotX,
   TLB,
   TLB_ADDEND,
   TLB_BANK,
@@ -48,6 +40,7 @@ let module: WebAssembly.Module | null = null;
 
 export class FlatMachine {
   readonly u8: Uint8Array;
+  readonly registers: PeRegisters;
   readonly #view: DataView;
   readonly #cache: CodeCache;
   readonly #core: A64Core;
@@ -61,6 +54,7 @@ export class FlatMachine {
     const memory = new HostMemory(MEMORY_BYTES);
     memory.ensure(MEMORY_BYTES);
     this.u8 = memory.u8;
+    this.registers = new PeRegisters(memory, WINDOW);
     this.#view = new DataView(memory.memory.buffer);
     const { bytes, handlers } = tier0();
     module ??= new WebAssembly.Module(bytes);
@@ -123,58 +117,23 @@ export class FlatMachine {
 
   // ── state ───────────────────────────────────────────────────────────────────────────────────
 
-  get pc(): bigint {
-    return this.#view.getBigUint64(WINDOW + PC, true);
-  }
-  set pc(value: bigint) {
-    this.#view.setBigUint64(WINDOW + PC, value, true);
-  }
   get sp(): bigint {
-    return this.#view.getBigUint64(WINDOW + SLOT_SP, true);
+    return this.registers.u64(SLOT_SP);
   }
   set sp(value: bigint) {
-    this.#view.setBigUint64(WINDOW + SLOT_SP, value, true);
+    this.registers.setU64(SLOT_SP, value);
+  }
+  get pc(): bigint {
+    return this.registers.pc;
+  }
+  set pc(value: bigint) {
+    this.registers.pc = value;
   }
   x(n: number): bigint {
-    return this.#view.getBigUint64(WINDOW + slotX(n), true);
+    return this.registers.x(n);
   }
   setX(n: number, value: bigint): void {
-    this.#view.setBigUint64(WINDOW + slotX(n), value, true);
-  }
-  v(n: number): bigint {
-    const at = WINDOW + slotV(n);
-    return this.#view.getBigUint64(at, true) | (this.#view.getBigUint64(at + 8, true) << 64n);
-  }
-  setV(n: number, value: bigint): void {
-    const at = WINDOW + slotV(n);
-    this.#view.setBigUint64(at, value & MASK_64, true);
-    this.#view.setBigUint64(at + 8, value >> 64n, true);
-  }
-  get fpcr(): number {
-    return this.#view.getUint32(WINDOW + FPCR, true);
-  }
-  set fpcr(value: number) {
-    this.#view.setUint32(WINDOW + FPCR, value, true);
-  }
-  get fpsr(): number {
-    return this.#view.getUint32(WINDOW + FPSR, true);
-  }
-  set fpsr(value: number) {
-    this.#view.setUint32(WINDOW + FPSR, value, true);
-  }
-  get nzcv(): number {
-    const flag = (offset: number): number => this.#view.getUint32(WINDOW + offset, true);
-    const n = flag(FLAG_N) >>> 31;
-    const z = flag(FLAG_Z) === 0 ? 1 : 0;
-    return n * 8 + z * 4 + flag(FLAG_C) * 2 + (flag(FLAG_V) >>> 31);
-  }
-  set nzcv(value: number) {
-    const set = (offset: number, word: number): void =>
-      this.#view.setUint32(WINDOW + offset, word, true);
-    set(FLAG_N, (value & 8) << 28);
-    set(FLAG_Z, (value & 4) === 0 ? 1 : 0);
-    set(FLAG_C, (value >>> 1) & 1);
-    set(FLAG_V, (value & 1) << 31);
+    this.registers.setX(n, value);
   }
 
   // ── hooks ───────────────────────────────────────────────────────────────────────────────────

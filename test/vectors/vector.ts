@@ -68,11 +68,11 @@ function apply(state: Expected, changes: State): void {
 
 function load(machine: FlatMachine, state: Expected, window: number): void {
   for (const [n, value] of state.x.entries()) machine.setX(n, value);
-  for (const [n, value] of state.v.entries()) machine.setV(n, value);
+  for (const [n, value] of state.v.entries()) machine.registers.setV(n, value);
   machine.sp = state.sp;
-  machine.nzcv = state.nzcv;
-  machine.fpcr = state.fpcr;
-  machine.fpsr = state.fpsr;
+  machine.registers.nzcv = state.nzcv;
+  machine.registers.fpcr = state.fpcr;
+  machine.registers.fpsr = state.fpsr;
   machine.writeBytes(window, state.mem);
 }
 
@@ -85,10 +85,12 @@ function* differences(machine: FlatMachine, state: Expected, window: number): Ge
     if (machine.x(n) !== want) yield differs(`x${n}`, machine.x(n), want);
   }
   for (const [n, want] of state.v.entries()) {
-    if (machine.v(n) !== want) yield differs(`v${n}`, machine.v(n), want);
+    if (machine.registers.v(n) !== want) yield differs(`v${n}`, machine.registers.v(n), want);
   }
-  for (const name of ["sp", "nzcv", "fpcr", "fpsr"] as const) {
-    if (machine[name] !== state[name]) yield differs(name, machine[name], state[name]);
+  if (machine.sp !== state.sp) yield differs("sp", machine.sp, state.sp);
+  for (const name of ["nzcv", "fpcr", "fpsr"] as const) {
+    const got = machine.registers[name];
+    if (got !== state[name]) yield differs(name, got, state[name]);
   }
   const mem = machine.readBytes(window, state.mem.length);
   for (const [i, want] of state.mem.entries()) {

@@ -8,21 +8,15 @@ export const EXITS = {
     number: 3,
     meaning: "An HVC or SMC that the SMCCC filter forwards; answer in X0 to X3, then run on.",
   },
-  KVM_EXIT_DEBUG: { number: 4, meaning: "Guest debugging stopped the vCPU." },
   KVM_EXIT_HLT: {
     number: 5,
     meaning: "Our choice: the synthetic program is over. No A64 guest exits like this.",
   },
   KVM_EXIT_MMIO: { number: 6, meaning: "An access that no memory and no device took." },
-  KVM_EXIT_FAIL_ENTRY: { number: 9, meaning: "The vCPU's state can't be entered." },
   KVM_EXIT_INTR: { number: 10, meaning: "Kicked; errno is EINTR." },
   KVM_EXIT_SYSTEM_EVENT: {
     number: 24,
     meaning: "The guest asked by PSCI for power-off, reset or suspend; the type says which.",
-  },
-  KVM_EXIT_ARM_NISV: {
-    number: 28,
-    meaning: "An access that the hardware doesn't describe: emulate it from the code.",
   },
   KVM_EXIT_DIRTY_RING_FULL: {
     number: 31,

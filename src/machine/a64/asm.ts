@@ -5,7 +5,7 @@
 // leaves the function there and then, so a meaning sets registers only after its last access.
 import type { Code } from "../wasm/code.js";
 import type { ValueType } from "../wasm/opcodes.table.js";
-import { const64, constV, type I32, type I64, type V128, type Value } from "../wasm/value.js";
+import { constV, type I32, type I64, type V128, type Value } from "../wasm/value.js";
 import type { LibFunction } from "./lib/function.js";
 import type { Imm32, Imm64, VReg, XReg } from "./operand.js";
 
@@ -160,9 +160,5 @@ export abstract class Asm {
   /** Keeps a value, so that it may be used more than once. */
   keep<T extends Value>(value: T): T {
     return this.c.keep(value);
-  }
-
-  zero(): I64 {
-    return const64(0);
   }
 }

@@ -6,7 +6,7 @@
 //   lane function ──mapLanes──▶ LibFunction (v128, …) → v128 ──a.call──▶ meaning
 //
 // Lanes that are not computed are zero, and set no flag.
-import type { Code } from "../wasm/code.js";
+import type { Code, Variable } from "../wasm/code.js";
 import { const64, constV, type I32, type I64, type V128 } from "../wasm/value.js";
 import type { LibFunction } from "./lib/function.js";
 import { FPSR } from "./window.js";
@@ -44,7 +44,7 @@ export class LaneScope {
   /** Element size of the result. */
   readonly size: number;
   readonly signed: boolean;
-  #saturated: ReturnType<Code["variable"]> | null = null;
+  #saturated: Variable<I32> | null = null;
   readonly #cpu: I32;
 
   constructor(c: Code, cpu: I32, size: number, signed: boolean) {
@@ -64,8 +64,8 @@ export class LaneScope {
 
   /** Counts a saturation where the condition (0 or 1) holds. */
   saturates(condition: I32): void {
-    if (this.#saturated === null) this.#saturated = this.c.variable("i32") as never;
-    const flag = this.#saturated as unknown as { get(): I32; set(value: I32): void };
+    this.#saturated ??= this.c.variable("i32");
+    const flag = this.#saturated;
     flag.set(flag.get().or(condition));
   }
 
@@ -83,7 +83,7 @@ export class LaneScope {
   /** At the end of the function. */
   writeQc(): void {
     if (this.#saturated === null) return;
-    const flag = this.#saturated as unknown as { get(): I32 };
+    const flag = this.#saturated;
     this.c.if(flag.get(), () => {
       this.c.store("i32.store", this.#cpu, FPSR, this.c.load32(this.#cpu, FPSR).or(QC));
     });

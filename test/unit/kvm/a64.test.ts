@@ -96,6 +96,15 @@ describe("exits", () => {
     }
   });
 
+  it("a WFI that a kick ended is over: the next run goes on behind it", () => {
+    const vm = guest([a64.WFI, ...a64.powerOff()]);
+    const run = vm.beginRun();
+    vm.pump(20);
+    vm.call("kick", { vcpu: 0 });
+    expect(vm.finish(run).errno).toBe("EINTR");
+    expect(vm.run().exitReason).toBe("KVM_EXIT_SYSTEM_EVENT");
+  });
+
   it("an endless loop of exceptions doesn't hold the thread", () => {
     // VBAR is 0, where nothing is mapped: every vector aborts again.
     const vm = guest([0]);

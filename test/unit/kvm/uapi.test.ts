@@ -72,13 +72,10 @@ describe("exits", () => {
     expect(numbers).toEqual({
       KVM_EXIT_UNKNOWN: 0,
       KVM_EXIT_HYPERCALL: 3,
-      KVM_EXIT_DEBUG: 4,
       KVM_EXIT_HLT: 5,
       KVM_EXIT_MMIO: 6,
-      KVM_EXIT_FAIL_ENTRY: 9,
       KVM_EXIT_INTR: 10,
       KVM_EXIT_SYSTEM_EVENT: 24,
-      KVM_EXIT_ARM_NISV: 28,
       KVM_EXIT_DIRTY_RING_FULL: 31,
       KVM_EXIT_MEMORY_FAULT: 39,
     });

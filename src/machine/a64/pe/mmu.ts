@@ -88,7 +88,7 @@ export class PeMmu {
     this.#memory = memory;
     this.#cache = cache;
     this.#pe = pe;
-    this.#clearTlb();
+    this.clear();
   }
 
   /** After a write to SCTLR, TCR, TTBRn or MAIR: the next access decodes them anew. */
@@ -100,7 +100,7 @@ export class PeMmu {
   /** Forgets every cached translation of this PE. */
   invalidate(): void {
     this.#generation++;
-    if (this.#generation === GENERATIONS) this.#clearTlb();
+    if (this.#generation === GENERATIONS) this.clear();
     const at = (this.#pe.window + TLB_GENERATION) / 4;
     this.#memory.u32[at] = 0;
     this.#memory.u32[at + 1] = this.#generation << GENERATION_SHIFT;
@@ -108,10 +108,6 @@ export class PeMmu {
 
   /** Forgets every cached translation by its bytes. */
   clear(): void {
-    this.#clearTlb();
-  }
-
-  #clearTlb(): void {
     const { u8, u32 } = this.#memory;
     const { window } = this.#pe;
     // Tags of all ones belong to no generation.

@@ -81,13 +81,13 @@ function place(name: Name, width: Width): number {
 }
 
 function run(at: number, fpcr: number, fpsr: number, operands: readonly bigint[]) {
-  for (const [i, value] of operands.entries()) machine.setV(i + 1, value);
-  machine.setV(0, 2n ** 128n - 1n);
-  machine.fpcr = fpcr;
-  machine.fpsr = fpsr;
+  for (const [i, value] of operands.entries()) machine.registers.setV(i + 1, value);
+  machine.registers.setV(0, 2n ** 128n - 1n);
+  machine.registers.fpcr = fpcr;
+  machine.registers.fpsr = fpsr;
   machine.pc = BigInt(at);
   const retired = machine.run(1);
-  return { retired, value: machine.v(0), fpsr: machine.fpsr };
+  return { retired, value: machine.registers.v(0), fpsr: machine.registers.fpsr };
 }
 
 const hex = (values: readonly bigint[]): string => values.map((v) => v.toString(16)).join(" ");

@@ -84,13 +84,13 @@ function prepare(word: number, pc: number): void {
   machine.pc = BigInt(pc);
   for (let n = 0; n < 31; n++) machine.setX(n, 0x0102_0304_0506_0700n + BigInt(n));
   for (let n = 0; n < 32; n++) {
-    machine.setV(n, 0x1112_1314_1516_1718_2122_2324_2526_2700n + BigInt(n));
+    machine.registers.setV(n, 0x1112_1314_1516_1718_2122_2324_2526_2700n + BigInt(n));
   }
   machine.setX(2, INDEX);
   machine.sp = BigInt(END - PAGE);
-  machine.nzcv = 0b1010;
-  machine.fpcr = 0x0100_0000;
-  machine.fpsr = 0x0800_0001;
+  machine.registers.nzcv = 0b1010;
+  machine.registers.fpcr = 0x0100_0000;
+  machine.registers.fpsr = 0x0800_0001;
 }
 
 /** Puts a form in place so that it accesses `va`, which lies `distance` past its base or PC. */
@@ -117,9 +117,10 @@ function touch(page: number): void {
 
 /** All that a program can see, and bytes of both pages where they are mapped. */
 function visible(): string {
-  const { pc, sp, nzcv, fpcr, fpsr } = machine;
+  const { pc, sp, registers } = machine;
+  const { nzcv, fpcr, fpsr } = registers;
   const x = Array.from({ length: 31 }, (_, n) => machine.x(n));
-  const v = Array.from({ length: 32 }, (_, n) => machine.v(n));
+  const v = Array.from({ length: 32 }, (_, n) => machine.registers.v(n));
   const pages = [END - PAGE, END].map((va) => {
     const host = machine.host(va);
     return host < 0 ? "" : Buffer.from(machine.u8.subarray(host, host + PAGE)).toString("latin1");
