@@ -14,6 +14,11 @@ declare namespace WebAssembly {
   class Module {
     constructor(bytes: Uint8Array<ArrayBuffer>);
   }
+  class Table {
+    readonly length: number;
+    grow(slots: number): number;
+    set(slot: number, value: unknown): void;
+  }
   class Instance {
     constructor(module: Module, imports: Record<string, Record<string, unknown>>);
     readonly exports: Record<string, unknown>;

@@ -1,7 +1,7 @@
 // Owns: the smallest machine that a vector needs: one PE at EL0 over flat pages. Test process.
 // Addresses are mapped where the vector says; everything else is a fault, and a fault is a failure.
 import { CodeCache } from "../../src/machine/a64/code-cache.js";
-import { A64Core, type SystemResult } from "../../src/machine/a64/core.js";
+import { A64Core, type CoreCode, type SystemResult } from "../../src/machine/a64/core.js";
 import { newDecoder, tier0 } from "../../src/machine/a64/isa.js";
 import { PeRegisters } from "../../src/machine/a64/pe/registers.js";
 import {
@@ -50,16 +50,17 @@ export class FlatMachine {
   /** What went wrong in the last run, or null. */
   problem: string | null = null;
 
-  constructor() {
+  constructor(translation: CoreCode["translation"] = null) {
     const memory = new HostMemory(MEMORY_BYTES);
     memory.ensure(MEMORY_BYTES);
     this.u8 = memory.u8;
     this.registers = new PeRegisters(memory, WINDOW);
     this.#view = new DataView(memory.memory.buffer);
-    const { bytes, handlers } = tier0();
+    const { bytes, handlers, slots } = tier0();
     module ??= new WebAssembly.Module(bytes);
     this.#cache = new CodeCache(memory, ARENA, newDecoder(), handlers);
-    this.#core = new A64Core(memory, module, this.#cache, {
+    const code = { module, slots, decoder: newDecoder(), translation } as const;
+    this.#core = new A64Core(memory, code, this.#cache, {
       fetchPage: (_, low, high) => this.#fetchPage(low, high),
       access: (_, low, high, flags) => this.#access(low, high, flags),
       commit: () => this.#commit(),
@@ -110,6 +111,11 @@ export class FlatMachine {
     return Uint8Array.from({ length: count }, (_, i) => this.u8[this.host(va + i)]!);
   }
 
+  /** Translates the code at PC, as far as there is a tier 1. */
+  translate(): void {
+    this.#core.translateHere(WINDOW);
+  }
+
   /** Runs at most `budget` instructions. @returns how many retired */
   run(budget: number): number {
     return this.#core.run(WINDOW, budget);
@@ -149,17 +155,20 @@ export class FlatMachine {
   }
 
   #access(low: number, high: number, flags: number): number {
+    const isAttempt = (flags & SLOW.attempt) !== 0;
     const bytes = flags & SLOW.bytes;
     const va = (high >>> 0) * 2 ** 32 + (low >>> 0);
     if (bytes === 0) return this.#faults(`misaligned SP 0x${va.toString(16)}`);
     const [first, last] = [this.host(va), this.host(va + bytes - 1)];
     const name = (flags & SLOW.write) !== 0 ? "store to" : "load from";
+    if (isAttempt && (first < 0 || last < 0)) return 0;
     if (first < 0 || last < 0) return this.#faults(`${name} 0x${va.toString(16)}`);
     const element = 1 << ((flags >>> 12) & 7); // tidy: SLOW_ELEMENT_SHIFT
     if ((flags & SLOW.aligned) !== 0 && va % element !== 0) {
-      return this.#faults(`unaligned ${name} 0x${va.toString(16)}`);
+      return isAttempt ? 0 : this.#faults(`unaligned ${name} 0x${va.toString(16)}`);
     }
     if (Math.floor(va / PAGE) !== Math.floor((va + bytes - 1) / PAGE)) {
+      if (isAttempt) return 0;
       const at = WINDOW + BOUNCE;
       for (let i = 0; i < bytes; i++) this.u8[at + i] = this.u8[this.host(va + i)]!;
       this.#bounced = (flags & SLOW.write) !== 0 ? { va, bytes } : null;

@@ -56,7 +56,7 @@ export interface SuiteOptions {
 
 /** Runs one file. A line of a feature that the PE hasn't is skipped when it is UNDEFINED here. */
 export async function runFile(
-  machine: FlatMachine,
+  tier: Tier,
   file: string,
   { filter, every = 1 }: SuiteOptions = {},
 ): Promise<GroupResult> {
@@ -65,6 +65,7 @@ export async function runFile(
     crlfDelay: Number.POSITIVE_INFINITY,
   });
   let header: Header | null = null;
+  let machine: FlatMachine | null = null;
   let number = 0;
   const result: GroupResult = {
     group: basename(file, ".jsonl"),
@@ -79,12 +80,13 @@ export async function runFile(
     if (header === null) {
       header = JSON.parse(line) as Header;
       if (header.format !== "a64-vectors") throw new Error(`${file} is no vector file`);
+      machine = newMachine(tier, header.kind);
       continue;
     }
     if (line === "" || (number - 2) % every !== 0) continue;
     if (filter !== undefined && !line.includes(filter)) continue;
     const vector = JSON.parse(line) as Vector;
-    const found = runVector(machine, header, vector);
+    const found = runVector(machine!, header, vector);
     if (found.length === 0) result.passed++;
     else if (found[0] === "UNDEFINED" && missing(header).length > 0) result.skipped++;
     else {
@@ -109,6 +111,11 @@ export function report(result: GroupResult): string[] {
   return [counts, `  failed: ${names}`, ...first.map((text) => `  ${text}`)];
 }
 
-export function newMachine(): FlatMachine {
-  return new FlatMachine();
+export const TIERS = ["tier 0", "tier 1"] as const;
+export type Tier = (typeof TIERS)[number];
+
+/** In tier 1, single vectors are regions of one instruction, and blocks are whole. */
+function newMachine(tier: Tier, kind: Header["kind"]): FlatMachine {
+  if (tier === "tier 0") return new FlatMachine();
+  return new FlatMachine(kind === "single" ? { regionMax: 1 } : {});
 }

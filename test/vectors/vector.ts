@@ -117,8 +117,10 @@ export function runVector(machine: FlatMachine, header: Header, vector: Vector):
   let end = BigInt(addr + 4 * words.length);
   if (header.kind === "block") {
     machine.writeWord(Number(end), END);
+    machine.translate();
     machine.run(STEPS_MAX);
   } else {
+    machine.translate();
     machine.run(1);
     const { pc } = vector.out;
     if (typeof pc === "string") end = (BigInt(addr) + offsetOf(pc)) & MASK;

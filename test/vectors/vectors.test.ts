@@ -1,10 +1,10 @@
-// Goal: golden vectors of single instructions and blocks hold for tier 0.
+// Goal: golden vectors of single instructions and blocks hold in both tiers.
 // Method: our own few always, and every nth line of the recordings where these lie beside the
 // project; `npm run vectors -- DIR…` runs all lines.
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { newMachine, report, runFile, vectorFiles } from "./suite.js";
+import { report, runFile, TIERS, vectorFiles } from "./suite.js";
 
 const OWN = fileURLToPath(new URL("./own", import.meta.url));
 const RECORDED = fileURLToPath(new URL("../../../shared/oracle/a64", import.meta.url));
@@ -22,8 +22,10 @@ describe.each([
     return;
   }
   it.each(files.map((file) => [file.split("/").at(-1)!, file]))("%s", async (_name, file) => {
-    const result = await runFile(newMachine(), file, { every });
-    expect(result.failed, report(result).join("\n")).toBe(0);
-    expect(result.passed + result.skipped).toBeGreaterThan(0);
+    for (const tier of TIERS) {
+      const result = await runFile(tier, file, { every });
+      expect(result.failed, [tier, ...report(result)].join("\n")).toBe(0);
+      expect(result.passed + result.skipped).toBeGreaterThan(0);
+    }
   });
 });

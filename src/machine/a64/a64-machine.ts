@@ -2,7 +2,7 @@
 import { alignUp } from "../../base/bits.js";
 import type { Host } from "../host.js";
 import { CodeCache } from "./code-cache.js";
-import { A64Core } from "./core.js";
+import { A64Core, type CoreCode } from "./core.js";
 import { newDecoder, tier0 } from "./isa.js";
 import { Pe, type PeHost } from "./pe/pe.js";
 import {
@@ -46,17 +46,24 @@ export class A64Machine implements PeHost {
   /**
    * @param arenaPa host address of as many pages as a64Pages() says
    * @param counter ticks after so many instructions of the run under way
+   * @param translation when hot code goes to tier 1; null for never
    */
-  constructor(host: Host, arenaPa: number, counter: (instructions: number) => bigint) {
+  constructor(
+    host: Host,
+    arenaPa: number,
+    counter: (instructions: number) => bigint,
+    translation: CoreCode["translation"] = {},
+  ) {
     this.#host = host;
     this.#counter = counter;
-    const { bytes, handlers } = tier0();
+    const { bytes, handlers, slots } = tier0();
     compiled ??= new WebAssembly.Module(bytes);
     host.codeWatcher = (pa, count) => this.#written(pa, count);
     const arena = { at: arenaPa, bytes: ARENA_BYTES };
     host.memory.caches.push(arena);
     this.#cache = new CodeCache(host.memory, arena, newDecoder(), handlers);
-    this.#core = new A64Core(host.memory, compiled, this.#cache, {
+    const code = { module: compiled, slots, decoder: newDecoder(), translation } as const;
+    this.#core = new A64Core(host.memory, code, this.#cache, {
       fetchPage: (window, low, high) => this.#pe(window).mmu.fetchPage(low, high),
       access: (window, low, high, flags) => this.#pe(window).mmu.access(low, high, flags),
       commit: (window) => this.#pe(window).mmu.commit(),

@@ -81,6 +81,8 @@ export abstract class Asm {
   /** N and Z of r; C and V are cleared. */
   abstract flagsOfLogic(r: I64): void;
   abstract flagsOfLogic32(r: I32): void;
+  /** NZCV of x - y or x + y where the condition holds; else `nzcv`, as setNzcv takes it. */
+  abstract flagsIf<T extends I32 | I64>(holds: I32, isSub: boolean, x: T, y: T, nzcv: I32): void;
   /** N in bit 3, Z in 2, C in 1, V in 0. */
   abstract nzcv(): I32;
   abstract setNzcv(value: I32): void;

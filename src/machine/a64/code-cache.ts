@@ -12,12 +12,14 @@ import type { Decoder } from "./pattern.js";
 import { type HandlerKey, handlerKey } from "./tier0/handlers.js";
 import {
   BLOCK_BYTES,
+  COUNTERS,
   HANDLER,
   RECORD_BYTES,
   RECORD_IMM32,
   RECORD_IMM64,
   RECORD_REGS,
   RECORD_REGS_MAX,
+  RECORD_SLOT,
   RECORD_WORD,
   RECORDS_PER_PAGE,
 } from "./window.js";
@@ -39,6 +41,9 @@ export class CodeCache {
   readonly #blocks = new Map<number, number>();
   /** Host address of the code that a block was made from. */
   readonly #pages: number[] = [];
+  /** Told when a block's records, or everybody's, are no longer of use. */
+  onDrop: ((block: number) => void) | null = null;
+  onDropAll: (() => void) | null = null;
   /** Blocks that may be used again. */
   readonly #free: number[] = [];
 
@@ -68,15 +73,50 @@ export class CodeCache {
    */
   block(page: number): number {
     const known = this.#blocks.get(page);
-    if (known !== undefined) return this.#arena.at + known * BLOCK_BYTES;
+    if (known !== undefined) return this.#blockAt(known);
     const index = this.#free.pop() ?? this.#pages.length;
     if ((index + 1) * BLOCK_BYTES > this.#arena.bytes) return 0;
-    const at = this.#arena.at + index * BLOCK_BYTES;
+    const at = this.#blockAt(index);
     this.#memory.u8.fill(0, at, at + BLOCK_BYTES);
     this.#view.setInt32(at + RECORDS_PER_PAGE * RECORD_BYTES, HANDLER.pageEnd, true);
     this.#blocks.set(page, index);
     this.#pages[index] = page;
     return at;
+  }
+
+  /** @returns first record of the block that a record is in, or 0 when that was dropped */
+  liveBlockOf(record: number): number {
+    const index = this.#indexOf(record);
+    const page = this.#pages[index];
+    return page !== undefined && this.#blocks.get(page) === index ? this.#blockAt(index) : 0;
+  }
+
+  /** Instructions of the page that a block was made from. */
+  words(block: number): Uint32Array {
+    const at = this.#pages[this.#indexOf(block)]! / 4;
+    return this.#memory.u32.subarray(at, at + RECORDS_PER_PAGE);
+  }
+
+  /** A record's slot in tier 1, 0 for none. */
+  slotOf(record: number): number {
+    return this.#view.getUint16(record + RECORD_SLOT, true);
+  }
+
+  setSlot(record: number, slot: number): void {
+    this.#view.setUint16(record + RECORD_SLOT, slot, true);
+  }
+
+  /** The jumps to a block's records count from 0 again. */
+  resetCounters(block: number): void {
+    this.#memory.u8.fill(0, block + COUNTERS, block + BLOCK_BYTES);
+  }
+
+  #indexOf(record: number): number {
+    return Math.floor((record - this.#arena.at) / BLOCK_BYTES);
+  }
+
+  #blockAt(index: number): number {
+    return this.#arena.at + index * BLOCK_BYTES;
   }
 
   /** Forgets a page's records; whoever holds addresses of them must look again. */
@@ -85,6 +125,7 @@ export class CodeCache {
     if (index === undefined) return false;
     this.#blocks.delete(page);
     this.#free.push(index);
+    this.onDrop?.(this.#blockAt(index));
     return true;
   }
 
@@ -92,18 +133,19 @@ export class CodeCache {
     this.#blocks.clear();
     this.#pages.length = 0;
     this.#free.length = 0;
+    this.onDropAll?.();
   }
 
   /** Decodes one record in place. */
   decode(record: number): void {
-    const index = Math.floor((record - this.#arena.at) / BLOCK_BYTES);
-    const slot = (record - this.#arena.at - index * BLOCK_BYTES) / RECORD_BYTES;
-    const word = this.#memory.u32[this.#pages[index]! / 4 + slot]!;
+    const index = this.#indexOf(record);
+    const place = (record - this.#blockAt(index)) / RECORD_BYTES;
+    const word = this.#memory.u32[this.#pages[index]! / 4 + place]!;
     const view = this.#view;
     view.setUint32(record + RECORD_WORD, word, true);
     const found = this.#decoder.find(word);
     if (found === null) {
-      view.setInt32(record, HANDLER.undefined, true);
+      view.setUint16(record, HANDLER.undefined, true);
       return;
     }
     const { row, fields } = found;
@@ -116,6 +158,6 @@ export class CodeCache {
     assert(regs <= RECORD_REGS_MAX, "a record has room for its operands");
     const handler = this.#handlers.get(handlerKey(row, splitOf(row, fields)));
     assert(handler !== undefined, "every decodable word has a handler");
-    view.setInt32(record, handler, true);
+    view.setUint16(record, handler, true);
   }
 }

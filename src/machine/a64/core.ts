@@ -2,6 +2,9 @@
 // TypeScript for what is slow. VM thread.
 import type { HostMemory } from "../host-memory.js";
 import type { CodeCache } from "./code-cache.js";
+import type { Insn } from "./insn.js";
+import type { Decoder } from "./pattern.js";
+import { Tier1, type Tier1Stats, type Translation } from "./tier1/tier1.js";
 import {
   BUDGET,
   CODE_BASE,
@@ -17,6 +20,7 @@ import {
   RECORD_BYTES,
   RECORD_WORD,
   REFUND,
+  SLOW,
   TLB_PAGE_SHIFT,
 } from "./window.js";
 
@@ -31,7 +35,7 @@ export interface CoreHooks {
   fetchPage(cpu: number, vaLow: number, vaHigh: number): number;
   /**
    * An access that the TLB doesn't know. PC is that of the instruction.
-   * @param flags SLOW of window.ts
+   * @param flags SLOW of window.ts; with `attempt` nothing happens when it isn't plain memory
    * @returns host address, BOUNCE of the window, or 0 after an abort or exit
    */
   access(cpu: number, vaLow: number, vaHigh: number, flags: number): number;
@@ -47,7 +51,18 @@ export interface CoreHooks {
 export type SystemResult = "next" | "jump" | "leave" | "leave-retired";
 
 interface Exports {
+  readonly table: WebAssembly.Table;
   run(cpu: number, record: number, budget: number): number;
+}
+
+/** What a core is made of; tier0() and newDecoder() of isa.ts give it. */
+export interface CoreCode {
+  /** Tier 0. */
+  readonly module: WebAssembly.Module;
+  readonly slots: number;
+  readonly decoder: Decoder<Insn>;
+  /** How hot code is translated; null: never, tier 0 does everything. */
+  readonly translation: Translation | null;
 }
 
 export class A64Core {
@@ -56,12 +71,13 @@ export class A64Core {
   readonly #cache: CodeCache;
   readonly #hooks: CoreHooks;
   readonly #run: Exports["run"];
+  #tier1: Tier1 | null = null;
   /** Window of the run under way, what it was asked for, and what had retired before. */
   #running = 0;
   #asked = 0;
   #before = 0;
 
-  constructor(host: HostMemory, module: WebAssembly.Module, cache: CodeCache, hooks: CoreHooks) {
+  constructor(host: HostMemory, code: CoreCode, cache: CodeCache, hooks: CoreHooks) {
     this.#memory = host;
     this.#cache = cache;
     this.#hooks = hooks;
@@ -72,10 +88,26 @@ export class A64Core {
         this.#slow(cpu, low, high, flags),
       commit: (cpu: number) => this.#hooks.commit(cpu),
       system: (cpu: number, record: number, why: number) => this.#system(cpu, record, why),
+      hot: (_: number, record: number) => this.#tier1?.request(record),
       decode: (_: number, record: number) => this.#cache.decode(record),
     };
-    const instance = new WebAssembly.Instance(module, { env });
-    this.#run = (instance.exports as unknown as Exports).run;
+    const instance = new WebAssembly.Instance(code.module, { env });
+    const exports = instance.exports as unknown as Exports;
+    this.#run = exports.run;
+    if (code.translation === null) return;
+    const attempt = (cpu: number, low: number, high: number, flags: number): number =>
+      this.#hooks.access(cpu, low, high, flags | SLOW.attempt);
+    this.#tier1 = new Tier1({
+      translation: code.translation,
+      cache,
+      decoder: code.decoder,
+      table: exports.table,
+      slots: code.slots,
+      env: { ...instance.exports, memory: host.memory, attempt },
+    });
+    const tier1 = this.#tier1;
+    cache.onDrop = (block) => tier1.dropped(block);
+    cache.onDropAll = () => tier1.droppedAll();
   }
 
   /**
@@ -91,6 +123,7 @@ export class A64Core {
         this.#memory.u32[(cpu + PC) / 4 + 1]!,
       );
       if (record === 0) return retired;
+      if (this.#tier1?.isWaiting === true) this.#tier1.translate();
       this.#memory.u32[(cpu + REFUND) / 4] = 0;
       const asked = budget - retired;
       this.#running = cpu;
@@ -102,6 +135,20 @@ export class A64Core {
       this.#setPc(cpu, this.#memory.u32[(cpu + RECORD) / 4]!);
     }
     return retired;
+  }
+
+  /** Translates the code at PC now, hot or not: for tests, which can't wait. */
+  translateHere(cpu: number): void {
+    const at = (cpu + PC) / 4;
+    const record = this.#fetch(cpu, this.#memory.u32[at]!, this.#memory.u32[at + 1]!);
+    if (record === 0 || this.#tier1 === null) return;
+    this.#tier1.request(record);
+    this.#tier1.translate();
+  }
+
+  /** What was translated so far; null without tier 1. */
+  get translated(): Tier1Stats | null {
+    return this.#tier1?.stats ?? null;
   }
 
   /** Within a hook: instructions of the present run that retired before this one. */

@@ -11,6 +11,8 @@ export const IMPORTS = {
   commit: { params: ["i32"], result: null },
   /** (window, record, WHY) → record to go on with, or 0: leave. */
   system: { params: ["i32", "i32", "i32"], result: "i32" },
+  /** (window, record): was jumped to HOT times; tier 1 may translate it. */
+  hot: { params: ["i32", "i32"], result: null },
   /** (window, record): decodes the record in place. */
   decode: { params: ["i32", "i32"], result: null },
 } satisfies Record<string, Signature>;

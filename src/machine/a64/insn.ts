@@ -11,6 +11,13 @@ import type { Feature } from "./features.table.js";
 import type { Operand, Operands } from "./operand.js";
 import { type Fields, type Pattern, parsePattern } from "./pattern.js";
 
+/**
+ * jump, branch: to the operand `to`, always or perhaps; call: the same, and back behind it;
+ * indirect: to an address in a register; indirect-call: the same, and back behind it;
+ * system: the system side decides.
+ */
+export type Flow = "jump" | "branch" | "call" | "indirect" | "indirect-call" | "system";
+
 /** What a table says of one encoding. */
 export interface InsnSpec<O extends Operands> {
   /** Fields whose value makes a handler of its own in tier 0; `sem` and `when` see only these. */
@@ -23,6 +30,8 @@ export interface InsnSpec<O extends Operands> {
   readonly feature?: Feature;
   /** Traps when FP is off, as every row with vector operands does. */
   readonly fp?: true;
+  /** Where control goes, when it isn't just to the next instruction. */
+  readonly flow?: Flow;
   /** Operands from the fields. Must not throw for fields that are 0 beside the split ones. */
   readonly ops: (f: Fields) => O;
   /** The meaning: writes code for one instruction. */
@@ -64,6 +73,11 @@ export function variantsOf({ pattern, split, spec }: Insn): readonly Fields[] {
 /** The split fields of a decoded word. */
 export function splitOf({ split }: Insn, fields: Fields): Fields {
   return Object.fromEntries(split.map((name) => [name, fields[name]!]));
+}
+
+/** Whether an instruction of this row traps while FP is off. */
+export function usesFp({ spec }: Insn, operands: Operands): boolean {
+  return spec.fp === true || Object.values(operands).some(({ kind }) => kind === "v");
 }
 
 /** Operands with the place each has in a record, in the order of the names. */

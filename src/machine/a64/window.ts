@@ -88,8 +88,15 @@ export const TLB_ADDEND = 16;
 
 export const WINDOW_BYTES = TLB + TLB_BANKS * TLB_BANK_BYTES;
 
-/** Bits of the flags that a slow path of memory gets: bytes in 6:0, log2 of the element from 12. */
-export const SLOW = { bytes: 0x7f, write: 1 << 8, unprivileged: 1 << 9, aligned: 1 << 10 } as const;
+/** Bits of the flags that a slow path of memory gets: bytes in 6:0, log2 of the element above. */
+export const SLOW = {
+  bytes: 0x7f,
+  write: 1 << 8,
+  unprivileged: 1 << 9,
+  aligned: 1 << 10,
+  /** From tier 1: only plain memory in one page will do; else 0, and nothing has happened. */
+  attempt: 1 << 11,
+} as const;
 export const SLOW_ELEMENT_SHIFT = 12; // tidy: a bit position
 
 /** What the system side is asked for. */
@@ -97,9 +104,11 @@ export const WHY = { instruction: 0, undefined: 1, fpTrap: 2 } as const;
 
 /**
  * A record is an instruction word, decoded: 32 bytes.
- *   +0 handler   +4 six operand slots, 16 bits each   +16 word   +20 imm32   +24 imm64
+ *   +0 handler   +2 slot of tier 1, or 0   +4 six operand slots   (16 bits each)
+ *   +16 word   +20 imm32   +24 imm64
  */
 export const RECORD_BYTES = 32;
+export const RECORD_SLOT = 2;
 export const RECORD_REGS = 4;
 export const RECORD_REGS_MAX = 6;
 export const RECORD_WORD = 16;
@@ -110,7 +119,14 @@ export const RECORD_IMM64 = 24;
 export const HANDLER = { decode: 0, pageEnd: 1, undefined: 2, first: 3 } as const;
 /** Records of one page of code, without the one that leads to the next page. */
 export const RECORDS_PER_PAGE = 2 ** (TLB_PAGE_SHIFT - 2);
-export const BLOCK_BYTES = (RECORDS_PER_PAGE + 1) * RECORD_BYTES;
+/** How often each record was jumped to in tier 0, 16 bits each, behind the records. */
+export const COUNTERS = (RECORDS_PER_PAGE + 1) * RECORD_BYTES;
+/** With room that keeps blocks a multiple of a record. */
+export const BLOCK_BYTES = COUNTERS + (RECORDS_PER_PAGE + RECORD_BYTES / 2) * 2;
+/** Bit of a record's address that tier 1 returns: execute it in tier 0 first. */
+export const STEP = 1;
+/** Jumps to a record until it is worth translating. */
+export const HOT = 64;
 
 /** Why a run ended. */
 export const EXIT_REASON = {

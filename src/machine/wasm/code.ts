@@ -29,9 +29,12 @@ export interface Variable<T extends Value> {
 const BLOCK_VOID = 0x40;
 
 export class Code {
-  readonly #w = new ByteWriter();
+  #w = new ByteWriter();
   readonly #params: readonly ValueType[];
   readonly #locals: ValueType[] = [];
+  /** Locals that recycle() gave back, and those made within it; null outside. */
+  readonly #free = new Map<ValueType, number[]>();
+  #lent: { readonly type: ValueType; readonly index: number }[] | null = null;
   #depth = 0;
 
   constructor(params: readonly ValueType[]) {
@@ -65,8 +68,23 @@ export class Code {
   }
 
   variable<K extends ValueType>(type: K): Variable<TypeMap[K]> {
-    this.#locals.push(type);
-    const index = this.#params.length + this.#locals.length - 1;
+    const free = this.#free.get(type)?.pop();
+    if (free === undefined && this.#lent === null) return this.lasting(type);
+    const index = free ?? this.#newLocal(type);
+    this.#lent?.push({ type, index });
+    return this.#variable(index, type);
+  }
+
+  /** A variable that recycle() leaves alone. */
+  lasting<K extends ValueType>(type: K): Variable<TypeMap[K]> {
+    return this.#variable(this.#newLocal(type), type);
+  }
+
+  #newLocal(type: ValueType): number {
+    return this.#params.length + this.#locals.push(type) - 1;
+  }
+
+  #variable<K extends ValueType>(index: number, type: K): Variable<TypeMap[K]> {
     return {
       index,
       get: () => this.#get(index, type) as TypeMap[K],
@@ -85,6 +103,28 @@ export class Code {
     const variable = this.variable(value.type);
     variable.set(value as never);
     return variable.get() as unknown as T;
+  }
+
+  /** Runs `body`; the locals of variables that it makes serve others afterwards. */
+  recycle(body: () => void): void {
+    assert(this.#lent === null, "locals are recycled at one level");
+    this.#lent = [];
+    body();
+    for (const { type, index } of this.#lent) {
+      const free = this.#free.get(type);
+      if (free === undefined) this.#free.set(type, [index]);
+      else free.push(index);
+    }
+    this.#lent = null;
+  }
+
+  /** Writes statements that come before all others so far; it has no open block. */
+  before(body: () => void): void {
+    assert(this.#depth === 0, "the beginning is not within a block");
+    const rest = this.#w;
+    this.#w = new ByteWriter();
+    body();
+    this.#w.bytes(rest.view());
   }
 
   // ── memory ──────────────────────────────────────────────────────────────────────────────────
@@ -154,6 +194,12 @@ export class Code {
       w.unsigned(0);
     };
     return make(result as ValueType, write) as TypeMap[K];
+  }
+
+  /** Computes a value that nobody wants. */
+  drop(value: Value): void {
+    value.write(this.#w);
+    this.#w.byte(0x1a);
   }
 
   // ── control ─────────────────────────────────────────────────────────────────────────────────

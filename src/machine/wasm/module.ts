@@ -10,7 +10,7 @@ export interface Signature {
 }
 
 const SECTION = { type: 1, import: 2, function: 3, table: 4, export: 7, element: 9, code: 10 };
-const KIND = { function: 0, memory: 2 };
+const KIND = { function: 0, table: 1, memory: 2 };
 const FUNCREF = 0x70;
 /** Limits flags: a maximum is given, and the memory is shared. */
 const SHARED_WITH_MAXIMUM = 3;
@@ -27,7 +27,7 @@ export class ModuleBuilder {
   readonly #signatures: Signature[] = [];
   readonly #imports: { name: string; type: number }[] = [];
   readonly #bodies: Body[] = [];
-  readonly #exports: { name: string; index: number }[] = [];
+  readonly #exports: { name: string; kind: number; index: number }[] = [];
   readonly #elements: number[] = [];
   readonly #memory: { initial: number; maximum: number };
 
@@ -65,13 +65,23 @@ export class ModuleBuilder {
   }
 
   exportFunction(name: string, index: number): void {
-    this.#exports.push({ name, index });
+    this.#exports.push({ name, kind: KIND.function, index });
+  }
+
+  /** Exports the module's own table, which its owner may then let grow. */
+  exportTable(name: string): void {
+    this.#exports.push({ name, kind: KIND.table, index: 0 });
   }
 
   /** Adds a function to the module's own table. @returns its slot */
   addElement(index: number): number {
     this.#elements.push(index);
     return this.#elements.length - 1;
+  }
+
+  /** Functions in the table so far. */
+  get elements(): number {
+    return this.#elements.length;
   }
 
   build(): Uint8Array {
@@ -81,9 +91,9 @@ export class ModuleBuilder {
     this.#importSection(out);
     section(out, SECTION.function, this.#bodies, (w, body) => w.unsigned(body.type));
     if (this.#elements.length > 0) this.#tableSection(out);
-    section(out, SECTION.export, this.#exports, (w, { name, index }) => {
+    section(out, SECTION.export, this.#exports, (w, { name, kind, index }) => {
       w.text(name);
-      w.byte(KIND.function);
+      w.byte(kind);
       w.unsigned(index);
     });
     if (this.#elements.length > 0) this.#elementSection(out);

@@ -297,6 +297,7 @@ export class I64 extends Value {
 
   add(other: Arg64): I64 {
     if (as64(other).known === 0n) return this;
+    if (this.known === 0n) return as64(other);
     return this.#fold("i64.add", other, (a, b) => a + b);
   }
   sub(other: Arg64): I64 {
@@ -311,6 +312,7 @@ export class I64 extends Value {
   }
   or(other: Arg64): I64 {
     if (as64(other).known === 0n) return this;
+    if (this.known === 0n) return as64(other);
     return this.#fold("i64.or", other, (a, b) => a | b);
   }
   xor(other: Arg64): I64 {

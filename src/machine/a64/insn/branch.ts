@@ -22,6 +22,7 @@ function branchIf(a: Asm, isTaken: ReturnType<Asm["carry"]>, to: Imm64): void {
 /** BR, BLR, RET. */
 function toRegister(name: string, opc: string, links: boolean): Insn {
   return insn(name, `1101011 ${opc} 11111 000000 Rn:5 00000`, {
+    flow: links ? "indirect-call" : "indirect",
     ops: ({ Rn }) => ({ n: src(Rn!), link: dst(LINK) }),
     sem: (a, { n, link }: { n: XReg; link: XReg }) => {
       const target = a.x(n);
@@ -33,10 +34,12 @@ function toRegister(name: string, opc: string, links: boolean): Insn {
 
 export const BRANCHES: readonly Insn[] = [
   insn("B_only_branch_imm", "000101 imm26:26", {
+    flow: "jump",
     ops: ({ imm26 }) => ({ to: offset(imm26!, 26) }),
     sem: (a, { to }) => a.jumpBy(to),
   }),
   insn("BL_only_branch_imm", "100101 imm26:26", {
+    flow: "call",
     ops: ({ imm26 }) => ({ to: offset(imm26!, 26), link: dst(LINK) }),
     sem: (a, { to, link }) => {
       a.setX(link, a.pc().add(4));
@@ -45,11 +48,13 @@ export const BRANCHES: readonly Insn[] = [
   }),
   insn("B_only_condbranch", "01010100 imm19:19 0 cond:4", {
     split: ["cond"],
+    flow: "branch",
     ops: ({ imm19 }) => ({ to: offset(imm19!, 19) }),
     sem: (a, { to }, { cond }) => branchIf(a, a.holds(cond!), to),
   }),
   insn("CBZ_CBNZ_compbranch", "sf:1 011010 op:1 imm19:19 Rt:5", {
     split: ["sf", "op"],
+    flow: "branch",
     ops: ({ imm19, Rt }) => ({ to: offset(imm19!, 19), t: src(Rt!) }),
     sem: (a, { to, t }, { sf, op }) => {
       const isZero = sf === 1 ? a.x(t).eqz() : a.w(t).eqz();
@@ -58,6 +63,7 @@ export const BRANCHES: readonly Insn[] = [
   }),
   insn("TBZ_TBNZ_testbranch", "b5:1 011011 op:1 b40:5 imm14:14 Rt:5", {
     split: ["op"],
+    flow: "branch",
     ops: ({ imm14, Rt, b5, b40 }: Fields) => ({
       to: offset(imm14!, 14),
       t: src(Rt!),

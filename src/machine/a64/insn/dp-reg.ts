@@ -167,15 +167,14 @@ function conditionalCompare(name: string, isImmediate: boolean): Insn {
     }),
     sem: (a, { n, m, imm }, { sf, op, cond }) => {
       const immediate = a.imm32(imm);
-      a.c.if(
-        a.holds(cond!),
-        () => {
-          const second = isImmediate ? immediate.shrU(4) : a.w(m);
-          if (sf === 0) addSub32(a, a.w(n), second, op === 1, true);
-          else addSub64(a, a.x(n), isImmediate ? second.extendU() : a.x(m), op === 1, true);
-        },
-        () => a.setNzcv(immediate.and(15)),
-      );
+      const second = isImmediate ? immediate.shrU(4) : a.w(m);
+      const isSub = op === 1;
+      const otherwise = immediate.and(15);
+      if (sf === 0) a.flagsIf(a.holds(cond!), isSub, a.w(n), a.keep(second), otherwise);
+      else {
+        const y = a.keep(isImmediate ? second.extendU() : a.x(m));
+        a.flagsIf(a.holds(cond!), isSub, a.x(n), y, otherwise);
+      }
     },
   });
 }

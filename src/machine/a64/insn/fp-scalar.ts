@@ -121,14 +121,14 @@ const CONDITIONAL_COMPARE: Insn = insn(
     ops: ({ Rm, Rn, nzcv }) => ({ n: vec(Rn!), m: vec(Rm!), flags: imm32(nzcv!) }),
     sem: (a, { n, m, flags }, f) => {
       const width = widthOf(f);
-      a.c.if(
-        a.holds(f["cond"]!),
-        () => {
-          const [x, y] = [fpScalar(a, n, width), fpScalar(a, m, width)];
-          a.setNzcv(a.call(FP_COMPARE[width], x, y, const32(f["E"]!)));
-        },
-        () => a.setNzcv(a.imm32(flags)),
-      );
+      const [x, y] = [fpScalar(a, n, width), fpScalar(a, m, width)];
+      const nzcv = a.c.variable("i32");
+      nzcv.set(a.imm32(flags));
+      // Only a comparison that happens may raise a flag of FPSR.
+      a.c.if(a.holds(f["cond"]!), () => {
+        nzcv.set(a.call(FP_COMPARE[width], x, y, const32(f["E"]!)));
+      });
+      a.setNzcv(nzcv.get());
     },
   },
 );

@@ -10,6 +10,7 @@ import { EXCLUSIVE_VA, FPCR, FPSR, TPIDR_EL0, TPIDRRO_EL0 } from "../window.js";
 function bySystem(name: string, pattern: string, valid?: (f: Record<string, number>) => boolean) {
   return insn(name, pattern, {
     ...(valid === undefined ? {} : { valid }),
+    flow: "system",
     ops: () => ({}),
     sem: (a) => a.system(),
   });
@@ -37,6 +38,7 @@ const BARRIERS: readonly Insn[] = [
   nothing("DSB_barriers", `${BARRIER} 100 11111`),
   nothing("DMB_barriers", `${BARRIER} 101 11111`),
   insn("ISB_barriers", `${BARRIER} 110 11111`, {
+    flow: "system",
     ops: () => ({}),
     // The records ahead may have been dropped: look for the next one anew.
     sem: (a) => a.jumpTo(a.pc().add(4)),

@@ -17,6 +17,8 @@ export interface LibScope {
   readonly cpu: I32;
   /** The slow path of a fetch: asks TypeScript for the record. */
   fetch(va: I64): I32;
+  /** A record was jumped to often. */
+  hot(record: I32): void;
   /** Calls another one; the result is kept. */
   call<K extends LibType>(fn: LibFunction<K>, ...args: readonly Value[]): ArgOf[K];
 }

@@ -1,8 +1,13 @@
-// Owns: finding the record of a virtual address: the jump cache, then TypeScript. VM thread.
+// Owns: finding the record of a virtual address: the jump cache, then TypeScript; and counting how
+// often a record is jumped to. VM thread.
+import type { Code } from "../../wasm/code.js";
+import type { I32 } from "../../wasm/value.js";
 import {
   CODE_BASE,
   CODE_VA,
+  COUNTERS,
   FETCH_TAG,
+  HOT,
   JUMP_CACHE,
   JUMP_ENTRIES,
   TLB_PAGE_SHIFT,
@@ -10,6 +15,28 @@ import {
 import { lib } from "./function.js";
 
 const ENTRY_SHIFT = 4;
+/** From a record's offset to that of its counter. */
+const COUNTER_SHIFT = 4;
+
+/**
+ * Counts a jump.
+ * @param base the block's first record @param past the record's offset from it
+ * @param hot writes what happens when it is worth translating
+ */
+export function countJump(c: Code, base: I32, past: I32, hot: () => void): void {
+  const counter = c.keep(base.add(past.shrU(COUNTER_SHIFT)));
+  const count = c.keep(c.load32(counter, COUNTERS, "i32.load16_u").add(1));
+  c.store("i32.store16", counter, COUNTERS, count);
+  c.if(count.eq(HOT), hot);
+}
+
+/** (record) → record, counted; CODE_BASE is that of its page. */
+export const COUNT = lib("count", ["i32"], "i32", (s, record) => {
+  const { c, cpu } = s;
+  const base = c.keep(c.load32(cpu, CODE_BASE));
+  countJump(c, base, record.sub(base), () => s.hot(record));
+  c.return(record);
+});
 
 /** (va) → record, with CODE_VA and CODE_BASE set; or 0 when the fetch aborted. */
 export const JUMP = lib("jump", ["i64"], "i32", (s, va) => {
@@ -24,8 +51,11 @@ export const JUMP = lib("jump", ["i64"], "i32", (s, va) => {
   const tag = va.or(c.load32(cpu, FETCH_TAG).extendU());
   c.if(c.load64(entry, JUMP_CACHE).eq(tag), () => {
     c.store("i64.store", cpu, CODE_VA, va.shrU(TLB_PAGE_SHIFT).shl(TLB_PAGE_SHIFT));
-    c.store("i32.store", cpu, CODE_BASE, c.load32(entry, JUMP_CACHE + 12)); // tidy: an offset
-    c.return(c.load32(entry, JUMP_CACHE + 8));
+    const base = c.keep(c.load32(entry, JUMP_CACHE + 12)); // tidy: an offset
+    c.store("i32.store", cpu, CODE_BASE, base);
+    const record = c.keep(c.load32(entry, JUMP_CACHE + 8));
+    countJump(c, base, record.sub(base), () => s.hot(record));
+    c.return(record);
   });
   c.return(s.fetch(va));
 });

@@ -80,6 +80,8 @@ export class PeMmu {
   readonly #result = newStage1Result();
   #regime: Stage1Regime | null = null;
   #sctlr = 0;
+  /** The access is tier 1's attempt: where it fails, nothing has happened. */
+  #isAttempt = false;
   #generation = 0;
   /** Where a store that crosses a page goes. */
   #bounced = { first: 0, second: 0, room: 0, bytes: 0 };
@@ -140,6 +142,13 @@ export class PeMmu {
 
   /** CoreHooks.access. */
   access(low: number, high: number, flags: number): number {
+    this.#isAttempt = (flags & SLOW.attempt) !== 0;
+    const host = this.#access(low, high, flags);
+    this.#isAttempt = false;
+    return host;
+  }
+
+  #access(low: number, high: number, flags: number): number {
     const bytes = flags & SLOW.bytes;
     const regime = this.#stage1();
     if (bytes === 0) return this.#checkSp();
@@ -149,9 +158,10 @@ export class PeMmu {
     const isAligned = (low & (element - 1)) === 0;
     const checks = (flags & SLOW.aligned) !== 0 || (this.#sctlr & SCTLR.A) !== 0;
     if (checks && !isAligned) return this.#abort(kind, FSC.alignment, low, high);
+    const room = PAGE - (low & IN_PAGE);
+    if (this.#isAttempt && (bytes > room || this.#pe.watches)) return 0;
     if (this.#pe.watches && this.#pe.watchpoint(low, high, bytes, isWrite)) return 0;
     const isPrivileged = this.#pe.isPrivileged && (flags & SLOW.unprivileged) === 0;
-    const room = PAGE - (low & IN_PAGE);
     const first = this.#translate(low, high, kind, isPrivileged, bytes);
     if (first < 0) return 0;
     const { device, writable } = this.#result;
@@ -223,24 +233,27 @@ export class PeMmu {
     const memory = this.#memory;
     const done = translateStage1(stage2, memory, regime, low, high, kind, isPrivileged, result);
     if (done === "fault") {
+      if (this.#isAttempt) return -1;
       this.#pe.abort(kind, result.fsc, low, high);
       return -1;
     }
     if (done === "ok") {
       const pa = stage2.translate(result.ipa, kind === "write");
       if (pa >= 0 && pa < UNBACKED_BASE) return pa;
+      if (this.#isAttempt) return -1;
       // Code needs bytes to run from and to store to.
       if (pa >= 0) {
         this.#pe.abort(kind, FSC.external, low, high);
         return -1;
       }
     }
+    if (this.#isAttempt) return -1;
     this.#pe.stage2Abort({ kind, vaLow: low, vaHigh: high, bytes, walk: result.walk });
     return -1;
   }
 
   #abort(kind: "read" | "write", fsc: number, low: number, high: number): 0 {
-    this.#pe.abort(kind, fsc, low, high);
+    if (!this.#isAttempt) this.#pe.abort(kind, fsc, low, high);
     return 0;
   }
 

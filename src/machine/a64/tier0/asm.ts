@@ -7,8 +7,9 @@ import type { ValueType } from "../../wasm/opcodes.table.js";
 import { const32, type I32, type I64, type V128, type Value } from "../../wasm/value.js";
 import { type Access, Asm } from "../asm.js";
 import type { LibFunction } from "../lib/function.js";
-import { JUMP } from "../lib/jump.js";
+import { countJump, JUMP } from "../lib/jump.js";
 import type { Imm32, Imm64, Operand, VReg, XReg } from "../operand.js";
+import { slowFlags } from "../slow-flags.js";
 import {
   BOUNCE,
   CODE_BASE,
@@ -24,8 +25,6 @@ import {
   RECORD_REGS,
   RECORDS_PER_PAGE,
   SLOT_SP,
-  SLOW,
-  SLOW_ELEMENT_SHIFT,
   TLB,
   TLB_ADDEND,
   TLB_BANK,
@@ -182,6 +181,21 @@ export class Tier0Asm extends Asm {
     this.setWindow32(FLAG_V, const32(0));
   }
 
+  flagsIf<T extends I32 | I64>(holds: I32, isSub: boolean, x: T, y: T, nzcv: I32): void {
+    const compare = (): void => {
+      if (x.type === "i32") {
+        const [a, b] = [x, y as I32];
+        if (isSub) this.flagsOfSub32(a, b, this.keep(a.sub(b)));
+        else this.flagsOfAdd32(a, b, this.keep(a.add(b)));
+      } else {
+        const [a, b] = [x, y as I64];
+        if (isSub) this.flagsOfSub(a, b, this.keep(a.sub(b)));
+        else this.flagsOfAdd(a, b, this.keep(a.add(b)));
+      }
+    };
+    this.c.if(holds, compare, () => this.setNzcv(nzcv));
+  }
+
   #flag(offset: number): I32 {
     return this.c.load32(this.#cpu, offset);
   }
@@ -286,10 +300,14 @@ export class Tier0Asm extends Asm {
     const { c } = this;
     const delta = this.imm64(offset);
     const target = c.keep(this.#record.add(delta.wrap().shl(RECORD_SHIFT - 2)));
-    const past = target.sub(c.load32(this.#cpu, CODE_BASE));
+    const base = c.keep(c.load32(this.#cpu, CODE_BASE));
+    const past = c.keep(target.sub(base));
     // A branch of less than a page; anything longer could wrap around into this one.
     const isNear = delta.add(1n << 14n).ltU(1n << 15n);
-    c.if(isNear.and(past.ltU(RECORDS_PER_PAGE * RECORD_BYTES)), () => c.return(target));
+    c.if(isNear.and(past.ltU(RECORDS_PER_PAGE * RECORD_BYTES)), () => {
+      countJump(c, base, past, () => this.#linker.runImport(c, "hot", [this.#cpu, target]));
+      c.return(target);
+    });
     this.jumpTo(this.pc().add(delta));
   }
 
@@ -319,13 +337,4 @@ export class Tier0Asm extends Asm {
   next(): void {
     this.c.return(this.#record.add(RECORD_BYTES));
   }
-}
-
-function slowFlags(bytes: number, access: Access): number {
-  const { element = bytes } = access;
-  let flags = bytes | (Math.log2(element) << SLOW_ELEMENT_SHIFT);
-  if (access.write) flags |= SLOW.write;
-  if (access.unprivileged) flags |= SLOW.unprivileged;
-  if (access.aligned) flags |= SLOW.aligned;
-  return flags;
 }

@@ -8,9 +8,10 @@ import { ModuleBuilder } from "../../wasm/module.js";
 import type { ValueType } from "../../wasm/opcodes.table.js";
 import { const32, type I32, type I64, type Value } from "../../wasm/value.js";
 import { IMPORT_NAMES, IMPORTS, type ImportName } from "../imports.js";
-import { type Insn, placesOf, variantsOf } from "../insn.js";
+import { type Insn, placesOf, usesFp, variantsOf } from "../insn.js";
+import { FLAGS } from "../lib/flags.js";
 import type { LibFunction, LibScope } from "../lib/function.js";
-import { JUMP } from "../lib/jump.js";
+import { COUNT, JUMP } from "../lib/jump.js";
 import type { Operand } from "../operand.js";
 import {
   BUDGET,
@@ -20,6 +21,7 @@ import {
   FP_TRAP,
   RECORD,
   REFUND,
+  STEP,
   TLB_PAGE_SHIFT,
 } from "../window.js";
 import { Tier0Asm } from "./asm.js";
@@ -27,6 +29,10 @@ import { type HandlerKey, handlerKey } from "./handlers.js";
 
 const HANDLER_SIGNATURE = { params: ["i32", "i32"], result: "i32" } as const;
 const RUN_SIGNATURE = { params: ["i32", "i32", "i32"], result: "i32" } as const;
+/** Upper half of a record's first word: its slot in tier 1. */
+const SLOT_SHIFT = 16;
+/** What tier 1 calls whether or not an instruction's meaning does. */
+const FOR_TIER1 = [COUNT, JUMP, FLAGS];
 /** What any VM's memory is allowed to be, in pages of 64 KiB. */
 const ANY_MEMORY = { initial: 1, maximum: 65_536 };
 
@@ -34,6 +40,8 @@ export interface Tier0 {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Index of the handler of a row with these split fields. */
   readonly handlers: ReadonlyMap<HandlerKey, number>;
+  /** Place of tier 1's first slot in the table. */
+  readonly slots: number;
 }
 
 export class Tier0Module {
@@ -79,6 +87,7 @@ export class Tier0Module {
       c,
       cpu,
       fetch: (va: I64) => this.callImport(c, "fetch", [cpu, va.wrap(), va.shrU(32).wrap()]),
+      hot: (record: I32) => this.runImport(c, "hot", [cpu, record]),
       call: (callee, ...args) => c.keep(this.callLib(c, callee, [cpu, ...args]) as never),
     };
     fn.build(
@@ -121,15 +130,18 @@ export class Tier0Module {
       const sample = Object.fromEntries(row.pattern.fields.map(({ name }) => [name, 0]));
       const operands = row.spec.ops({ ...sample, ...fields });
       const index = this.#handler(placesOf(operands), (a) => {
-        const { fp } = row.spec;
-        if (fp || Object.values(operands).some(({ kind }) => kind === "v")) a.checkFp(FP_TRAP);
+        if (usesFp(row, operands)) a.checkFp(FP_TRAP);
         row.spec.sem(a, operands, fields);
       });
       handlers.set(handlerKey(row, fields), index);
     }
   }
 
-  #loop(): void {
+  /**
+   * Tier 1's functions live in the same table behind the handlers. What one returns has bit 0 set
+   * when the next block doesn't fit the budget or needs tier 0: that record is stepped here.
+   */
+  #loop(slots: number): void {
     const index = this.#module.declare(RUN_SIGNATURE);
     const c = new Code(RUN_SIGNATURE.params);
     const cpu = c.param(0, "i32");
@@ -137,18 +149,32 @@ export class Tier0Module {
     record.set(c.param(1, "i32"));
     const budget = c.variable("i32");
     budget.set(c.param(2, "i32"));
+    c.store("i32.store", cpu, BUDGET, budget.get());
     const type = this.#module.type(HANDLER_SIGNATURE);
+    const entry = c.variable("i32");
     c.loop((again) => {
-      c.if(budget.get().eqz(), () => {
-        c.store("i32.store", cpu, RECORD, record.get());
-        c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.slice));
-        c.return(const32(0));
+      c.if(budget.get().eqz(), () => this.#slice(c, cpu, record.get()));
+      entry.set(c.load32(record.get()));
+      c.if(entry.get().shrU(SLOT_SHIFT), () => {
+        const slot = entry
+          .get()
+          .shrU(SLOT_SHIFT)
+          .add(slots - 1);
+        record.set(c.callIndirect(slot, type, "i32", [cpu, record.get()]));
+        budget.set(c.load32(cpu, BUDGET));
+        c.if(record.get().and(STEP).eqz(), () => {
+          c.branchIf(record.get(), again);
+          c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.left));
+          c.return(budget.get());
+        });
+        record.set(record.get().sub(STEP));
+        c.if(budget.get().eqz(), () => this.#slice(c, cpu, record.get()));
+        entry.set(c.load32(record.get(), 0, "i32.load16_u"));
       });
       budget.set(budget.get().sub(1));
       // For whoever asks in between how many have retired: counters.
       c.store("i32.store", cpu, BUDGET, budget.get());
-      const handler = c.load32(record.get());
-      record.set(c.callIndirect(handler, type, "i32", [cpu, record.get()]));
+      record.set(c.callIndirect(entry.get(), type, "i32", [cpu, record.get()]));
       c.branchIf(record.get(), again);
     });
     c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.left));
@@ -158,15 +184,23 @@ export class Tier0Module {
     this.#module.exportFunction("run", index);
   }
 
+  #slice(c: Code, cpu: I32, record: I32): void {
+    c.store("i32.store", cpu, RECORD, record);
+    c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.slice));
+    c.return(const32(0));
+  }
+
   build(rows: readonly Insn[]): Tier0 {
     const handlers = new Map<HandlerKey, number>();
     this.#fixed();
     for (const row of rows) this.#row(row, handlers);
-    this.#loop();
-    this.#libIndex(JUMP as LibFunction<ValueType>);
+    const slots = this.#module.elements;
+    this.#loop(slots);
+    this.#module.exportTable("table");
+    for (const fn of FOR_TIER1) this.#libIndex(fn as LibFunction<ValueType>);
     for (let fn = this.#pending.pop(); fn !== undefined; fn = this.#pending.pop()) {
       this.#writeLib(fn);
     }
-    return { bytes: this.#module.build() as Uint8Array<ArrayBuffer>, handlers };
+    return { bytes: this.#module.build() as Uint8Array<ArrayBuffer>, handlers, slots };
   }
 }
