@@ -7,13 +7,9 @@ import { newDecoder, tier0 } from "./isa.js";
 import { Pe, type PeHost } from "./pe/pe.js";
 import {
   BLOCK_BYTES,
-  JUMP_CACHE,
-  JUMP_ENTRIES,
-  JUMP_ENTRY_BYTES,
-  TLB,
-  TLB_BANK_BYTES,
-  TLB_BANKS,
-  TLB_GENERATION,
+  STATE,
+  SYSREGS,
+  SYSREGS_BYTES,
   TLB_PAGE_SHIFT,
   WINDOW_BYTES,
 } from "./window.js";
@@ -78,9 +74,11 @@ export class A64Machine implements PeHost {
   /** @param windowPa host address of as many pages as a64Pages() says */
   addPe(windowPa: number): Pe {
     const { caches } = this.#host.memory;
-    caches.push({ at: windowPa + TLB_GENERATION, bytes: 8 });
-    caches.push({ at: windowPa + JUMP_CACHE, bytes: JUMP_ENTRIES * JUMP_ENTRY_BYTES });
-    caches.push({ at: windowPa + TLB, bytes: TLB_BANKS * TLB_BANK_BYTES });
+    const kept = [...STATE, [SYSREGS, SYSREGS + SYSREGS_BYTES] as const];
+    for (const [i, [, to]] of kept.entries()) {
+      const next = kept[i + 1]?.[0] ?? WINDOW_BYTES;
+      caches.push({ at: windowPa + to, bytes: next - to });
+    }
     const pe = new Pe(this.#host.memory, windowPa, this.#cache, this);
     this.pes.push(pe);
     this.#byWindow.set(windowPa, pe);

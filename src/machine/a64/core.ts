@@ -51,6 +51,7 @@ export interface CoreHooks {
 export type SystemResult = "next" | "jump" | "leave" | "leave-retired";
 
 interface Exports {
+  flags(cpu: number): number;
   readonly table: WebAssembly.Table;
   run(cpu: number, record: number, budget: number): number;
 }
@@ -71,6 +72,8 @@ export class A64Core {
   readonly #cache: CodeCache;
   readonly #hooks: CoreHooks;
   readonly #run: Exports["run"];
+  /** Writes the window's flags, wherever tier 1 left them. */
+  readonly #flags: Exports["flags"];
   #tier1: Tier1 | null = null;
   /** Window of the run under way, what it was asked for, and what had retired before. */
   #running = 0;
@@ -94,6 +97,7 @@ export class A64Core {
     const instance = new WebAssembly.Instance(code.module, { env });
     const exports = instance.exports as unknown as Exports;
     this.#run = exports.run;
+    this.#flags = exports.flags;
     if (code.translation === null) return;
     const attempt = (cpu: number, low: number, high: number, flags: number): number =>
       this.#hooks.access(cpu, low, high, flags | SLOW.attempt);
@@ -130,6 +134,7 @@ export class A64Core {
       this.#asked = asked;
       this.#before = retired;
       const left = this.#run(cpu, record, asked);
+      this.#flags(cpu);
       retired += asked - left - this.#memory.u32[(cpu + REFUND) / 4]!;
       if (this.#memory.u32[(cpu + EXIT) / 4] === EXIT_REASON.left) return retired;
       this.#setPc(cpu, this.#memory.u32[(cpu + RECORD) / 4]!);
@@ -187,6 +192,8 @@ export class A64Core {
     const at = cpu / 4;
     this.#memory.u32[at + PC / 4] = low;
     this.#memory.u32[at + PC / 4 + 1] = high;
+    // An abort wants the flags.
+    this.#flags(cpu);
     const page = this.#hooks.fetchPage(cpu, low, high);
     if (page < 0) return 0;
     let block = this.#cache.block(page);

@@ -12,17 +12,10 @@ import type { Pe } from "./pe/pe.js";
 import { FSC } from "./pe/stage1.table.js";
 import { type AccessSyndrome, accessSyndrome } from "./pe/syndrome.js";
 import type { PeConfig } from "./pe/sysreg.table.js";
-import {
-  JUMP_CACHE,
-  RECORD,
-  RECORD_WORD,
-  SYSREGS,
-  SYSREGS_BYTES,
-  TLB_GENERATION,
-} from "./window.js";
+import { RECORD, RECORD_WORD, STATE, SYSREGS, SYSREGS_BYTES } from "./window.js";
 
-/** Instructions of one slice: about a tenth of a millisecond. */
-const SLICE_INSTRUCTIONS = 20_000;
+/** Instructions of one slice: at most half a millisecond. */
+const SLICE_INSTRUCTIONS = 100_000;
 /** What an exception or exit costs of a slice, so that endless ones end it. */
 const STOP_COST = 8;
 const INSTRUCTION_BYTES = 4n;
@@ -166,11 +159,9 @@ export class A64Engine implements GuestEngine {
   save(): Saved {
     const { u8 } = this.#host.memory;
     const { window } = this.pe;
-    // Everything of the window but what is a cache: jump cache and TLB.
     const data = {
-      state: u8.slice(window, window + TLB_GENERATION),
+      state: STATE.map(([from, to]) => u8.slice(window + from, window + to)),
       sysregs: u8.slice(window + SYSREGS, window + SYSREGS + SYSREGS_BYTES),
-      rest: u8.slice(window + TLB_GENERATION + 8, window + JUMP_CACHE),
       retired: this.retired,
       esr: this.esr,
       pending: this.#pending,
@@ -180,18 +171,16 @@ export class A64Engine implements GuestEngine {
 
   load(saved: Saved): void {
     const data = saved.data as {
-      state: Uint8Array;
+      state: Uint8Array[];
       sysregs: Uint8Array;
-      rest: Uint8Array;
       retired: number;
       esr: bigint;
       pending: Pending | null;
     };
     const { u8 } = this.#host.memory;
     const { window } = this.pe;
-    u8.set(data.state, window);
+    for (const [i, [from]] of STATE.entries()) u8.set(data.state[i]!, window + from);
     u8.set(data.sysregs, window + SYSREGS);
-    u8.set(data.rest, window + TLB_GENERATION + 8);
     this.retired = data.retired;
     this.esr = data.esr;
     this.#pending = data.pending;

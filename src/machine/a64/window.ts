@@ -65,6 +65,20 @@ export const EVENT = 980;
 
 /** What the run may still do, this instruction not counted. */
 export const BUDGET = 984;
+/**
+ * Flags that tier 1 left as what they come from (lib/flags.ts): kind, and the operands. Not 0:
+ * the flag words are out of date. Tier 0 and TypeScript never see that.
+ */
+export const FLAGS_PENDING = 988;
+export const FLAGS_X = 992;
+export const FLAGS_Y = 1000;
+
+/** What the PE's state is: the rest is made from it, or means something within a run only. */
+export const STATE: readonly (readonly [from: number, to: number])[] = [
+  [0, CODE_VA],
+  [EXCLUSIVE_VA, BOUNCE],
+  [PSTATE, BUDGET],
+];
 
 export const JUMP_CACHE = 1024;
 export const JUMP_ENTRIES = 1024;

@@ -2,10 +2,10 @@
 //
 // Tier 1 remembers the operands of the last instruction that set the flags, and what it was:
 //
-//   kind, x, y ──FLAGS──▶ the four flag words of the window
+//   kind, x, y (FLAGS_PENDING, …) ──FLAGS──▶ the four flag words of the window
 import type { Code } from "../../wasm/code.js";
 import { const32, type I32, type I64 } from "../../wasm/value.js";
-import { FLAG_C, FLAG_N, FLAG_V, FLAG_Z } from "../window.js";
+import { FLAG_C, FLAG_N, FLAG_V, FLAG_Z, FLAGS_PENDING, FLAGS_X, FLAGS_Y } from "../window.js";
 import { lib } from "./function.js";
 
 /** How flags are kept; operands of 32 bits are zero-extended. */
@@ -34,9 +34,12 @@ function writeNz(c: Code, cpu: I32, r: I64): void {
   c.store("i32.store", cpu, FLAG_Z, high.or(r.wrap()));
 }
 
-/** (kind, x, y): writes the window's flags, which were elsewhere. @returns 0 */
-export const FLAGS = lib("flags", ["i32", "i64", "i64"], "i32", (s, kind, x0, y0) => {
-  const { c, cpu } = s;
+/** Writes the window's flags where tier 1 left them as operands. @returns 0 */
+export const FLAGS = lib("flags", [], "i32", ({ c, cpu }) => {
+  const kind = c.keep(c.load32(cpu, FLAGS_PENDING));
+  c.store("i32.store", cpu, FLAGS_PENDING, const32(FLAGS_KIND.window));
+  c.if(kind.eqz(), () => c.return(const32(0)));
+  const x0 = c.keep(c.load64(cpu, FLAGS_X));
   c.if(kind.eq(FLAGS_KIND.packed), () => {
     const value = c.keep(x0.wrap());
     c.store("i32.store", cpu, FLAG_N, value.shrU(3).shl(SIGN));
@@ -48,7 +51,7 @@ export const FLAGS = lib("flags", ["i32", "i64", "i64"], "i32", (s, kind, x0, y0
   // Operands of 32 bits in the upper half have the flags that they have below.
   const up = c.keep(kind.and(1).eqz().shl(5).extendU());
   const x = c.keep(x0.shl(up));
-  const y = c.keep(y0.shl(up));
+  const y = c.keep(c.load64(cpu, FLAGS_Y).shl(up));
   c.if(kind.geU(FLAGS_KIND.logic64), () => {
     writeNz(c, cpu, x);
     c.store("i32.store", cpu, FLAG_C, const32(0));

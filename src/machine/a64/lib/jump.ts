@@ -10,9 +10,10 @@ import {
   HOT,
   JUMP_CACHE,
   JUMP_ENTRIES,
+  RECORD_SLOT,
   TLB_PAGE_SHIFT,
 } from "../window.js";
-import { lib } from "./function.js";
+import { type LibScope, lib } from "./function.js";
 
 const ENTRY_SHIFT = 4;
 /** From a record's offset to that of its counter. */
@@ -30,11 +31,19 @@ export function countJump(c: Code, base: I32, past: I32, hot: () => void): void 
   c.if(count.eq(HOT), hot);
 }
 
+/** Counts the jump to a record that isn't translated. */
+function countUntranslated(s: LibScope, base: I32, record: I32): void {
+  const { c } = s;
+  c.if(c.load32(record, RECORD_SLOT, "i32.load16_u").eqz(), () => {
+    countJump(c, base, record.sub(base), () => s.hot(record));
+  });
+}
+
 /** (record) → record, counted; CODE_BASE is that of its page. */
 export const COUNT = lib("count", ["i32"], "i32", (s, record) => {
   const { c, cpu } = s;
   const base = c.keep(c.load32(cpu, CODE_BASE));
-  countJump(c, base, record.sub(base), () => s.hot(record));
+  countUntranslated(s, base, record);
   c.return(record);
 });
 
@@ -54,7 +63,7 @@ export const JUMP = lib("jump", ["i64"], "i32", (s, va) => {
     const base = c.keep(c.load32(entry, JUMP_CACHE + 12)); // tidy: an offset
     c.store("i32.store", cpu, CODE_BASE, base);
     const record = c.keep(c.load32(entry, JUMP_CACHE + 8));
-    countJump(c, base, record.sub(base), () => s.hot(record));
+    countUntranslated(s, base, record);
     c.return(record);
   });
   c.return(s.fetch(va));

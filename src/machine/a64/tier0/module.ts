@@ -152,6 +152,7 @@ export class Tier0Module {
     c.store("i32.store", cpu, BUDGET, budget.get());
     const type = this.#module.type(HANDLER_SIGNATURE);
     const entry = c.variable("i32");
+    const flags = (): void => c.drop(this.callLib(c, FLAGS, [cpu]));
     c.loop((again) => {
       c.if(budget.get().eqz(), () => this.#slice(c, cpu, record.get()));
       entry.set(c.load32(record.get()));
@@ -163,11 +164,17 @@ export class Tier0Module {
         record.set(c.callIndirect(slot, type, "i32", [cpu, record.get()]));
         budget.set(c.load32(cpu, BUDGET));
         c.if(record.get().and(STEP).eqz(), () => {
-          c.branchIf(record.get(), again);
+          c.if(record.get(), () => {
+            const isTier1 = c.load32(record.get()).shrU(SLOT_SHIFT);
+            c.branchIf(isTier1, again);
+            flags();
+            c.branch(again);
+          });
           c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.left));
           c.return(budget.get());
         });
         record.set(record.get().sub(STEP));
+        flags();
         c.if(budget.get().eqz(), () => this.#slice(c, cpu, record.get()));
         entry.set(c.load32(record.get(), 0, "i32.load16_u"));
       });

@@ -88,9 +88,7 @@ export class Tier1Asm extends Asm {
     this.#budget = c.variable("i32");
     this.#result = c.variable("i32");
     this.#target = c.variable("i64");
-    this.#flags = new Flags(c, this.#cpu, (kind, x, y) => {
-      c.drop(linker.callLib(c, FLAGS as LibFunction<ValueType>, [this.#cpu, kind, x, y]));
-    });
+    this.#flags = new Flags(c, this.#cpu, () => c.drop(this.#callLib(FLAGS, [])));
   }
 
   // ── the function around ─────────────────────────────────────────────────────────────────────
@@ -124,6 +122,7 @@ export class Tier1Asm extends Asm {
     this.#va.set(c.load64(this.#cpu, CODE_VA));
     this.#bank.set(c.load32(this.#cpu, TLB_BANK));
     this.#budget.set(c.load32(this.#cpu, BUDGET));
+    if (this.#flags.isUsed) this.#flags.load();
     for (const [offset, variable] of this.#locals) variable.set(c.load64(this.#cpu, offset));
   }
 
@@ -133,7 +132,7 @@ export class Tier1Asm extends Asm {
       c.store("i64.store", this.#cpu, offset, this.#locals.get(offset)!.get());
     }
     c.store("i32.store", this.#cpu, BUDGET, this.#budget.get());
-    if (this.#flags.isUsed) this.#flags.flush();
+    if (this.#flags.isUsed) this.#flags.save();
     c.if(this.#result.get().eq(BY_ADDRESS), () => {
       c.return(this.#callLib(JUMP, [this.#target.get()]));
     });

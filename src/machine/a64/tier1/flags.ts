@@ -7,7 +7,7 @@ import { assert } from "../../../base/assert.js";
 import type { Code, Variable } from "../../wasm/code.js";
 import { const32, const64, type I32, type I64 } from "../../wasm/value.js";
 import { FLAGS_KIND, type FlagsKind } from "../lib/flags.js";
-import { FLAG_C, FLAG_N, FLAG_V, FLAG_Z } from "../window.js";
+import { FLAG_C, FLAG_N, FLAG_V, FLAG_Z, FLAGS_PENDING, FLAGS_X, FLAGS_Y } from "../window.js";
 
 /** What is known of the flags at a place of the code. */
 export type FlagsState =
@@ -27,13 +27,13 @@ export class Flags {
   readonly #y: Variable<I64>;
   /** Of "either": whether the condition held. */
   readonly #held: Variable<I32>;
-  readonly #write: (kind: I32, x: I64, y: I64) => void;
+  readonly #write: () => void;
   state: FlagsState = { kind: "unknown" };
-  /** Whether any instruction so far has set the flags. */
+  /** Whether any instruction so far has to do with the flags. */
   isUsed = false;
 
   /** @param write calls FLAGS */
-  constructor(c: Code, cpu: I32, write: (kind: I32, x: I64, y: I64) => void) {
+  constructor(c: Code, cpu: I32, write: () => void) {
     this.#c = c;
     this.#cpu = cpu;
     this.#write = write;
@@ -65,22 +65,35 @@ export class Flags {
 
   /** The window's words were written. */
   inWindow(): void {
+    this.isUsed = true;
     this.#kind.set(const32(FLAGS_KIND.window));
     this.state = { kind: "window" };
   }
 
   // ── asking ──────────────────────────────────────────────────────────────────────────────────
 
-  /** Writes the window's words, if they are not there; where the code ends up for good. */
-  flush(): void {
-    const kind = this.#kind.get();
-    this.#c.if(kind, () => this.#write(kind, this.#x.get(), this.#y.get()));
+  /** At the function's beginning: as they were left. */
+  load(): void {
+    this.#kind.set(this.#c.load32(this.#cpu, FLAGS_PENDING));
+    this.#x.set(this.#c.load64(this.#cpu, FLAGS_X));
+    this.#y.set(this.#c.load64(this.#cpu, FLAGS_Y));
+  }
+
+  /** At its end, and before somebody makes the window's words. */
+  save(): void {
+    this.#c.store("i32.store", this.#cpu, FLAGS_PENDING, this.#kind.get());
+    this.#c.store("i64.store", this.#cpu, FLAGS_X, this.#x.get());
+    this.#c.store("i64.store", this.#cpu, FLAGS_Y, this.#y.get());
   }
 
   /** Makes the window's words what the flags are. */
   toWindow(): void {
     if (this.state.kind === "window") return;
-    this.flush();
+    this.isUsed = true;
+    this.#c.if(this.#kind.get(), () => {
+      this.save();
+      this.#write();
+    });
     this.inWindow();
   }
 
