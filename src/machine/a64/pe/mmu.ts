@@ -101,6 +101,7 @@ export class PeMmu {
 
   /** Forgets every cached translation of this PE. */
   invalidate(): void {
+    this.#regime?.walks.forget();
     this.#generation++;
     if (this.#generation === GENERATIONS) this.clear();
     const at = (this.#pe.window + TLB_GENERATION) / 4;

@@ -27,15 +27,54 @@ interface Half {
   /** Bits of the region; 0 for a reserved size. */
   readonly bits: number;
   readonly granule: Granule;
-  readonly table: number;
   readonly topByteIgnored: boolean;
+  readonly startLevel: number;
+  /** Bits of the first table's index. */
+  readonly startBits: number;
+  /** The first table, aligned to its size. */
+  readonly table: number;
+}
+
+const WALKS = 64;
+const EMPTY = -1;
+
+/** Where tables of the last level are, as a walk found them; TLBI forgets them. */
+class WalkCache {
+  readonly #keys = new Int32Array(WALKS).fill(EMPTY);
+  readonly #tables = new Float64Array(WALKS);
+  readonly #limits = new Int32Array(WALKS);
+
+  forget(): void {
+    this.#keys.fill(EMPTY);
+  }
+
+  /** @returns an index for tableAt and limitsAt, or -1 */
+  find(key: number): number {
+    const at = key & (WALKS - 1);
+    return this.#keys[at] === key ? at : -1;
+  }
+  tableAt(at: number): number {
+    return this.#tables[at]!;
+  }
+  limitsAt(at: number): number {
+    return this.#limits[at]!;
+  }
+
+  fill(key: number, table: number, limits: number): void {
+    const at = key & (WALKS - 1);
+    this.#keys[at] = key;
+    this.#tables[at] = table;
+    this.#limits[at] = limits;
+  }
 }
 
 /** EL1&0 stage 1 as its registers say; decoded anew when one of them changes. */
 export interface Stage1Regime {
   readonly enabled: boolean;
   readonly halves: readonly [Half, Half];
-  readonly ipaBits: number;
+  /** End of the output addresses. */
+  readonly ipaEnd: number;
+  readonly walks: WalkCache;
   readonly hardwareAf: boolean;
   readonly hardwareDirty: boolean;
   readonly writableExecuteNever: boolean;
@@ -57,12 +96,17 @@ function field(value: bigint, shift: number, width: number): number {
 
 function halfOf(size: number, disabled: number, granule: Granule, ttbr: bigint, tbi: number): Half {
   const bits = size < TXSZ_MIN || size > TXSZ_MAX ? 0 : 64 - size;
+  const { pageShift, stride } = granule;
+  const startLevel = 4 - Math.ceil((bits - pageShift) / stride);
+  const startBits = bits - (pageShift + stride * (3 - startLevel));
   return {
     disabled: disabled !== 0,
     bits,
     granule,
-    table: Number(ttbr & 0xffff_ffff_fffen),
     topByteIgnored: tbi !== 0,
+    startLevel,
+    startBits,
+    table: bits === 0 ? 0 : alignTable(Number(ttbr & 0xffff_ffff_fffen), startBits),
   };
 }
 
@@ -77,7 +121,8 @@ export function decodeStage1({ sctlr, tcr, ttbr0, ttbr1, mair }: Stage1Registers
       halfOf(field(tcr, 0, 6), field(tcr, 7, 1), tg(14, TG0), ttbr0, field(tcr, 37, 1)),
       halfOf(field(tcr, 16, 6), field(tcr, 23, 1), tg(30, TG1), ttbr1, field(tcr, 38, 1)),
     ],
-    ipaBits: IPS_BITS[field(tcr, 32, 3)]!,
+    ipaEnd: 2 ** IPS_BITS[field(tcr, 32, 3)]!,
+    walks: new WalkCache(),
     hardwareAf: field(tcr, 39, 1) !== 0,
     hardwareDirty: field(tcr, 39, 2) === 3,
     writableExecuteNever: (low & SCTLR.WXN) !== 0,
@@ -134,37 +179,53 @@ export function translateStage1(
     return fault(out, FSC.translation);
   }
   const { pageShift, stride, blockLevel } = half.granule;
-  let level = 4 - Math.ceil((region - pageShift) / stride);
-  // The region's offset: at most 48 bits.
-  const va = ((high & (2 ** Math.max(0, region - 32) - 1)) >>> 0) * TWO_32 + (low >>> 0);
-  const startBits = region - (pageShift + stride * (3 - level));
-  let table = alignTable(half.table, startBits);
+  // What the last level's tables are known by: the address above what such a table spans.
+  const key = bitsAt(low, high, pageShift + stride, KEY_MASK) | (upper ? UPPER_KEY : 0);
+  const known = regime.walks.find(key);
+  let level = half.startLevel;
+  let indexBits = half.startBits;
+  let { table } = half;
   let tableHi = 0;
-  if (table >= 2 ** regime.ipaBits) return fault(out, FSC.addressSize);
-  for (let indexBits = startBits; ; indexBits = stride, level++) {
+  if (known >= 0) {
+    level = 3;
+    indexBits = stride;
+    table = regime.walks.tableAt(known);
+    tableHi = regime.walks.limitsAt(known);
+  } else if (table >= regime.ipaEnd) return fault(out, FSC.addressSize);
+  for (; ; indexBits = stride, level++) {
     const shift = pageShift + stride * (3 - level);
-    const index = Math.floor(va / 2 ** shift) % 2 ** indexBits;
-    const at = table + index * DESCRIPTOR_BYTES;
+    const at = table + bitsAt(low, high, shift, (1 << indexBits) - 1) * DESCRIPTOR_BYTES;
     const pa = cpu.translate(at, false);
     if (pa < 0) return stage2(out);
     const lo = memory.u32[pa >>> 2]!;
     const hi = memory.u32[(pa >>> 2) + 1]!;
     if ((lo & S1_LO.VALID) === 0) return fault(out, FSC.translation | level);
     const isTable = level < 3 && (lo & S1_LO.TYPE) !== 0;
-    const size = isTable ? 2 ** pageShift : 2 ** shift;
-    const base = (hi & HI_OA) * TWO_32 + ((lo & -size) >>> 0);
     if (!isTable && (level === 3 ? (lo & S1_LO.TYPE) === 0 : level < blockLevel)) {
       return fault(out, FSC.translation | level);
     }
-    if (base >= 2 ** regime.ipaBits) return fault(out, FSC.addressSize | level);
-    if (isTable) {
-      table = base;
-      tableHi |= hi;
-      continue;
+    // Of what the descriptor leads to: at most a block of 1 GiB.
+    const inside = (1 << (isTable ? pageShift : shift)) - 1;
+    const base = (hi & HI_OA) * TWO_32 + ((lo & ~inside) >>> 0);
+    if (base >= regime.ipaEnd) return fault(out, FSC.addressSize | level);
+    if (!isTable) {
+      out.ipa = base + (low & inside);
+      return leaf(cpu, memory, regime, at, lo, hi, tableHi, level, kind, isPrivileged, out);
     }
-    out.ipa = base + (va % size);
-    return leaf(cpu, memory, regime, { at, lo, hi, tableHi, level }, kind, isPrivileged, out);
+    table = base;
+    tableHi |= hi;
+    if (level === 2) regime.walks.fill(key, table, tableHi);
   }
+}
+
+/** Of a walk's key: 27 bits at most, for the smallest granule. */
+const KEY_MASK = 2 ** 27 - 1;
+const UPPER_KEY = 1 << 28;
+
+/** Bits of a 64-bit address, from `shift` on. */
+function bitsAt(low: number, high: number, shift: number, mask: number): number {
+  if (shift >= 32) return (high >>> (shift - 32)) & mask;
+  return ((low >>> shift) | (high << (32 - shift))) & mask;
 }
 
 /** Stage 1 off: an address is its own output, and data is Device. */
@@ -189,20 +250,16 @@ function alignTable(table: number, indexBits: number): number {
   return table - (table % size);
 }
 
-interface Leaf {
-  readonly at: number;
-  readonly lo: number;
-  readonly hi: number;
-  /** Upper halves of the tables above, or-ed: their limits. */
-  readonly tableHi: number;
-  readonly level: number;
-}
-
+/** @param tableHi upper halves of the tables above, or-ed: their limits */
 function leaf(
   cpu: Stage2,
   memory: HostMemory,
   regime: Stage1Regime,
-  { at, lo, hi, tableHi, level }: Leaf,
+  at: number,
+  lo: number,
+  hi: number,
+  tableHi: number,
+  level: number,
   kind: AccessKind,
   isPrivileged: boolean,
   out: Stage1Result,
