@@ -1,9 +1,10 @@
 // Owns: multiply-add with one rounding, and the steps of reciprocals that are built on it.
 // VM thread.
 // @source Arm ARM J1, FPMulAdd, FPRecipStepFused, FPRSqrtStepFused
-import { const32, const64, type I32, type I64 } from "../../../wasm/value.js";
+import { const32, const64, type F64, type I32, type I64 } from "../../../wasm/value.js";
 import { type LibFunction, type LibScope, lib } from "../function.js";
 import { MUL_HIGH_U } from "../multiply.js";
+import { mayBeFast, returnNormal } from "./arith.js";
 import {
   type Format,
   flush,
@@ -165,10 +166,80 @@ function finish(
   c.return(s.call(FP_ROUND[f.width], resultSign, exp.get(), sig, mode));
 }
 
+/** x + y, and what rounding lost of it. */
+function twoSum(s: LibScope, x: F64, y: F64): readonly [F64, F64] {
+  const { c } = s;
+  const sum = c.keep(x.add(y));
+  const ofY = c.keep(sum.sub(x));
+  return [sum, c.keep(x.sub(sum.sub(ofY)).add(y.sub(ofY)))];
+}
+
+/** x + y rounded to odd: what is inexact ends in a one, so that rounding again does no harm. */
+function oddSum(s: LibScope, x: F64, y: F64): F64 {
+  const { c } = s;
+  const [sum, error] = twoSum(s, x, y);
+  const bits = c.keep(sum.bits());
+  const errorBits = c.keep(error.bits());
+  const isEven = error.eq(const64(0).asF64()).eqz().and(bits.and(1).wrap().eqz());
+  const outward = bits.xor(errorBits).geS(0).select(const64(1), const64(-1));
+  return c.keep(bits.add(isEven.select(outward, const64(0)))).asF64();
+}
+
+/** 2^27 + 1, as the bits of a double. */
+const SPLITTER = 0x41a0_0000_0200_0000n;
+
+/** Upper and lower half of a significand. */
+function split(s: LibScope, x: F64): readonly [F64, F64] {
+  const { c } = s;
+  const scaled = c.keep(x.mul(const64(SPLITTER).asF64()));
+  const high = c.keep(scaled.sub(scaled.sub(x)));
+  return [high, c.keep(x.sub(high))];
+}
+
+/** Exponent fields between which no step below overflows or loses bits. */
+const SAFE_LOW = 123;
+const SAFE_COUNT = 1800;
+const SAFE_PRODUCT_LOW = 1146;
+
+/**
+ * The same by WebAssembly's operators, where control and flags allow it and exponents have room:
+ * the product without error, added in an order in which only the last step rounds to nearest.
+ * @source Boldo and Melquiond, emulation of a fused multiply-add by rounding to odd
+ */
+function fastFused64(s: LibScope, f: Format, addend: I64, n: I64, m: I64): void {
+  const { c } = s;
+  const field = (x: I64): I32 => c.keep(x.shrU(f.fractionBits).wrap().and(f.exponentMax));
+  const [fn, fm, fa] = [field(n), field(m), field(addend)];
+  const isSafe = (x: I32): I32 => x.sub(SAFE_LOW).ltU(SAFE_COUNT);
+  const hasRoom = fn.add(fm).sub(SAFE_PRODUCT_LOW).ltU(SAFE_COUNT);
+  c.if(mayBeFast(s).and(isSafe(fn)).and(isSafe(fm)).and(isSafe(fa)).and(hasRoom), () => {
+    const [x, y, z] = [n, m, addend].map((bits) => c.keep(bits.asF64())) as [F64, F64, F64];
+    const product = c.keep(x.mul(y));
+    const [[xh, xl], [yh, yl]] = [split(s, x), split(s, y)];
+    const crossed = xh.mul(yh).sub(product).add(xh.mul(yl)).add(xl.mul(yh));
+    const rest = c.keep(crossed.add(xl.mul(yl)));
+    const [th, tl] = twoSum(s, z, rest);
+    const [vh, vl] = twoSum(s, product, th);
+    returnNormal(s, f, vh.add(oddSum(s, tl, vl)).bits());
+  });
+}
+
+/** In double precision the product of singles is exact; its sum is rounded to odd, then once. */
+function fastFused32(s: LibScope, f: Format, addend: I64, n: I64, m: I64): void {
+  const { c } = s;
+  c.if(mayBeFast(s), () => {
+    const wide = (x: I64): F64 => c.keep(x.wrap().asF32().promote());
+    const product = c.keep(wide(n).mul(wide(m)));
+    returnNormal(s, f, oddSum(s, product, wide(addend)).demote().bits().extendU());
+  });
+}
+
 /** (addend, n, m) → addend + n × m. */
 export const FP_MULADD = byFormat((f) =>
   lib(`fp_muladd_${f.width}`, ["i64", "i64", "i64"], "i64", (s, addend, n, m) => {
     const { c } = s;
+    if (f.width === 64) fastFused64(s, f, addend, n, m);
+    else fastFused32(s, f, addend, n, m);
     const [a, x, y] = [flush(s, f, addend), flush(s, f, n), flush(s, f, m)];
     const invalid = c.keep(
       isInfinite(f, x)
