@@ -97,6 +97,11 @@ export class CodeCache {
     return this.#memory.u32.subarray(at, at + RECORDS_PER_PAGE);
   }
 
+  /** Whether tier 0 has been at a record. */
+  isDecoded(record: number): boolean {
+    return this.#view.getUint16(record, true) !== HANDLER.decode;
+  }
+
   /** A record's slot in tier 1, 0 for none. */
   slotOf(record: number): number {
     return this.#view.getUint16(record + RECORD_SLOT, true);

@@ -148,7 +148,7 @@ export class A64Core {
     const record = this.#fetch(cpu, this.#memory.u32[at]!, this.#memory.u32[at + 1]!);
     if (record === 0 || this.#tier1 === null) return;
     this.#tier1.request(record);
-    this.#tier1.translate();
+    this.#tier1.translate(true);
   }
 
   /** What was translated so far; null without tier 1. */

@@ -1,7 +1,7 @@
 // Owns: finding the record of a virtual address: the jump cache, then TypeScript; and counting how
 // often a record is jumped to. VM thread.
 import type { Code } from "../../wasm/code.js";
-import type { I32 } from "../../wasm/value.js";
+import type { I32, I64 } from "../../wasm/value.js";
 import {
   CODE_BASE,
   CODE_VA,
@@ -47,9 +47,8 @@ export const COUNT = lib("count", ["i32"], "i32", (s, record) => {
   c.return(record);
 });
 
-/** (va) → record, with CODE_VA and CODE_BASE set; or 0 when the fetch aborted. */
-export const JUMP = lib("jump", ["i64"], "i32", (s, va) => {
-  const { c, cpu } = s;
+/** Looks an address up in the jump cache. @param hit gets the record, and the first of its page */
+function lookUp(c: Code, cpu: I32, va: I64, hit: (record: I32, base: I32) => void): void {
   const page = va.shrU(TLB_PAGE_SHIFT).wrap();
   const index = va
     .shrU(2)
@@ -59,10 +58,32 @@ export const JUMP = lib("jump", ["i64"], "i32", (s, va) => {
   const entry = c.keep(cpu.add(index.shl(ENTRY_SHIFT)));
   const tag = va.or(c.load32(cpu, FETCH_TAG).extendU());
   c.if(c.load64(entry, JUMP_CACHE).eq(tag), () => {
-    c.store("i64.store", cpu, CODE_VA, va.shrU(TLB_PAGE_SHIFT).shl(TLB_PAGE_SHIFT));
-    const base = c.keep(c.load32(entry, JUMP_CACHE + 12)); // tidy: an offset
-    c.store("i32.store", cpu, CODE_BASE, base);
     const record = c.keep(c.load32(entry, JUMP_CACHE + 8));
+    hit(record, c.keep(c.load32(entry, JUMP_CACHE + 12))); // tidy: an offset
+  });
+}
+
+/** The page of a record is the one in use. */
+function usePage(c: Code, cpu: I32, va: I64, base: I32): void {
+  c.store("i64.store", cpu, CODE_VA, va.shrU(TLB_PAGE_SHIFT).shl(TLB_PAGE_SHIFT));
+  c.store("i32.store", cpu, CODE_BASE, base);
+}
+
+/** Returns the record of an address, if it is translated and the jump cache has it. */
+export function returnTranslated(c: Code, cpu: I32, va: I64): void {
+  lookUp(c, cpu, va, (record, base) => {
+    c.if(c.load32(record, RECORD_SLOT, "i32.load16_u"), () => {
+      usePage(c, cpu, va, base);
+      c.return(record);
+    });
+  });
+}
+
+/** (va) → record, with CODE_VA and CODE_BASE set; or 0 when the fetch aborted. */
+export const JUMP = lib("jump", ["i64"], "i32", (s, va) => {
+  const { c, cpu } = s;
+  lookUp(c, cpu, va, (record, base) => {
+    usePage(c, cpu, va, base);
     countUntranslated(s, base, record);
     c.return(record);
   });

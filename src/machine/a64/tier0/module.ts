@@ -152,29 +152,29 @@ export class Tier0Module {
     c.store("i32.store", cpu, BUDGET, budget.get());
     const type = this.#module.type(HANDLER_SIGNATURE);
     const entry = c.variable("i32");
-    const flags = (): void => c.drop(this.callLib(c, FLAGS, [cpu]));
     c.loop((again) => {
       c.if(budget.get().eqz(), () => this.#slice(c, cpu, record.get()));
       entry.set(c.load32(record.get()));
       c.if(entry.get().shrU(SLOT_SHIFT), () => {
-        const slot = entry
-          .get()
-          .shrU(SLOT_SHIFT)
-          .add(slots - 1);
-        record.set(c.callIndirect(slot, type, "i32", [cpu, record.get()]));
-        budget.set(c.load32(cpu, BUDGET));
-        c.if(record.get().and(STEP).eqz(), () => {
-          c.if(record.get(), () => {
-            const isTier1 = c.load32(record.get()).shrU(SLOT_SHIFT);
-            c.branchIf(isTier1, again);
-            flags();
-            c.branch(again);
+        // From one translated function to the next; each looks at the budget by itself.
+        c.loop((next) => {
+          const slot = entry
+            .get()
+            .shrU(SLOT_SHIFT)
+            .add(slots - 1);
+          record.set(c.callIndirect(slot, type, "i32", [cpu, record.get()]));
+          c.if(record.get().and(STEP).eqz(), () => {
+            c.if(record.get().eqz(), () => {
+              c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.left));
+              c.return(c.load32(cpu, BUDGET));
+            });
+            entry.set(c.load32(record.get()));
+            c.branchIf(entry.get().shrU(SLOT_SHIFT), next);
           });
-          c.store("i32.store", cpu, EXIT, const32(EXIT_REASON.left));
-          c.return(budget.get());
         });
-        record.set(record.get().sub(STEP));
-        flags();
+        record.set(record.get().and(~STEP));
+        c.drop(this.callLib(c, FLAGS, [cpu]));
+        budget.set(c.load32(cpu, BUDGET));
         c.if(budget.get().eqz(), () => this.#slice(c, cpu, record.get()));
         entry.set(c.load32(record.get(), 0, "i32.load16_u"));
       });

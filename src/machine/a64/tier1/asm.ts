@@ -10,7 +10,7 @@ import { const32, const64, type I32, type I64, type V128, type Value } from "../
 import { type Access, Asm } from "../asm.js";
 import { FLAGS, type FlagsKind } from "../lib/flags.js";
 import type { LibFunction } from "../lib/function.js";
-import { COUNT, JUMP } from "../lib/jump.js";
+import { COUNT, JUMP, returnTranslated } from "../lib/jump.js";
 import type { Imm32, Imm64, VReg, XReg } from "../operand.js";
 import { slowFlags } from "../slow-flags.js";
 import {
@@ -134,6 +134,7 @@ export class Tier1Asm extends Asm {
     c.store("i32.store", this.#cpu, BUDGET, this.#budget.get());
     if (this.#flags.isUsed) this.#flags.save();
     c.if(this.#result.get().eq(BY_ADDRESS), () => {
+      returnTranslated(c, this.#cpu, this.#target.get());
       c.return(this.#callLib(JUMP, [this.#target.get()]));
     });
     c.return(this.#result.get());

@@ -1,8 +1,9 @@
 // Owns: what tier 1 translates as one function: the code of a page that is reached from a record,
 // as basic blocks in the order of their addresses. VM thread.
 //
-// Followed are branches and calls within the page; entered from outside is where it was asked for,
-// and where calls and system instructions come back.
+// Followed are branches and calls within the page, as far as tier 0 has been there: what was never
+// executed is left out. Entered from outside is where it was asked for, and where calls and system
+// instructions come back.
 import type { Insn } from "../insn.js";
 import type { Operands } from "../operand.js";
 import type { Decoder, Fields } from "../pattern.js";
@@ -73,11 +74,13 @@ function decode(decoder: Decoder<Insn>, words: Uint32Array, at: number): Decoded
 
 /**
  * @param words the page's instructions
+ * @param wasExecuted whether the instruction at a place was, at least once
  * @param from the place in the page that it is entered at first
  */
 export function findRegion(
   decoder: Decoder<Insn>,
   words: Uint32Array,
+  wasExecuted: (at: number) => boolean,
   from: number,
   most = REGION_MAX,
 ): Region {
@@ -87,8 +90,7 @@ export function findRegion(
   const waiting = [from];
   for (let start = waiting.shift(); start !== undefined; start = waiting.shift()) {
     for (let at = start; at < RECORDS_PER_PAGE; at++) {
-      if (insns.has(at)) break;
-      if (insns.size === most) break;
+      if (insns.has(at) || insns.size === most || !wasExecuted(at)) break;
       const insn = decode(decoder, words, at);
       insns.set(at, insn);
       const { falls, branches, returns } = flowOf(insn);

@@ -91,14 +91,18 @@ export class Tier1 {
     this.#waiting.add(record);
   }
 
-  /** Translates what waits, unless it is to wait longer. Called between two runs. */
-  translate(): void {
+  /**
+   * Translates what waits, unless it is to wait longer. Called between two runs.
+   * @param everything also what was never executed
+   */
+  translate(everything = false): void {
     const { cache, decoder, translation } = this.#host;
     if (this.#runsLeft-- > 0) return;
     this.#runsLeft = translation.delay?.() ?? 0;
     if (this.#live > INSTRUCTIONS_MAX || this.#slots + BATCH_MAX > SLOTS_MAX) this.#evict();
     const linker = new Tier1Linker();
     const batch: Translated[] = [];
+    const entered = new Set<number>();
     for (const [block, records] of this.#takeWaiting()) {
       const words = cache.words(block);
       for (const record of records) {
@@ -106,9 +110,15 @@ export class Tier1 {
           this.#waiting.add(record);
           continue;
         }
-        if (cache.slotOf(record) !== 0) continue;
+        if (entered.has(record) || cache.slotOf(record) !== 0) continue;
         const place = (record - block) / RECORD_BYTES;
-        const region = findRegion(decoder, words, place, translation.regionMax);
+        const wasExecuted = (at: number): boolean =>
+          everything || cache.isDecoded(block + at * RECORD_BYTES);
+        const region = findRegion(decoder, words, wasExecuted, place, translation.regionMax);
+        if (region.blocks.length === 0) continue;
+        for (const { isEntry, insns } of region.blocks) {
+          if (isEntry) entered.add(block + insns[0]!.at * RECORD_BYTES);
+        }
         batch.push({ region, fn: new RegionWriter(linker, region).write(), block });
       }
     }
