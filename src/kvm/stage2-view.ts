@@ -39,7 +39,7 @@ export function viewStage2(
   const regime = decodeRegime(vm.vtcr, vm.vttbr);
   const steps: Stage2Step[] = [];
   const out = emptyWalk();
-  walkStage2(vm.host.memory, regime, ipa, out, (level, tableAddress, index, lo, hi) => {
+  walkStage2(vm.host.memory, regime, ipa, out, null, (level, tableAddress, index, lo, hi) => {
     const descriptor = (BigInt(hi) << 32n) | BigInt(lo);
     steps.push({
       level,

@@ -59,6 +59,7 @@ export class HostCpu {
   msr(register: El2Register, value: bigint): void {
     this.#registers[register] = value;
     this.#regime = null;
+    this.tlb.walks.forget();
   }
 
   /** The regime in force; decoded at the first use after a register write. */
@@ -98,7 +99,7 @@ export class HostCpu {
     if (ipa >= regime.ipaEnd) return this.#abort("address-size", 0, ipa, isWrite);
     const walk = this.#walk;
     this.walks++;
-    walkStage2(this.#memory, regime, ipa, walk);
+    walkStage2(this.#memory, regime, ipa, walk, this.tlb.walks);
     if (!walk.found) return this.#abort("translation", walk.level, ipa, isWrite);
     let lo = walk.lo;
     const hi = walk.hi;

@@ -36,6 +36,8 @@ export class A64Machine implements PeHost {
   readonly #cache: CodeCache;
   readonly #core: A64Core;
   readonly #counter: (instructions: number) => bigint;
+  /** The PE that was asked for last. */
+  #last: Pe | null = null;
   /** By the window's host address. */
   readonly #byWindow = new Map<number, Pe>();
 
@@ -68,7 +70,8 @@ export class A64Machine implements PeHost {
   }
 
   #pe(window: number): Pe {
-    return this.#byWindow.get(window)!;
+    if (this.#last?.window !== window) this.#last = this.#byWindow.get(window)!;
+    return this.#last;
   }
 
   /** @param windowPa host address of as many pages as a64Pages() says */

@@ -22,6 +22,7 @@ import {
   RECORD_SLOT,
   RECORD_WORD,
   RECORDS_PER_PAGE,
+  TLB_PAGE_SHIFT,
 } from "./window.js";
 
 export interface Arena {
@@ -39,6 +40,8 @@ export class CodeCache {
   readonly #handlers: ReadonlyMap<HandlerKey, number>;
   /** Block of each page of code, by the page's host address. */
   readonly #blocks = new Map<number, number>();
+  /** 1 for each page of memory that has a block. */
+  #hasCode: Uint8Array;
   /** Host address of the code that a block was made from. */
   readonly #pages: number[] = [];
   /** Told when a block's records, or everybody's, are no longer of use. */
@@ -60,6 +63,7 @@ export class CodeCache {
     this.#arena = arena;
     this.#decoder = decoder;
     this.#handlers = handlers;
+    this.#hasCode = new Uint8Array(memory.bytes >>> TLB_PAGE_SHIFT);
   }
 
   /** @returns whether code of the page at this host address is decoded */
@@ -80,6 +84,7 @@ export class CodeCache {
     this.#memory.u8.fill(0, at, at + BLOCK_BYTES);
     this.#view.setInt32(at + RECORDS_PER_PAGE * RECORD_BYTES, HANDLER.pageEnd, true);
     this.#blocks.set(page, index);
+    this.#mark(page);
     this.#pages[index] = page;
     return at;
   }
@@ -124,17 +129,35 @@ export class CodeCache {
     return this.#arena.at + index * BLOCK_BYTES;
   }
 
+  /** Whether a store to this host address has to look for code: mostly not, and quickly. */
+  mayHaveCode(host: number): boolean {
+    return this.#hasCode[host >>> TLB_PAGE_SHIFT] === 1;
+  }
+
   /** Forgets a page's records; whoever holds addresses of them must look again. */
   drop(page: number): boolean {
     const index = this.#blocks.get(page);
     if (index === undefined) return false;
     this.#blocks.delete(page);
+    this.#hasCode[page >>> TLB_PAGE_SHIFT] = 0;
     this.#free.push(index);
     this.onDrop?.(this.#blockAt(index));
     return true;
   }
 
+  /** The memory may have grown. */
+  #mark(page: number): void {
+    const at = page >>> TLB_PAGE_SHIFT;
+    if (at >= this.#hasCode.length) {
+      const larger = new Uint8Array(this.#memory.bytes >>> TLB_PAGE_SHIFT);
+      larger.set(this.#hasCode);
+      this.#hasCode = larger;
+    }
+    this.#hasCode[at] = 1;
+  }
+
   dropAll(): void {
+    this.#hasCode.fill(0);
     this.#blocks.clear();
     this.#pages.length = 0;
     this.#free.length = 0;

@@ -4,6 +4,7 @@
 // goes missing.
 import { levelSize, type PageGeometry } from "../../base/page.js";
 import type { Saved } from "../../base/saved.js";
+import { WalkCache } from "./walk-cache.js";
 
 /** What a cached copy allows. */
 export const TLB_PERM = {
@@ -26,6 +27,8 @@ export class Tlb {
   readonly pages = new Float64Array(ENTRIES);
   readonly perms = new Uint8Array(ENTRIES);
   readonly levels = new Uint8Array(ENTRIES);
+  /** Of the tables that walks go through; every invalidation forgets them. */
+  readonly walks = new WalkCache();
   #blocks = 0;
   #count = 0;
 
@@ -70,11 +73,13 @@ export class Tlb {
 
   /** TLBI VMALLS12E1: everything of a VMID. */
   invalidateVmid(vmid: number): void {
+    this.walks.forget();
     for (let at = 0; at < ENTRIES; at++) if (this.vmids[at] === vmid) this.#drop(at);
   }
 
   /** TLBI (R)IPAS2E1: every copy of a leaf that overlaps pages [first, first + count). */
   invalidateRange(vmid: number, first: number, count: number): void {
+    this.walks.forget();
     if (this.#blocks === 0 && count <= ENTRIES / 8) {
       for (let page = first; page < first + count; page++) {
         const at = this.lookup(page, vmid);
@@ -103,6 +108,7 @@ export class Tlb {
   }
 
   load(saved: Saved): void {
+    this.walks.forget();
     this.tags.fill(EMPTY);
     this.#blocks = 0;
     this.#count = 0;

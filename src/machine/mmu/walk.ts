@@ -5,6 +5,7 @@ import { entryIndex, levelSize } from "../../base/page.js";
 import type { HostMemory } from "../host-memory.js";
 import { LO, outputAddress } from "./descriptor.js";
 import type { Stage2Regime } from "./regime.js";
+import type { WalkCache } from "./walk-cache.js";
 
 /** Where a walk ended. Overwritten by each walk: the hot path allocates nothing. */
 export interface WalkResult {
@@ -27,6 +28,7 @@ export function emptyWalk(): WalkResult {
 /**
  * Walks to the leaf of an IPA (below 2^ipaBits, exact number).
  * @param out overwritten; `found` false means a translation fault at `out.level`
+ * @param cache of this regime's last tables, kept up to date here
  * @param visit called for each descriptor read, root first; for the API's walk view
  */
 export function walkStage2(
@@ -34,14 +36,19 @@ export function walkStage2(
   regime: Stage2Regime,
   ipa: number,
   out: WalkResult,
+  cache: WalkCache | null = null,
   visit?: (level: number, table: number, index: number, lo: number, hi: number) => void,
 ): void {
   const { geometry } = regime;
   const page = Math.floor(ipa / geometry.size);
-  let table = regime.root;
-  for (let level = regime.startLevel; ; level++) {
+  // What the last level's tables are known by.
+  const key = Math.floor(page / geometry.entriesPerTable);
+  const known = cache === null ? -1 : cache.find(key);
+  let table = known < 0 ? regime.root : cache!.tableAt(known);
+  for (let level = known < 0 ? regime.startLevel : 3; ; level++) {
     const entries = level === regime.startLevel ? regime.startEntries : geometry.entriesPerTable;
-    const index = entryIndex(geometry, page, level, entries);
+    const isLast = level === 3 && level !== regime.startLevel;
+    const index = isLast ? page - key * entries : entryIndex(geometry, page, level, entries);
     const pa = table + index * 8;
     const lo = memory.u32[pa >>> 2]!;
     const hi = memory.u32[(pa >>> 2) + 1]!;
@@ -61,6 +68,7 @@ export function walkStage2(
       return;
     }
     table = outputAddress(lo, hi, geometry.size);
+    if (level === 2) cache?.fill(key, table);
   }
 }
 

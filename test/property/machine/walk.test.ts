@@ -104,7 +104,7 @@ it("walks random tables as the manual does", () => {
       for (let n = 0; n < 40; n++) {
         const ipa = prng.below(2 ** ipaBits);
         const visited: number[] = [];
-        walkStage2(memory, regime, ipa, out, (level) => visited.push(level));
+        walkStage2(memory, regime, ipa, out, null, (level) => visited.push(level));
         const expected = textbook((pa) => memory.read64(pa), size, regime, BigInt(ipa));
         const got: Found = {
           found: out.found,

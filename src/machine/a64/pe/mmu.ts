@@ -216,6 +216,7 @@ export class PeMmu {
   }
 
   #dropCode(host: number): void {
+    if (!this.#cache.mayHaveCode(host)) return;
     const page = host - (host & IN_PAGE);
     if (this.#cache.drop(page)) this.#pe.codeDropped(page);
   }

@@ -4,6 +4,7 @@
 //             each descriptor is fetched through stage 2, which may abort (S1PTW)
 // @source Arm ARM D8.2 (translation process), D8.4 (access control), D8.5 (AF and dirty state)
 import type { HostMemory } from "../../host-memory.js";
+import { WalkCache } from "../../mmu/walk-cache.js";
 import { FSC, type Granule, IPS_BITS, S1_HI, S1_LO, SCTLR, TG0, TG1 } from "./stage1.table.js";
 
 /** What a walk reads tables through: a host CPU's stage 2. */
@@ -33,39 +34,6 @@ interface Half {
   readonly startBits: number;
   /** The first table, aligned to its size. */
   readonly table: number;
-}
-
-const WALKS = 64;
-const EMPTY = -1;
-
-/** Where tables of the last level are, as a walk found them; TLBI forgets them. */
-class WalkCache {
-  readonly #keys = new Int32Array(WALKS).fill(EMPTY);
-  readonly #tables = new Float64Array(WALKS);
-  readonly #limits = new Int32Array(WALKS);
-
-  forget(): void {
-    this.#keys.fill(EMPTY);
-  }
-
-  /** @returns an index for tableAt and limitsAt, or -1 */
-  find(key: number): number {
-    const at = key & (WALKS - 1);
-    return this.#keys[at] === key ? at : -1;
-  }
-  tableAt(at: number): number {
-    return this.#tables[at]!;
-  }
-  limitsAt(at: number): number {
-    return this.#limits[at]!;
-  }
-
-  fill(key: number, table: number, limits: number): void {
-    const at = key & (WALKS - 1);
-    this.#keys[at] = key;
-    this.#tables[at] = table;
-    this.#limits[at] = limits;
-  }
 }
 
 /** EL1&0 stage 1 as its registers say; decoded anew when one of them changes. */

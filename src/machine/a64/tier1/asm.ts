@@ -122,7 +122,7 @@ export class Tier1Asm extends Asm {
     this.#va.set(c.load64(this.#cpu, CODE_VA));
     this.#bank.set(c.load32(this.#cpu, TLB_BANK));
     this.#budget.set(c.load32(this.#cpu, BUDGET));
-    if (this.#flags.isUsed) this.#flags.load();
+    if (this.#flags.isUsed) this.#flags.enter();
     for (const [offset, variable] of this.#locals) variable.set(c.load64(this.#cpu, offset));
   }
 
@@ -132,7 +132,7 @@ export class Tier1Asm extends Asm {
       c.store("i64.store", this.#cpu, offset, this.#locals.get(offset)!.get());
     }
     c.store("i32.store", this.#cpu, BUDGET, this.#budget.get());
-    if (this.#flags.isUsed) this.#flags.save();
+    if (this.#flags.isUsed) this.#flags.leave();
     c.if(this.#result.get().eq(BY_ADDRESS), () => {
       returnTranslated(c, this.#cpu, this.#target.get());
       c.return(this.#callLib(JUMP, [this.#target.get()]));

@@ -73,14 +73,14 @@ export class Flags {
   // ── asking ──────────────────────────────────────────────────────────────────────────────────
 
   /** At the function's beginning: as they were left. */
-  load(): void {
+  enter(): void {
     this.#kind.set(this.#c.load32(this.#cpu, FLAGS_PENDING));
     this.#x.set(this.#c.load64(this.#cpu, FLAGS_X));
     this.#y.set(this.#c.load64(this.#cpu, FLAGS_Y));
   }
 
   /** At its end, and before somebody makes the window's words. */
-  save(): void {
+  leave(): void {
     this.#c.store("i32.store", this.#cpu, FLAGS_PENDING, this.#kind.get());
     this.#c.store("i64.store", this.#cpu, FLAGS_X, this.#x.get());
     this.#c.store("i64.store", this.#cpu, FLAGS_Y, this.#y.get());
@@ -91,7 +91,7 @@ export class Flags {
     if (this.state.kind === "window") return;
     this.isUsed = true;
     this.#c.if(this.#kind.get(), () => {
-      this.save();
+      this.leave();
       this.#write();
     });
     this.inWindow();
