@@ -72,7 +72,7 @@ const times = {
 };
 /** Of our side, per round. */
 const codeBytes: number[] = [];
-let counters: Readonly<Record<string, number>> = {};
+let translated: Readonly<Record<string, number>> = {};
 
 /** One round, the order turned each time. */
 async function round(at: number, work: Work, logFrom?: number): Promise<Round> {
@@ -81,7 +81,7 @@ async function round(at: number, work: Work, logFrom?: number): Promise<Round> {
     const run = runOnTidemark(work, { clock, tier0, ...log });
     if (logFrom === undefined) {
       codeBytes.push(run.codeBytes);
-      counters = run.counters;
+      translated = run.translated;
     }
     return run.samples;
   };
@@ -136,13 +136,14 @@ async function main(): Promise<void> {
     ...(withLog ? await logRows() : []),
   ];
   const averages = means(rows, tier0);
-  const code = { bytes: Math.max(...codeBytes), counters };
+  const code = { bytes: Math.max(...codeBytes), translated };
   const extra = rows.reduce((sum, row) => sum + Math.max(0, row.firstExtraMs || 0), 0);
   console.log(tableOf(rows));
   console.log(meanLines(averages));
   console.log(`first repetitions took ${extra.toFixed(0)} ms more than later ones, all phases`);
   console.log(`code that V8 holds for it: ${(code.bytes / 2 ** 20).toFixed(1)} MiB`);
-  for (const [name, value] of Object.entries(counters)) console.log(`${name}: ${value}`);
+  const counts = Object.entries(translated).map(([name, value]) => `${value} ${name}`);
+  console.log(`translated in the last round: ${counts.join(", ") || "nothing"}`);
   if (options.json !== undefined) {
     const machine = { cpus: availableParallelism(), node: process.version, qemu: version };
     const result = { machine, clock, tier0, rounds, rows, means: averages, code };

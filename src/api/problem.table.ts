@@ -280,6 +280,16 @@ export const PROBLEMS = {
     "A member of the program is outside what a synthetic vCPU does; the detail names it.",
   ),
   "gpa-not-mapped": row(409, "No memory at this guest-physical address", "A memslot must cover it."),
+  "va-not-mapped": row(
+    409,
+    "Nothing to read at this virtual address",
+    "The vCPU's stage-1 tables don't translate it, or no memory lies where they lead.",
+  ),
+  "vcpu-not-initialised": row(
+    409,
+    "The vCPU runs no guest code",
+    "Initialise it first: POST …/initializations, KVM_ARM_VCPU_INIT.",
+  ),
   "memory-object-unknown": row(422, "Unknown memory object in the body", "The VM has none such."),
   "eventfd-overflow": {
     ...row(

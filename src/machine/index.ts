@@ -1,8 +1,10 @@
 // Owns: machine's front door: the emulated arm64 silicon. It has never heard of KVM. VM thread.
 
 export { A64Machine, a64Pages } from "./a64/a64-machine.js";
+export { disassemble } from "./a64/disassembler/disassembler.js";
 export { A64Engine } from "./a64/engine.js";
 export { EC } from "./a64/pe/exception.js";
+export { lookUp } from "./a64/pe/look-up.js";
 export type { PeRegisters } from "./a64/pe/registers.js";
 export { SYSREGS_TABLE, type SysReg } from "./a64/pe/sysreg.table.js";
 export { COUNTER_HZ } from "./a64/pe/timer.js";

@@ -112,6 +112,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   getMpState: { logged: false, args: { vcpu: "u32" } },
   setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
 
+  disassemble: { logged: false, args: { vcpu: "u32", address: "u64?", count: "count" } },
   walkStage2: { logged: false, args: { ipa: "u64" } },
   counters: { logged: false, args: {} },
   stats: { logged: false, args: { vcpu: "u32?" } },

@@ -25,6 +25,7 @@ import {
   viewStage2,
 } from "../kvm/index.js";
 import type { CommandArgs, CommandName, CommandResult } from "./commands.js";
+import { disassembleAt } from "./disassembly.js";
 import type { Machine } from "./machine.js";
 import {
   memoryObject,
@@ -388,6 +389,9 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   getMpState: { now: (m, { vcpu }) => ({ mpState: idleVcpu(m, vcpu).mpState }) },
   setMpState: { now: setMpState },
 
+  disassemble: {
+    now: (m, { vcpu, address, count }) => disassembleAt(m.kvm, idleVcpu(m, vcpu), address, count),
+  },
   walkStage2: { now: (m, { ipa }) => walk(m, ipa) },
   counters: { now: (m) => ({ ...m.kvm.vm.counters.values }) },
   stats: { now: (m, { vcpu }) => statsFile(m.kvm.vm, vcpu === null ? null : vcpuOf(m, vcpu)) },

@@ -371,6 +371,11 @@ export interface VmCommands {
   getMpState: [{ vcpu: number }, { mpState: number }];
   setMpState: [{ vcpu: number; mpState: number }, null];
 
+  /** Instructions from an address on, or from the PC; as many as can be read. */
+  disassemble: [
+    { vcpu: number; address: bigint | null; count: number },
+    readonly { address: bigint; word: number; text: string }[],
+  ];
   walkStage2: [{ ipa: bigint }, Stage2Walk];
   counters: [Record<string, never>, Readonly<Record<string, number>>];
   /** GET_STATS_FD's file in the layout of kvm-uapi 4.8; vcpu null for the VM's own. */

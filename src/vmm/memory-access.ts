@@ -51,6 +51,21 @@ function checkLength(length: number): void {
   throw new ServiceError("out-of-range", `length must be at most ${READ_BYTES_MAX} bytes`);
 }
 
+/** The memory at a guest-physical address below 2^48, or null where a slot has none of its own. */
+export function pieceAt(
+  kvm: Kvm,
+  address: number,
+): { readonly object: MemoryObject; readonly offset: number } | null {
+  const { vm } = kvm;
+  if (address >= 2 ** vm.ipaBits) return null;
+  const gfn = Math.floor(address / vm.pageSize);
+  const slot = vm.slots.find(gfn);
+  if (slot === undefined || slot.guestMemfd !== null) return null;
+  const hva = slot.userspaceAddr + (address - slot.baseGfn * vm.pageSize);
+  const object = vm.mm.find(hva);
+  return object === undefined ? null : { object, offset: hva - object.userspaceAddr };
+}
+
 /** Runs `use` for each physically contiguous piece of a guest-physical range. */
 function forPieces(
   kvm: Kvm,
@@ -64,13 +79,10 @@ function forPieces(
   let at = 0;
   while (at < length) {
     const address = Number(gpa) + at;
-    const gfn = Math.floor(address / size);
-    const slot = vm.slots.find(gfn);
-    const hva = slot === undefined ? -1 : slot.userspaceAddr + (address - slot.baseGfn * size);
-    const object = slot === undefined || slot.guestMemfd !== null ? undefined : vm.mm.find(hva);
-    if (object === undefined) throw unmapped(gpa + BigInt(at));
+    const piece = pieceAt(kvm, address);
+    if (piece === null) throw unmapped(gpa + BigInt(at));
     const bytes = Math.min(length - at, size - (address % size));
-    use(object, hva - object.userspaceAddr, at, bytes);
+    use(piece.object, piece.offset, at, bytes);
     at += bytes;
   }
 }

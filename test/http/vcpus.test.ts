@@ -43,6 +43,24 @@ describe("vCPUs", () => {
   });
 });
 
+describe("disassembly", () => {
+  it("begins at the PC unless an address is given", async () => {
+    const answer = await face.call("get", `${vm}/vcpus/0/disassembly`).expect(200);
+    expect(lastArgs()).toMatchObject({ vcpu: 0, address: null, count: 16 });
+    const nop = { address: "0x40080000", word: "0xd503201f", text: "nop" };
+    expect(answer.body).toEqual({ items: [nop], nextCursor: null });
+    await face.call("get", `${vm}/vcpus/0/disassembly?address=0xffff800008000000&count=2`);
+    expect(lastArgs()).toMatchObject({ address: 0xffff_8000_0800_0000n, count: 2 });
+  });
+
+  it("is at most 1024 instructions, and refused while the vCPU runs", async () => {
+    await face.call("get", `${vm}/vcpus/0/disassembly?count=1025`).expect(400);
+    face.control.refuse("disassemble", new ServiceError("vcpu-running", "It runs."));
+    const refused = await face.call("get", `${vm}/vcpus/0/disassembly`).expect(409);
+    expect(refused.body.code).toBe("vcpu-running");
+  });
+});
+
 describe("programs", () => {
   it("completes a pattern with defaults of its VM", async () => {
     const pattern = { kind: "pattern", pattern: "zipf", base: "0x0", bytes: "0x100000" };

@@ -39,6 +39,7 @@ export const ISB = 0xd503_3fdf;
 const SYSREG = {
   SCTLR_EL1: [3, 0, 1, 0, 0],
   TTBR0_EL1: [3, 0, 2, 0, 0],
+  TTBR1_EL1: [3, 0, 2, 0, 1],
   TCR_EL1: [3, 0, 2, 0, 2],
   MAIR_EL1: [3, 0, 10, 2, 0],
   VBAR_EL1: [3, 0, 12, 0, 0],

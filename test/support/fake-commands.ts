@@ -172,6 +172,9 @@ export const COMMAND_RESULTS: Results = {
   setOneReg: () => null,
   getMpState: () => ({ mpState: 0 }),
   setMpState: () => null,
+  disassemble: ({ address }) => [
+    { address: address ?? 0x4008_0000n, word: 0xd503_201f, text: "nop" },
+  ],
   walkStage2: ({ ipa }) => ({
     ipa,
     startLevel: 1,

@@ -4,6 +4,8 @@ import type { ApiDeps } from "../deps.js";
 import { empty, json, type Operation, operation, withHeaders } from "../operation.js";
 import { PageQuery, VcpuParams, VmParams } from "../schemas/common.schema.js";
 import {
+  Disassembly,
+  DisassemblyQuery,
   InitializationCreate,
   PreferredTarget,
   Register,
@@ -15,6 +17,7 @@ import { Vcpu } from "../schemas/vcpus.schema.js";
 import { big, NEXT_LINK, pageOfList, sendPage } from "../support.js";
 
 const vcpu = "/v1/vms/{vm}/vcpus/{n}";
+const INSTRUCTIONS_DEFAULT = 16;
 const SIZE_SHIFT = 52n;
 /** A register has 256 bytes at most, as SVE's would. */
 const SIZE_LOG_MAX = 8n;
@@ -141,6 +144,46 @@ function registers({ services }: ApiDeps): readonly Operation[] {
   ];
 }
 
+function disassembly({ services }: ApiDeps): readonly Operation[] {
+  const { vms } = services;
+  return [
+    operation({
+      id: "getDisassembly",
+      method: "GET",
+      path: `${vcpu}/disassembly`,
+      tag: "vcpus",
+      scope: "vm:read",
+      summary: "Disassemble the code of a vCPU",
+      description:
+        "Instructions from a virtual address on, translated as stage 1 of the vCPU says now. The " +
+        "list ends early where nothing can be read. Nothing in the guest changes.",
+      params: VcpuParams,
+      query: DisassemblyQuery,
+      answers: { 200: json("The instructions.", Disassembly) },
+      problems: [
+        "vm-not-found",
+        "vcpu-not-found",
+        "vm-not-active",
+        "vcpu-running",
+        "vcpu-not-initialised",
+        "va-not-mapped",
+        "out-of-range",
+      ],
+      handle: async ({ params, query }) => {
+        const address = query.address === undefined ? null : big(query.address);
+        const args = { vcpu: params.n, address, count: query.count ?? INSTRUCTIONS_DEFAULT };
+        const { value } = await vms.command(params.vm, "disassemble", args);
+        const items = value.map((line) => ({
+          address: hex(line.address),
+          word: hex(BigInt(line.word)),
+          text: line.text,
+        }));
+        return { items, nextCursor: null };
+      },
+    }),
+  ];
+}
+
 export function registerOperations(deps: ApiDeps): readonly Operation[] {
-  return [...initialization(deps), ...registers(deps)];
+  return [...initialization(deps), ...registers(deps), ...disassembly(deps)];
 }

@@ -1,6 +1,6 @@
 // Owns: shapes of vCPU initialisation and registers. HTTP thread.
 import Type from "typebox";
-import { closed, pageOf, u64, vcpuParams } from "./common.schema.js";
+import { closed, hexU64, pageOf, u64, vcpuParams } from "./common.schema.js";
 
 export const PreferredTarget = Type.Object(
   {
@@ -49,3 +49,38 @@ export const RegisterId = Type.Object(
 );
 export const RegisterPage = pageOf("RegisterPage", RegisterId);
 export const RegisterParams = vcpuParams("reg", u64("KVM's register id.", "0x6030000000100040"));
+
+const INSTRUCTIONS_MAX = 1024;
+const INSTRUCTIONS = 16;
+export const DisassemblyQuery = Type.Object(
+  {
+    address: Type.Optional(
+      u64("Virtual address of the first instruction; the PC by default.", "0x40080000"),
+    ),
+    count: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: INSTRUCTIONS_MAX,
+        default: INSTRUCTIONS,
+        description: "Instructions.",
+        examples: [INSTRUCTIONS],
+      }),
+    ),
+  },
+  closed,
+);
+const Instruction = Type.Object(
+  {
+    address: hexU64("Virtual.", "0x40080000"),
+    word: hexU64("The instruction.", "0xd503201f"),
+    text: Type.String({
+      description: "As the Arm ARM writes it; .word for what is no instruction.",
+      examples: ["nop"],
+    }),
+  },
+  { ...closed, $id: "Instruction" },
+);
+export const Disassembly = Type.Object(
+  { items: Type.Array(Instruction), nextCursor: Type.Null() },
+  { ...closed, $id: "Disassembly" },
+);

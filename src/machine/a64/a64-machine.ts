@@ -93,6 +93,11 @@ export class A64Machine implements PeHost {
     return this.#counter(this.#core.retiredInRun);
   }
 
+  /** What was translated; null without tier 1. */
+  get translated(): A64Core["translated"] {
+    return this.#core.translated;
+  }
+
   forgetJumps(window: number): void {
     this.#core.forgetJumps(window);
   }

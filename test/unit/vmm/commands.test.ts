@@ -193,6 +193,14 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     good: { vcpu: 0, mpState: 5 },
     bad: [[{ vcpu: 0, mpState: 1 }, "EINVAL"]],
   },
+  disassemble: {
+    good: { vcpu: 7, address: BigInt(BASE), count: 4 },
+    bad: [
+      [{ vcpu: 0, address: null, count: 1 }, "vcpu-not-initialised"],
+      [{ vcpu: 7, address: BigInt(BASE) + 2n, count: 1 }, "out-of-range"],
+      [{ vcpu: 7, address: 0n, count: 1 }, "va-not-mapped"],
+    ],
+  },
   walkStage2: {
     good: { ipa: BigInt(BASE) },
     bad: [[{ ipa: 2n ** 64n - 1n }, "out-of-range"]],
