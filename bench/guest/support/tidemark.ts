@@ -19,7 +19,11 @@ import { type Sample, Transcript } from "./transcript.js";
 
 type Instance = ReturnType<typeof createInstance>;
 
+export type DirtyTracking = "write-protect" | "dbm";
+
 export interface TidemarkOptions {
+  /** How KVM tracks dirty pages; write-protect by default. */
+  readonly dirtyTracking?: DirtyTracking;
   readonly clock?: "wall" | "virtual";
   /** The interpreter alone. */
   readonly tier0?: boolean;
@@ -79,7 +83,7 @@ class BenchGuest {
         hostCpus: 0,
         seed: 1n,
         clock: { mode: clock, nsPerInstruction: 1, idle: "jump" },
-        dirtyTracking: "write-protect",
+        dirtyTracking: options.dirtyTracking ?? "write-protect",
       },
       {
         budget: MemoryBudget.create(BUDGET_BYTES),
