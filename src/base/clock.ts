@@ -1,5 +1,7 @@
 // Owns: the only access to wall-clock time and timers. Any thread; each thread has its own.
 
+export const NS_PER_MS = 1_000_000;
+
 /** Time as a dependency, so that simulation can replace it. */
 export interface Clock {
   /** Milliseconds since 1970, UTC. */

@@ -2,6 +2,8 @@
 // but for the tables, which any thread may read.
 export type { MemoryObject } from "./address-space.js";
 export { checkExtension, enableCap, type HostCaps } from "./capabilities.js";
+export { setCounterOffset } from "./counter-offset.js";
+export { irqLine } from "./device-lines.js";
 export type { DirtyRing } from "./dirty-ring.js";
 export type { GuestMemfd } from "./guest-memfd.js";
 export {
@@ -28,5 +30,6 @@ export {
 } from "./uapi/flags.js";
 export { IOCTLS, ioctlCode } from "./uapi/ioctl.table.js";
 export type { RunOutcome, Vcpu } from "./vcpu.js";
+export { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from "./vcpu-attr.js";
 export { createVcpu } from "./vcpu-create.js";
 export { armVcpuInit, preferredTarget } from "./vcpu-init.js";

@@ -1,9 +1,11 @@
 // Owns: one VM's KVM put together: state and operations. VM thread.
+import type { Clock } from "../base/clock.js";
 import { Host, type HostConfig } from "../machine/index.js";
 import type { Charger } from "./account.js";
 import { DirtyLog } from "./dirty-log.js";
 import type { EventfdPort } from "./io-bus.js";
 import { Mmu } from "./mmu.js";
+import { PvTime } from "./pvtime.js";
 import { Reclaim } from "./reclaim.js";
 import { RingReset } from "./ring-reset.js";
 import { RunLoop } from "./run-loop.js";
@@ -16,6 +18,7 @@ export interface KvmDeps {
   readonly eventfds: EventfdPort;
   /** Seed of the scheduler's choices; null means round robin. */
   readonly scheduleSeed: bigint | null;
+  readonly clock: Clock;
 }
 
 export class Kvm {
@@ -38,10 +41,12 @@ export class Kvm {
       eventfds: deps.eventfds,
       vmid: 1,
       seed: host.seed,
+      clock: deps.clock,
     });
     this.log = new DirtyLog(this.vm);
     this.regions = new MemoryRegions(this.vm, this.log);
     this.mmu = new Mmu(this.vm, this.log);
+    this.vm.pvTime = new PvTime(this.vm, this.log);
     this.runs = new RunLoop(this.vm, this.mmu);
     this.rings = new RingReset(this.vm, this.log);
     this.reclaim = new Reclaim(this.vm, this.regions);

@@ -4,11 +4,17 @@ import { KvmError } from "../base/errors.js";
 import {
   type A64Engine,
   COUNTER_HZ,
+  countersOf,
+  isListed,
   type PeRegisters,
+  PMU_BY_NAME,
+  readControl,
   SYSREGS_TABLE,
   type SysReg,
 } from "../machine/index.js";
 import { PSCI_VERSION } from "./firmware/smccc.table.js";
+import { HOST_PMU_COUNTERS } from "./pmu.js";
+import { KVM_ARM_VCPU } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
 import { applyReset } from "./vcpu-init.js";
 import type { Vm } from "./vm.js";
@@ -35,6 +41,8 @@ interface Reg {
   readonly get: (c: Context) => bigint;
   /** @throws KvmError EINVAL, EBUSY */
   readonly set: (c: Context, value: bigint) => void;
+  /** Only with KVM_ARM_VCPU_PMU_V3. */
+  readonly isPmu?: true;
 }
 
 const SET = "KVM_SET_ONE_REG";
@@ -114,10 +122,11 @@ const CORE_REGS: readonly Reg[] = [
 
 // ── firmware, timers, system registers ────────────────────────────────────────────────────────
 
+const PSCI_0_2 = 1 << KVM_ARM_VCPU.PSCI_0_2;
 const VERSIONS: readonly bigint[] = Object.values(PSCI_VERSION);
 
 function setPsciVersion({ vm }: Context, value: bigint): void {
-  const has02 = vm.vcpus.some((vcpu) => vcpu.features !== null && vcpu.features !== 0);
+  const has02 = vm.vcpus.some((vcpu) => ((vcpu.features ?? 0) & PSCI_0_2) !== 0);
   const isOld = value === PSCI_VERSION.V0_1;
   if (!VERSIONS.includes(value) || isOld === has02) {
     throw einval("the version is 0.1 without the PSCI_0_2 feature, or 0.2, 1.0 to 1.3 with it");
@@ -159,23 +168,34 @@ const TIMER_IDS: Readonly<Record<string, bigint>> = {
   CNTV_CTL_EL0: 0x6030_0000_0013_df19n,
   CNTV_CVAL_EL0: 0x6030_0000_0013_df02n,
 };
-const TIMER_CNT: Reg = {
-  id: 0x6030_0000_0013_df1an,
-  size: 8,
-  get: ({ vm }) => BigInt.asUintN(64, vm.ticks() - (vm.a64?.virtualOffset ?? 0n)),
-  set: ({ vm }, value) => {
-    if (vm.a64 !== null) vm.a64.virtualOffset = vm.ticks() - value;
-  },
+function counter(id: bigint, which: "virtual" | "physical"): Reg {
+  return {
+    id,
+    size: 8,
+    get: ({ engine }) => engine.pe.counter(which),
+    set: ({ vm }, value) => {
+      // KVM_ARM_SET_COUNTER_OFFSET has the last word.
+      if (vm.a64 === null || vm.counterOffset !== null) return;
+      vm.a64[`${which}Offset`] = BigInt.asUintN(64, vm.ticks() - value);
+      vm.timers.wakeAll();
+    },
+  };
+}
+const TIMER_CNT = counter(0x6030_0000_0013_df1an, "virtual");
+const PTIMER_CNT = counter(0x6030_0000_0013_df01n, "physical");
+
+/** A timer's control reads with ISTATUS; what is written there is ignored. */
+const CONTROLS: Readonly<Record<string, "virtual" | "physical">> = {
+  CNTV_CTL_EL0: "virtual",
+  CNTP_CTL_EL0: "physical",
 };
 
-const PTIMER_CNT: Reg = {
-  id: 0x6030_0000_0013_df01n,
-  size: 8,
-  get: ({ vm }) => BigInt.asUintN(64, vm.ticks() - (vm.a64?.physicalOffset ?? 0n)),
-  set: ({ vm }, value) => {
-    if (vm.a64 !== null) vm.a64.physicalOffset = vm.ticks() - value;
-  },
-};
+function readSysreg({ engine, registers }: Context, name: string): bigint {
+  if (name === "CNTFRQ_EL0") return COUNTER_HZ;
+  const timer = CONTROLS[name];
+  if (timer === undefined) return registers.get(name);
+  return readControl(registers, timer, engine.pe.counter(timer));
+}
 
 function sysreg(row: SysReg): Reg {
   const { name } = row;
@@ -184,7 +204,7 @@ function sysreg(row: SysReg): Reg {
   return {
     id: TIMER_IDS[name] ?? sysregId(row.encoding),
     size: 8,
-    get: ({ registers }) => (name === "CNTFRQ_EL0" ? COUNTER_HZ : registers.get(name)),
+    get: (context) => readSysreg(context, name),
     set: ({ vm, registers }, value) => {
       const old = registers.get(name);
       if (isReadOnly && value !== old) {
@@ -198,10 +218,25 @@ function sysreg(row: SysReg): Reg {
   };
 }
 
+/** KVM_GET and SET_ONE_REG of the PMU: PMCR_EL0.N is how many counters the VM has. */
+const PMU: readonly Reg[] = SYSREGS_TABLE.flatMap(({ name, encoding }): Reg[] => {
+  const register = PMU_BY_NAME.get(name);
+  if (register === undefined || !isListed(register)) return [];
+  const set: Reg["set"] = ({ vm, engine }, value) => {
+    // More than the host has is ignored, and so is any once a vCPU has run.
+    const counters = countersOf(value);
+    const isN = name === "PMCR_EL0" && !vm.hasRun && counters <= HOST_PMU_COUNTERS;
+    if (isN) vm.pmu.counters = counters;
+    engine.pe.pmu.restore(name, value);
+  };
+  const get: Reg["get"] = ({ engine }) => engine.pe.pmu.read(name);
+  return [{ id: sysregId(encoding), size: 8, get, set, isPmu: true }];
+});
+
 /** Not listed: what has no storage of its own, and what belongs to the core registers. */
 const HIDDEN: ReadonlySet<string> = new Set(["SP_EL0", "SP_EL1", "SPSR_EL1", "ELR_EL1"]);
-const LISTED = SYSREGS_TABLE.filter(({ name, slot, mask }) => {
-  return !HIDDEN.has(name) && mask !== 0n && (slot >= 0 || name.startsWith("TPIDR"));
+const LISTED = SYSREGS_TABLE.filter(({ name, slot, mask, isPmu }) => {
+  return !isPmu && !HIDDEN.has(name) && mask !== 0n && (slot >= 0 || name.startsWith("TPIDR"));
 });
 
 const REGS: readonly Reg[] = [
@@ -210,6 +245,7 @@ const REGS: readonly Reg[] = [
   TIMER_CNT,
   PTIMER_CNT,
   ...LISTED.map(sysreg),
+  ...PMU,
 ];
 const BY_ID: ReadonlyMap<bigint, Reg> = new Map(REGS.map((reg) => [reg.id, reg]));
 
@@ -223,9 +259,13 @@ function contextOf(vm: Vm, vcpu: Vcpu, ioctl: string): Context {
   return { vm, engine: vcpu.a64, registers: vcpu.a64.pe.registers };
 }
 
-function find(id: bigint, ioctl: string): Reg {
+function isThere(reg: Reg, { engine }: Context): boolean {
+  return reg.isPmu !== true || engine.pe.pmu.config !== null;
+}
+
+function find(context: Context, id: bigint, ioctl: string): Reg {
   const reg = BY_ID.get(id);
-  if (reg !== undefined) return reg;
+  if (reg !== undefined && isThere(reg, context)) return reg;
   // The architecture and the reserved bits come first, then whether there is such a register.
   const isArm64 = (id & ~0x00f0_0000_0fff_ffffn) === ARM64;
   if (!isArm64) throw new KvmError("EINVAL", ioctl, "the id is none of arm64");
@@ -238,14 +278,14 @@ function find(id: bigint, ioctl: string): Reg {
 /** @returns value and bytes */
 export function getOneReg(vm: Vm, vcpu: Vcpu, id: bigint): { value: bigint; size: number } {
   const context = contextOf(vm, vcpu, "KVM_GET_ONE_REG");
-  const reg = find(id, "KVM_GET_ONE_REG");
+  const reg = find(context, id, "KVM_GET_ONE_REG");
   return { value: reg.get(context), size: reg.size };
 }
 
 /** @param bytes little-endian, as many as the register has */
 export function setOneReg(vm: Vm, vcpu: Vcpu, id: bigint, bytes: Uint8Array): void {
   const context = contextOf(vm, vcpu, SET);
-  const reg = find(id, SET);
+  const reg = find(context, id, SET);
   if (bytes.length !== reg.size) throw einval(`the register has ${reg.size} bytes`);
   const value = bytes.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
   reg.set(context, value);
@@ -253,6 +293,6 @@ export function setOneReg(vm: Vm, vcpu: Vcpu, id: bigint, bytes: Uint8Array): vo
 }
 
 export function getRegList(vm: Vm, vcpu: Vcpu): readonly bigint[] {
-  contextOf(vm, vcpu, "KVM_GET_REG_LIST");
-  return REGS.map(({ id }) => id);
+  const context = contextOf(vm, vcpu, "KVM_GET_REG_LIST");
+  return REGS.filter((reg) => isThere(reg, context)).map(({ id }) => id);
 }

@@ -3,8 +3,10 @@
 import { assert } from "../base/assert.js";
 import { ServiceError } from "../base/errors.js";
 import { EC, type HostCpu, type Stop } from "../machine/index.js";
+import { armWakeUp, isAsleep, outputLines, shouldNotifyUser } from "./device-lines.js";
 import { hypercall } from "./firmware/hypercalls.js";
 import type { Mmu } from "./mmu.js";
+import { hasPmu } from "./pmu.js";
 import { POINT } from "./preemption.table.js";
 import { type Op, Waitable } from "./sched/scheduler.js";
 import { KVM_MP_STATE } from "./uapi/flags.js";
@@ -28,8 +30,12 @@ export class RunLoop {
   readonly #mmu: Mmu;
   /** Why the guest was left last; read in the step in which it was set. */
   #stop: Stop = "slice";
+  /** The last exit was a WFE: its turn is over. */
+  #spins = false;
   /** vCPUs that wait for a host CPU, longest first: one that gave its own up goes to the end. */
   readonly #queue: Vcpu[] = [];
+  /** Since when, in ticks. */
+  readonly #queuedAt = new Map<Vcpu, bigint>();
 
   constructor(vm: Vm, mmu: Mmu) {
     this.#vm = vm;
@@ -50,13 +56,16 @@ export class RunLoop {
       );
     }
     vcpu.running = true;
-    vm.hasRun = true;
+    if (isReadyToRun(vcpu)) vm.hasRun = true;
     return this.#run(vcpu, args);
   }
 
   *#run(vcpu: Vcpu, args: RunArgs): Op<RunOutcome> {
     const vm = this.#vm;
     try {
+      if (!isReadyToRun(vcpu)) {
+        return { errno: "EINVAL", exitReason: vcpu.lastExit ?? "KVM_EXIT_UNKNOWN" };
+      }
       applyReset(vcpu);
       this.#completeMmio(vcpu, args.mmioData);
       if (args.immediateExit) {
@@ -76,15 +85,19 @@ export class RunLoop {
         let outcome = wait;
         if (outcome === null) {
           credit -= this.#guest(vcpu, credit);
-          if (this.#stop === "slice") continue;
+          if (this.#stop === "slice" || this.#stop === "line") continue;
           outcome = yield* this.#exit(vcpu);
+          if (this.#spins) credit = 0;
+          this.#spins = false;
           if (outcome === null) continue;
         }
         vcpu.lastExit = outcome.exitReason;
+        if (!vm.irqchipInKernel) vcpu.deviceIrqLevel = outputLines(vcpu);
         vcpu.pendingMmio = outcome.mmio ?? null;
         return outcome;
       }
     } finally {
+      vm.timers.disarm(vcpu);
       this.#leaveQueue(vcpu);
       vm.putVcpu(vcpu);
       vcpu.running = false;
@@ -110,15 +123,23 @@ export class RunLoop {
       vcpu.stats.signalExits++;
       // A signal ends a WFI: the next run goes on behind it.
       vcpu.waitsForInterrupt = false;
+      vcpu.waitsForEvent = false;
       return INTERRUPTED;
     }
-    const sleeps = vcpu.mpState !== KVM_MP_STATE.RUNNABLE || vcpu.waitsForInterrupt;
-    if (sleeps && !vm.vgic.hasPending(vcpu)) {
+    if (vcpu.mpState !== KVM_MP_STATE.RUNNABLE) {
       vm.putVcpu(vcpu);
       return vcpu.wait;
     }
+    if (isAsleep(vm, vcpu)) {
+      vm.putVcpu(vcpu);
+      armWakeUp(vm, vcpu);
+      return vcpu.wait;
+    }
+    vm.timers.disarm(vcpu);
     vcpu.waitsForInterrupt = false;
+    vcpu.waitsForEvent = false;
     applyReset(vcpu);
+    if (shouldNotifyUser(vm, vcpu)) return INTERRUPTED;
     if (this.#ringIsFull(vcpu)) {
       values.dirtyRingExits++;
       return { errno: null, exitReason: "KVM_EXIT_DIRTY_RING_FULL" };
@@ -133,12 +154,15 @@ export class RunLoop {
     vm.vgic.flush(vcpu);
     const before = vcpu.engine.retired;
     const dirtied = cpu.hardwareDirtied;
-    this.#stop = vcpu.engine.execute(cpu, credit);
+    // Those that sleep wake at their tick, not at the end of somebody's slice.
+    const untilWake = vm.timers.instructionsLeft;
+    this.#stop = vcpu.engine.execute(cpu, Math.min(credit, untilWake));
     vm.vgic.fold(vcpu);
     const retired = vcpu.engine.retired - before;
     vm.instructions += retired;
     vm.counters.values.hwDirtied += cpu.hardwareDirtied - dirtied;
     if (this.#stop === "slice" && this.#queue.length > 0) vm.putVcpu(vcpu);
+    if (this.#stop === "line") return retired;
     return this.#stop === "slice" ? credit : retired + EXIT_COST;
   }
 
@@ -148,7 +172,7 @@ export class RunLoop {
     vm.counters.values.exits++;
     vcpu.stats.exits++;
     if (this.#stop === "done") return { errno: null, exitReason: "KVM_EXIT_HLT" };
-    if (this.#stop === "trap") return this.#trap(vcpu);
+    if (this.#stop === "trap") return this.#trap(vcpu, vm);
     // A copy: the CPU may be another vCPU's by the next step.
     const { kind, level, ipa, isWrite } = loadedCpu(vcpu).fault;
     const handled = yield* this.#mmu.handleAbort(vcpu, { kind, level, ipa, isWrite });
@@ -159,16 +183,22 @@ export class RunLoop {
   }
 
   /** handle_exit by exception class. */
-  #trap(vcpu: Vcpu): RunOutcome | null {
+  #trap(vcpu: Vcpu, vm: Vm): RunOutcome | null {
     const { a64 } = vcpu;
     assert(a64 !== null, "only guest code traps");
     const ec = Number(a64.esr >> 26n);
     if (ec === EC.hvc64 || ec === EC.smc64) {
       const isSmc = ec === EC.smc64;
-      return hypercall(this.#vm, vcpu, a64.pe.registers, isSmc);
+      return hypercall(vm, vcpu, a64.pe.registers, isSmc);
     }
-    // WFE gives the CPU up, WFI waits: kvm_handle_wfx.
-    if (ec === EC.wfx && (a64.esr & 1n) === 0n) vcpu.waitsForInterrupt = true;
+    // kvm_handle_wfx. WFI waits. KVM lets a WFE alone where nobody else wants the CPU: it waits for
+    // the event stream; without one what it waits for may be no event here, and it gives its turn.
+    if (ec !== EC.wfx) return null;
+    const isWfe = (a64.esr & 1n) !== 0n;
+    vcpu.waitsForInterrupt = !isWfe;
+    vcpu.waitsForEvent = isWfe && a64.pe.ticksToEvent() !== null;
+    this.#spins = isWfe && !vcpu.waitsForEvent;
+    if (this.#spins && this.#queue.length > 0) vm.putVcpu(vcpu);
     return null;
   }
 
@@ -219,10 +249,15 @@ export class RunLoop {
     const cpu = free > ahead ? vm.freeCpu() : undefined;
     if (cpu === undefined) {
       if (place < 0) this.#queue.push(vcpu);
+      if (place < 0) this.#queuedAt.set(vcpu, vm.ticks());
       return false;
     }
     if (place >= 0) this.#queue.splice(place, 1);
+    const since = this.#queuedAt.get(vcpu);
+    if (since !== undefined) vcpu.runDelayNs += Number(vm.ticks() - since);
+    this.#queuedAt.delete(vcpu);
     vm.loadVcpu(vcpu, cpu);
+    vm.pvTime?.update(vcpu);
     return true;
   }
 
@@ -230,8 +265,14 @@ export class RunLoop {
     const place = this.#queue.indexOf(vcpu);
     if (place < 0) return;
     this.#queue.splice(place, 1);
+    this.#queuedAt.delete(vcpu);
     this.#vm.cpuFree.wake();
   }
+}
+
+/** kvm_arm_pmu_v3_enable: a PMU that was asked for must be initialised before the first run. */
+function isReadyToRun(vcpu: Vcpu): boolean {
+  return !hasPmu(vcpu) || vcpu.pmuCreated;
 }
 
 function loadedCpu(vcpu: Vcpu): HostCpu {

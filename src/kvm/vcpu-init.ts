@@ -5,6 +5,7 @@ import { assert } from "../base/assert.js";
 import { KvmError } from "../base/errors.js";
 import { A64Engine, A64Machine, a64Pages } from "../machine/index.js";
 import { PSCI_VERSION } from "./firmware/smccc.table.js";
+import { hasPmu } from "./pmu.js";
 import { KVM_ARM_VCPU, KVM_MP_STATE } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
 import type { Vm } from "./vm.js";
@@ -12,7 +13,8 @@ import type { Vm } from "./vm.js";
 /** KVM_ARM_TARGET_GENERIC_V8. */
 const TARGET_GENERIC_V8 = 5;
 const DEFINED = 0x1ff;
-const SUPPORTED = (1 << KVM_ARM_VCPU.POWER_OFF) | (1 << KVM_ARM_VCPU.PSCI_0_2);
+const { POWER_OFF, PSCI_0_2, PMU_V3 } = KVM_ARM_VCPU;
+const SUPPORTED = (1 << POWER_OFF) | (1 << PSCI_0_2) | (1 << PMU_V3);
 const FEATURE_WORDS = 7;
 
 /** KVM_ARM_PREFERRED_TARGET: no feature is set. */
@@ -35,7 +37,7 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
     refuse("ENOENT", `features[0] has bits 8:0, and words 1 to ${FEATURE_WORDS - 1} are 0`);
   }
   if ((first & ~SUPPORTED) !== 0) {
-    refuse("EINVAL", "this host has POWER_OFF (bit 0) and PSCI_0_2 (bit 2)");
+    refuse("EINVAL", "this host has POWER_OFF (bit 0), PSCI_0_2 (bit 2) and PMU_V3 (bit 3)");
   }
   const set = first & ~(1 << KVM_ARM_VCPU.POWER_OFF);
   const initialised = vm.vcpus.find((other) => other.features !== null);
@@ -43,19 +45,25 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
     refuse("EINVAL", "all vCPUs of a VM have the same features");
   }
   vcpu.a64 ??= newEngine(vm, ioctl);
+  vcpu.a64.pe.onEvent = () => vcpu.wait.wake();
   vcpu.features = set;
   if ((set & (1 << KVM_ARM_VCPU.PSCI_0_2)) === 0) vm.firmware.psciVersion = PSCI_VERSION.V0_1;
   resetEngine(vm, vcpu);
+  // Lines that userspace drives are part of what a reset clears; a CPU_ON keeps them.
+  vcpu.a64.pe.irqLine = false;
+  vcpu.a64.pe.fiqLine = false;
   const isOff = (first & (1 << KVM_ARM_VCPU.POWER_OFF)) !== 0;
   vcpu.mpState = isOff ? KVM_MP_STATE.STOPPED : KVM_MP_STATE.RUNNABLE;
   vcpu.wait.wake();
 }
 
 function resetEngine(vm: Vm, vcpu: Vcpu): void {
-  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits });
+  const pmu = hasPmu(vcpu) ? { pmu: vm.pmu } : {};
+  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits, ...pmu });
   vcpu.resetState = null;
   vcpu.pendingMmio = null;
   vcpu.waitsForInterrupt = false;
+  vcpu.waitsForEvent = false;
 }
 
 function newEngine(vm: Vm, ioctl: string): A64Engine {
@@ -69,9 +77,10 @@ function newEngine(vm: Vm, ioctl: string): A64Engine {
     throw noRoom();
   };
   vm.a64 ??= new A64Machine(vm.host, allocate(arena), (more) => vm.ticks(more));
-  const engine = new A64Engine(vm.host, vm.a64, vm.a64.addPe(allocate(window)));
+  const engine = new A64Engine(vm.host, vm.a64, vm.a64.addPe(allocate(window)), vm);
   // CNTVCT begins near 0 with the last vCPU, VM-wide; our choice: at its first initialisation.
-  vm.a64.virtualOffset = vm.ticks();
+  vm.a64.virtualOffset = vm.counterOffset ?? vm.ticks();
+  vm.a64.physicalOffset = vm.counterOffset ?? vm.a64.physicalOffset;
   return engine;
 }
 

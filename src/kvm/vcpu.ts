@@ -45,10 +45,19 @@ export class Vcpu {
   resetState: ResetState | null = null;
   /** In WFI until something is pending. */
   waitsForInterrupt = false;
+  /** KVM_ARM_VCPU_PMU_V3_INIT was done. */
+  pmuCreated = false;
   /** IPA of the stolen-time record, or null. */
   pvtimeIpa: bigint | null = null;
+  /** What it waited for host CPUs so far, and how much of that its record has. */
+  runDelayNs = 0;
+  lastSteal = 0;
   ring: DirtyRing | null = null;
   mpState: number = KVM_MP_STATE.RUNNABLE;
+  /** In WFE until the event stream, an event or an interrupt. */
+  waitsForEvent = false;
+  /** kvm_run.s.regs.device_irq_level: what userspace saw last; without an in-kernel chip only. */
+  deviceIrqLevel = 0;
   /** kvm_run.exit_reason as the last run left it. */
   lastExit: ExitReason | null = null;
   /** An MMIO exit that the next run completes. */
@@ -92,7 +101,12 @@ export class Vcpu {
       features: this.features,
       resetState: this.resetState,
       waitsForInterrupt: this.waitsForInterrupt,
+      waitsForEvent: this.waitsForEvent,
+      deviceIrqLevel: this.deviceIrqLevel,
+      pmuCreated: this.pmuCreated,
       pvtimeIpa: this.pvtimeIpa,
+      runDelayNs: this.runDelayNs,
+      lastSteal: this.lastSteal,
       engine: this.synthetic.save(),
       a64: this.a64?.save() ?? null,
       ring: this.ring?.save() ?? null,
@@ -110,7 +124,12 @@ export class Vcpu {
       features: number | null;
       resetState: ResetState | null;
       waitsForInterrupt: boolean;
+      waitsForEvent: boolean;
+      deviceIrqLevel: number;
+      pmuCreated: boolean;
       pvtimeIpa: bigint | null;
+      runDelayNs: number;
+      lastSteal: number;
       engine: Saved;
       a64: Saved | null;
       ring: Saved | null;
@@ -122,7 +141,12 @@ export class Vcpu {
     this.features = data.features;
     this.resetState = data.resetState;
     this.waitsForInterrupt = data.waitsForInterrupt;
+    this.waitsForEvent = data.waitsForEvent;
+    this.deviceIrqLevel = data.deviceIrqLevel;
+    this.pmuCreated = data.pmuCreated;
     this.pvtimeIpa = data.pvtimeIpa;
+    this.runDelayNs = data.runDelayNs;
+    this.lastSteal = data.lastSteal;
     this.synthetic.load(data.engine);
     if (data.a64 !== null) this.a64?.load(data.a64);
     if (data.ring !== null) this.ring?.load(data.ring);

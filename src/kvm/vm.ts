@@ -1,5 +1,6 @@
 // Owns: the state of one VM as KVM keeps it, and its TLB maintenance. Operations live in files of
 // their own and take this object. VM thread.
+import { type Clock, NS_PER_MS } from "../base/clock.js";
 import { KvmError } from "../base/errors.js";
 import { Prng } from "../base/prng.js";
 import type { Saved } from "../base/saved.js";
@@ -13,14 +14,17 @@ import {
 } from "../machine/index.js";
 import { Account, type Charger } from "./account.js";
 import { AddressSpace } from "./address-space.js";
+import { BlockedTimers } from "./blocked-timers.js";
 import { Counters } from "./counters.js";
 import { SmcccFilter } from "./firmware/filter.js";
 import { type FirmwareState, newFirmware } from "./firmware/guest.js";
+import type { StolenTime } from "./firmware/hypercalls.js";
 import { GuestMemfds } from "./guest-memfd.js";
 import { type EventfdPort, IoBus } from "./io-bus.js";
 import { IrqRouting } from "./irq.js";
 import { MemslotTable } from "./memslots.js";
 import { Stage2Tables } from "./pgtable.js";
+import { VmPmu } from "./pmu.js";
 import { Mutex, RwLock, Srcu } from "./sched/locks.js";
 import { type Scheduler, Waitable } from "./sched/scheduler.js";
 import {
@@ -38,6 +42,9 @@ export interface VmConfig {
   readonly dirtyTracking: "write-protect" | "dbm";
   /** Host CPUs of the slice; 0 means as many as vCPUs. */
   readonly hostCpus: number;
+  /** "wall": counters follow the machine's time; "virtual": what was executed. */
+  readonly clock: "virtual" | "wall";
+  readonly idle: "jump" | "paced";
   /** Virtual time of one instruction. */
   readonly nsPerInstruction: number;
 }
@@ -73,6 +80,8 @@ export class Vm {
   readonly config: VmConfig;
   readonly host: Host;
   readonly sched: Scheduler;
+  /** Time of the machine; only a wall clock looks at it. */
+  readonly clock: Clock;
   readonly account: Account;
   readonly ipaBits: number;
   readonly vmid: number;
@@ -116,6 +125,16 @@ export class Vm {
   dead = false;
   /** Accesses and instructions retired by all vCPUs. */
   instructions = 0;
+  /** Virtual time that passed while every vCPU slept. */
+  idleNs = 0;
+  /** PPIs of the virtual, physical, hyp virtual and hyp physical timer; VM-wide. */
+  readonly timerPpis = [27, 30, 28, 26];
+  readonly pmu = new VmPmu();
+  /** Set once KVM's parts are put together. */
+  pvTime: StolenTime | null = null;
+  /** KVM_ARM_SET_COUNTER_OFFSET; null until it was called. */
+  counterOffset: bigint | null = null;
+  readonly timers: BlockedTimers;
 
   constructor(
     config: VmConfig,
@@ -126,11 +145,15 @@ export class Vm {
       eventfds: EventfdPort;
       vmid: number;
       seed: bigint;
+      clock: Clock;
     },
   ) {
     this.config = config;
     this.host = deps.host;
     this.sched = deps.sched;
+    this.clock = deps.clock;
+    this.timers = new BlockedTimers(this);
+    this.sched.time = this.timers;
     this.eventfds = deps.eventfds;
     this.vmid = deps.vmid;
     this.trng = new Prng(deps.seed);
@@ -154,6 +177,11 @@ export class Vm {
 
   get maxVcpus(): number {
     return KVM_MAX_VCPUS;
+  }
+
+  /** irqchip_in_kernel. */
+  get irqchipInKernel(): boolean {
+    return this.vgic !== nullVgic;
   }
 
   get pageSize(): number {
@@ -232,16 +260,30 @@ export class Vm {
     return BigInt.asUintN(bits, value);
   }
 
-  /** Counter ticks, one per nanosecond of virtual time. @param more instructions of this run */
+  get virtualNs(): number {
+    return this.instructions * this.config.nsPerInstruction + this.idleNs;
+  }
+
+  /** The host's counter: one tick per nanosecond. @param more instructions of this slice */
   ticks(more = 0): bigint {
-    return BigInt((this.instructions + more) * this.config.nsPerInstruction);
+    if (this.config.clock === "wall") {
+      return BigInt(Math.floor(this.clock.monotonicMs() * NS_PER_MS));
+    }
+    return BigInt(this.virtualNs + more * this.config.nsPerInstruction);
+  }
+
+  /** EngineClock of every vCPU. */
+  instructionsFor(ticks: bigint): number {
+    if (this.config.clock === "wall") return Number.POSITIVE_INFINITY;
+    return Math.ceil(Number(ticks) / this.config.nsPerInstruction);
   }
 
   /** Time of the host and the counter of the same moment. */
   ptp(physical: boolean): { readonly ns: bigint; readonly counter: bigint } {
-    const ns = this.ticks();
+    const isWall = this.config.clock === "wall";
+    const ns = isWall ? BigInt(Math.floor(this.clock.nowMs())) * BigInt(NS_PER_MS) : this.ticks();
     const offset = physical ? this.a64?.physicalOffset : this.a64?.virtualOffset;
-    return { ns, counter: BigInt.asUintN(64, ns - (offset ?? 0n)) };
+    return { ns, counter: BigInt.asUintN(64, this.ticks() - (offset ?? 0n)) };
   }
 
   close(): void {
@@ -256,6 +298,10 @@ export class Vm {
       hasRun: this.hasRun,
       dead: this.dead,
       instructions: this.instructions,
+      idleNs: this.idleNs,
+      counterOffset: this.counterOffset,
+      timerPpis: [...this.timerPpis],
+      pmu: this.pmu.save(),
       firmware: { ...this.firmware },
       filter: [...this.filter.list()],
       trng: [...this.trng.state],
@@ -272,6 +318,10 @@ export class Vm {
       hasRun: boolean;
       dead: boolean;
       instructions: number;
+      idleNs: number;
+      counterOffset: bigint | null;
+      timerPpis: number[];
+      pmu: ReturnType<VmPmu["save"]>;
       firmware: FirmwareState;
       filter: ReturnType<SmcccFilter["list"]>;
       trng: number[];
@@ -290,6 +340,10 @@ export class Vm {
     this.hasRun = data.hasRun;
     this.dead = data.dead;
     this.instructions = data.instructions;
+    this.idleNs = data.idleNs;
+    this.counterOffset = data.counterOffset;
+    this.pmu.load(data.pmu);
+    for (const [at, ppi] of data.timerPpis.entries()) this.timerPpis[at] = ppi;
     this.tables.forgetCache();
   }
 }

@@ -4,9 +4,9 @@ import type { HostCpu } from "./host-cpu.js";
 
 /**
  * Why execute() came back: its budget is used up; stage 2 refused an access (cpu.fault tells); an
- * instruction trapped to EL2; a synthetic program is over.
+ * instruction trapped to EL2; an interrupt line out of the PE changed; a synthetic program is over.
  */
-export type Stop = "slice" | "abort" | "trap" | "done";
+export type Stop = "slice" | "abort" | "trap" | "line" | "done";
 
 /** The access that waits for memory or for its emulation. */
 export interface PendingAccess {

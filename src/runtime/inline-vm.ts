@@ -1,5 +1,6 @@
 // Owns: a VM in the calling thread, advanced step by step: simulation and tests (DESIGN 2). The
 // same core as in a thread, so several inline VMs can share eventfds and a budget.
+import { type Clock, ManualClock } from "../base/clock.js";
 import { toRefusal } from "../base/errors.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
@@ -16,6 +17,8 @@ interface InlineParts {
   readonly createInstance: InstanceFactory;
   /** "seeded" by default: every choice of the scheduler comes from the VM's seed. */
   readonly schedule?: InstanceDeps["schedule"];
+  /** One that moves only when told, by default. */
+  readonly clock?: Clock;
   /** Called once when the VM is closed, or could not be built. */
   readonly onClosed?: () => void;
 }
@@ -35,6 +38,7 @@ export class InlineVm extends VmDoor {
         budget: parts.budget,
         eventfds: parts.eventfds,
         schedule: parts.schedule ?? "seeded",
+        clock: parts.clock ?? new ManualClock(),
         createInstance: parts.createInstance,
         send: (message) => vm?.deliver(message),
       });

@@ -98,6 +98,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   getGsiRouting: { logged: false, args: {} },
   signalMsi: { logged: true, args: msi },
   createDevice: { logged: true, args: { type: "u32", flags: "u32" } },
+  irqLine: { logged: true, args: { irq: "u32", level: "u32" } },
 
   setProgram: { logged: true, args: { vcpu: "u32", program: "program" } },
   readProgram: { logged: false, args: { vcpu: "u32", from: "count", limit: "count" } },
@@ -109,6 +110,13 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   getRegList: { logged: true, args: { vcpu: "u32" } },
   getOneReg: { logged: true, args: { vcpu: "u32", reg: "u64" } },
   setOneReg: { logged: true, args: { vcpu: "u32", reg: "u64", value: "bytes" } },
+  setCounterOffset: { logged: true, args: { offset: "u64", reserved: "u64" } },
+  setVcpuAttr: {
+    logged: true,
+    args: { vcpu: "u32", group: "u32", attr: "u64", value: "bytes" },
+  },
+  getVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
+  hasVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
   getMpState: { logged: false, args: { vcpu: "u32" } },
   setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
 

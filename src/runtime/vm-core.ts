@@ -6,6 +6,7 @@
 //        └─▶ logged, live ──▶ submit ─▶ recorder ──▶ reply when done
 //   replay entry ──▶ advanceTo(stamp) ──▶ submit ──▶ recorder      until the log's end
 
+import type { Clock } from "../base/clock.js";
 import { KvmError, ServiceError, toRefusal } from "../base/errors.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
@@ -33,6 +34,7 @@ export interface CoreParts {
   readonly budget: MemoryBudget;
   readonly eventfds: EventfdCounters;
   readonly schedule: InstanceDeps["schedule"];
+  readonly clock: Clock;
   readonly createInstance: InstanceFactory;
   readonly send: SendFromVm;
 }
@@ -67,6 +69,7 @@ export class VmCore {
       budget,
       eventfds: this.#eventfds,
       schedule: parts.schedule,
+      clock: parts.clock,
     });
   }
 
@@ -92,7 +95,7 @@ export class VmCore {
 
   /**
    * Goes on with the VM.
-   * @returns "idle" when only a message can change anything
+   * @returns "idle" when only a message, or time, can change anything
    */
   advance(maxSteps: number, interrupted: () => boolean): "idle" | "runnable" {
     const replay = this.#replay;
@@ -108,6 +111,11 @@ export class VmCore {
     return "runnable";
   }
 
+  /** After "idle": milliseconds until time changes something. */
+  msToSleep(): number {
+    return this.instance.msToSleep();
+  }
+
   /** Releases what the instance holds outside itself. */
   close(): void {
     this.instance.close();
@@ -120,7 +128,7 @@ export class VmCore {
 
   /** @returns whether all the steps were done and there are more to do */
   #runs(steps: number): boolean {
-    return this.instance.advance(steps, () => false) === "runnable";
+    return this.instance.advance(steps, () => false, true) === "runnable";
   }
 
   #replayEntry(replay: Replay, { stamp, command }: LoggedCommand): void {

@@ -13,6 +13,7 @@
 // a step short was announced by then, so every cut is followed by the input that it was made for.
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { assert } from "../base/assert.js";
+import { systemClock } from "../base/clock.js";
 import { KvmError, ServiceError, toRefusal } from "../base/errors.js";
 import { EventfdCounters } from "../base/eventfd-counters.js";
 import { STEPS_PER_TURN } from "../base/limits.js";
@@ -52,6 +53,7 @@ function startCore(
       budget: new MemoryBudget(setup.budget, setup.budgetAccount),
       eventfds: new EventfdCounters(setup.eventfds),
       schedule: "round-robin",
+      clock: systemClock,
       createInstance,
       send,
     });
@@ -74,8 +76,7 @@ function loop(core: VmCore, control: ThreadControl, receive: () => ToVm | undefi
     }
     if (control.isEnding()) return;
     const state = core.advance(STEPS_PER_TURN, interrupted);
-    // Here a VM with timers will sleep until the next one is due: at once in "jump", in real time
-    // in "paced" and with a wall clock. Without timers only a message can wake it.
-    if (state === "idle") control.sleep();
+    // Timers of a wall clock, or of a paced virtual one, wake it too; "jump" never sleeps for them.
+    if (state === "idle") control.sleep(core.msToSleep());
   }
 }

@@ -97,6 +97,7 @@ function failedRun(error: unknown): RunResult {
   return {
     errno,
     exitReason: "KVM_EXIT_UNKNOWN",
+    deviceIrqLevel: 0,
     retired: 0,
     program: { completed: 0, finished: false },
   };

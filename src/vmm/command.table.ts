@@ -11,14 +11,19 @@ import {
   type GuestMemfd,
   getOneReg,
   getRegList,
+  getVcpuAttr,
+  hasVcpuAttr,
   irqfdWithoutVgic,
+  irqLine,
   KVM_DIRTY_GFN,
   KVM_MP_STATE,
   type Kvm,
   type Op,
   preferredTarget,
   type RunOutcome,
+  setCounterOffset,
   setOneReg,
+  setVcpuAttr,
   signalMsiWithoutVgic,
   statsFile,
   type Vcpu,
@@ -159,6 +164,7 @@ function* reported(vcpu: Vcpu, before: number, op: Op<RunOutcome>): Op<CommandRe
   const outcome = yield* op;
   return {
     ...outcome,
+    deviceIrqLevel: vcpu.deviceIrqLevel,
     retired: vcpu.engine.retired - before,
     program: { completed: vcpu.synthetic.completed, finished: vcpu.synthetic.finished },
   };
@@ -352,6 +358,12 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   getGsiRouting: { now: (m) => m.kvm.vm.routing.list() },
   signalMsi: { now: () => signalMsiWithoutVgic() },
   createDevice: { now: (_m, { type }) => createDeviceWithoutTypes(type) },
+  irqLine: {
+    now: (m, { irq, level }) => {
+      irqLine(m.kvm.vm, irq, level !== 0);
+      return null;
+    },
+  },
 
   setProgram: {
     now: (m, { vcpu, program }) => {
@@ -383,6 +395,27 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   setOneReg: {
     now: (m, { vcpu, reg, value }) => {
       setOneReg(m.kvm.vm, idleVcpu(m, vcpu), reg, value);
+      return null;
+    },
+  },
+  setCounterOffset: {
+    now: (m, { offset, reserved }) => {
+      setCounterOffset(m.kvm.vm, offset, reserved);
+      return null;
+    },
+  },
+  setVcpuAttr: {
+    now: (m, { vcpu, group, attr, value }) => {
+      setVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr, value);
+      return null;
+    },
+  },
+  getVcpuAttr: {
+    now: (m, { vcpu, group, attr }) => getVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr),
+  },
+  hasVcpuAttr: {
+    now: (m, { vcpu, group, attr }) => {
+      hasVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr);
       return null;
     },
   },

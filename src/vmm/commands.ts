@@ -32,6 +32,8 @@ export interface RunResult {
   readonly systemEvent?: { readonly type: number; readonly data: readonly bigint[] };
   readonly hypercall?: { readonly nr: bigint; readonly flags: bigint };
   readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
+  /** kvm_run.s.regs.device_irq_level: KVM_ARM_DEV_EL1_VTIMER (1), PTIMER (2), PMU (4). */
+  readonly deviceIrqLevel: number;
   /** Accesses or instructions retired during this run. */
   readonly retired: number;
   readonly program: ProgramProgress;
@@ -348,6 +350,8 @@ export interface VmCommands {
     { delivered: number },
   ];
   createDevice: [{ type: number; flags: number }, null];
+  /** KVM_IRQ_LINE; irq as KVM packs it. */
+  irqLine: [{ irq: number; level: number }, null];
 
   setProgram: [{ vcpu: number; program: Program }, ProgramProgress];
   readProgram: [
@@ -368,6 +372,12 @@ export interface VmCommands {
   getOneReg: [{ vcpu: number; reg: bigint }, { value: bigint; size: number }];
   /** Little-endian bytes, as many as the id says. */
   setOneReg: [{ vcpu: number; reg: bigint; value: Uint8Array }, null];
+  /** KVM_ARM_SET_COUNTER_OFFSET. */
+  setCounterOffset: [{ offset: bigint; reserved: bigint }, null];
+  /** KVM_SET_DEVICE_ATTR on a vCPU; the structure's bytes, none where no address is given. */
+  setVcpuAttr: [{ vcpu: number; group: number; attr: bigint; value: Uint8Array }, null];
+  getVcpuAttr: [{ vcpu: number; group: number; attr: bigint }, Uint8Array];
+  hasVcpuAttr: [{ vcpu: number; group: number; attr: bigint }, null];
   getMpState: [{ vcpu: number }, { mpState: number }];
   setMpState: [{ vcpu: number; mpState: number }, null];
 

@@ -1,4 +1,5 @@
 // Owns: the interface of one VM's slice as the runtime drives it. VM thread, or inline.
+import type { Clock } from "../base/clock.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
 import type { Command } from "./commands.js";
@@ -13,6 +14,8 @@ export interface InstanceDeps {
   readonly eventfds: EventfdCounters;
   /** "round-robin" in the worker; "seeded" inline draws every choice from the VM's seed. */
   readonly schedule: "round-robin" | "seeded";
+  /** Time of the machine, for wall clocks and paced virtual ones; the system's unless given. */
+  readonly clock?: Clock;
 }
 
 /** One VM: its memory, host CPUs, KVM objects and scheduler. Nothing here is asynchronous. */
@@ -28,9 +31,12 @@ export interface VmInstance {
   /**
    * Runs scheduler steps until `maxSteps` are done, nothing is runnable, or `interrupted` says that
    * input waits (asked between short engine slices, so within 4,096 accesses).
-   * @returns "idle" when every context is blocked or done: only a command can change that
+   * @param isReplay a paced VM doesn't wait for real time
+   * @returns "idle" when every context is blocked or done: only a command or time can change that
    */
-  advance(maxSteps: number, interrupted: () => boolean): "idle" | "runnable";
+  advance(maxSteps: number, interrupted: () => boolean, isReplay?: boolean): "idle" | "runnable";
+  /** After "idle": milliseconds until time changes something; Infinity when only a command can. */
+  msToSleep(): number;
   /**
    * Runs exactly to where a recorded command was applied.
    * @returns null, or a sentence on how the run diverged from the stamp

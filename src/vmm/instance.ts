@@ -1,5 +1,6 @@
 // Owns: the VM as the runtime drives it: commands in, scheduler steps, stamps.
 // VM thread, or inline.
+import { systemClock } from "../base/clock.js";
 import type { Op } from "../kvm/index.js";
 import { COMMANDS } from "./command.table.js";
 import type { Command } from "./commands.js";
@@ -26,6 +27,7 @@ export class Instance implements VmInstance {
       budget: deps.budget,
       eventfds: deps.eventfds,
       scheduleSeed: deps.schedule === "seeded" ? definition.seed : null,
+      clock: deps.clock ?? systemClock,
     });
   }
 
@@ -34,12 +36,12 @@ export class Instance implements VmInstance {
   }
 
   #stamp(): Stamp {
-    const { sched, instructions } = this.machine.kvm.vm;
+    const { sched, instructions, virtualNs } = this.machine.kvm.vm;
     return {
       seq: this.#seq++,
       step: sched.steps,
       instructions,
-      virtualNs: instructions * this.definition.clock.nsPerInstruction,
+      virtualNs,
       cut: false,
     };
   }
@@ -73,21 +75,26 @@ export class Instance implements VmInstance {
     this.machine.kvm.vm.sched.add(label, isRun, op, done);
   }
 
-  advance(maxSteps: number, interrupted: () => boolean): "idle" | "runnable" {
-    const { sched } = this.machine.kvm.vm;
+  advance(maxSteps: number, interrupted: () => boolean, isReplay = false): "idle" | "runnable" {
+    const { sched, timers } = this.machine.kvm.vm;
+    timers.isReplaying = isReplay;
     for (let n = 0; n < maxSteps; n++) {
-      if (!sched.step()) return "idle";
+      if (timers.msAhead > 0 || !sched.step()) return "idle";
       if (interrupted()) return "runnable";
     }
-    return sched.runnable ? "runnable" : "idle";
+    return sched.runnable || timers.msToSleep === 0 ? "runnable" : "idle";
+  }
+
+  msToSleep(): number {
+    return this.machine.kvm.vm.timers.msToSleep;
   }
 
   advanceTo(stamp: Stamp): string | null {
     const { vm } = this.machine.kvm;
-    while (vm.sched.steps < stamp.step) {
-      if (!vm.sched.step()) {
-        return `nothing was runnable at step ${vm.sched.steps}, before step ${stamp.step}`;
-      }
+    vm.timers.isReplaying = true;
+    while (vm.sched.steps < stamp.step && vm.sched.step());
+    if (vm.sched.steps < stamp.step) {
+      return `nothing was runnable at step ${vm.sched.steps}, before step ${stamp.step}`;
     }
     if (vm.sched.steps > stamp.step) return `step ${stamp.step} had passed already`;
     if (vm.instructions !== stamp.instructions) {

@@ -31,6 +31,8 @@ export class Machine {
         type: definition.type,
         dirtyTracking: definition.dirtyTracking,
         hostCpus: definition.hostCpus,
+        clock: definition.clock.mode,
+        idle: definition.clock.idle,
         nsPerInstruction: definition.clock.nsPerInstruction,
       },
       {

@@ -34,7 +34,7 @@ export function vmView(kvm: Kvm, definition: VmDefinition, replaying: boolean): 
     haltPollNs: vm.caps.haltPollNs,
     dirtyTracking: definition.dirtyTracking,
     instructions: vm.instructions,
-    virtualNs: vm.instructions * definition.clock.nsPerInstruction,
+    virtualNs: vm.virtualNs,
     steps: vm.sched.steps,
     replaying,
   };

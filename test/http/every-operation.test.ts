@@ -48,6 +48,7 @@ afterAll(() => face.close());
 async function namesOf(op: Op): Promise<Record<string, string>> {
   const vm = (await face.vm()).split("/").at(-1) ?? "";
   const names: Record<string, string> = { vm, n: "0", slot: "0", index: "3", harvest: "h1" };
+  names["line"] = "0:0:0";
   names["cap"] = op.path.startsWith("/v1/host") ? "10" : "KVM_CAP_NR_MEMSLOTS";
   names["code"] = "destructive-read";
   names["id"] = "1";

@@ -113,6 +113,7 @@ describe("runs", () => {
       errnoValue: 0,
       exitReason: "KVM_EXIT_MMIO",
       mmio: { physAddr: "0x9000000", len: 4, isWrite: true, data: "01020304" },
+      deviceIrqLevel: 0,
       retired: 1,
       program: { completed: 1, finished: false },
     });

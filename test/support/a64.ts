@@ -33,6 +33,10 @@ export const svc = (imm: number): number => u32(0xd400_0001 | (imm << 5));
 export const HVC = 0xd400_0002;
 export const ERET = 0xd69f_03e0;
 export const WFI = 0xd503_207f;
+export const WFE = 0xd503_205f;
+export const SEV = 0xd503_209f;
+export const NOP = 0xd503_201f;
+export const daifclr = (bits: number): number => u32(0xd503_40ff | (bits << 8));
 export const ISB = 0xd503_3fdf;
 
 /** op0, op1, CRn, CRm, op2 of system registers that guests here use. */
@@ -50,6 +54,36 @@ const SYSREG = {
   CPACR_EL1: [3, 0, 1, 0, 2],
   MPIDR_EL1: [3, 0, 0, 0, 5],
   CNTVCT_EL0: [3, 3, 14, 0, 2],
+  CNTPCT_EL0: [3, 3, 14, 0, 1],
+  CNTKCTL_EL1: [3, 0, 14, 1, 0],
+  CNTP_TVAL_EL0: [3, 3, 14, 2, 0],
+  CNTP_CTL_EL0: [3, 3, 14, 2, 1],
+  CNTP_CVAL_EL0: [3, 3, 14, 2, 2],
+  CNTV_TVAL_EL0: [3, 3, 14, 3, 0],
+  CNTV_CTL_EL0: [3, 3, 14, 3, 1],
+  CNTV_CVAL_EL0: [3, 3, 14, 3, 2],
+  ISR_EL1: [3, 0, 12, 1, 0],
+  ID_AA64DFR0_EL1: [3, 0, 0, 5, 0],
+  PMINTENSET_EL1: [3, 0, 9, 14, 1],
+  PMCR_EL0: [3, 3, 9, 12, 0],
+  PMCNTENSET_EL0: [3, 3, 9, 12, 1],
+  PMCNTENCLR_EL0: [3, 3, 9, 12, 2],
+  PMOVSCLR_EL0: [3, 3, 9, 12, 3],
+  PMSWINC_EL0: [3, 3, 9, 12, 4],
+  PMSELR_EL0: [3, 3, 9, 12, 5],
+  PMCEID0_EL0: [3, 3, 9, 12, 6],
+  PMCCNTR_EL0: [3, 3, 9, 13, 0],
+  PMXEVTYPER_EL0: [3, 3, 9, 13, 1],
+  PMXEVCNTR_EL0: [3, 3, 9, 13, 2],
+  PMUSERENR_EL0: [3, 3, 9, 14, 0],
+  PMOVSSET_EL0: [3, 3, 9, 14, 3],
+  PMEVCNTR0_EL0: [3, 3, 14, 8, 0],
+  PMEVCNTR1_EL0: [3, 3, 14, 8, 1],
+  PMEVCNTR5_EL0: [3, 3, 14, 8, 5],
+  PMEVCNTR6_EL0: [3, 3, 14, 8, 6],
+  PMEVTYPER0_EL0: [3, 3, 14, 12, 0],
+  PMEVTYPER1_EL0: [3, 3, 14, 12, 1],
+  PMCCFILTR_EL0: [3, 3, 14, 15, 7],
   CurrentEL: [3, 0, 4, 2, 2],
 } as const;
 export type SysregName = keyof typeof SYSREG;

@@ -71,6 +71,10 @@ class FakeInstance {
     return this.left > 0 ? "runnable" : "idle";
   }
 
+  msToSleep() {
+    return Number.POSITIVE_INFINITY;
+  }
+
   quantum(length, interrupted) {
     this.cut = false;
     for (let done = 0; done < length && this.left > 0; ) {

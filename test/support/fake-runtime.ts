@@ -215,7 +215,8 @@ export class FakeRuntime implements Runtime {
 
 function runResult(more: Partial<RunResult>): RunResult {
   const program = { completed: 1, finished: true };
-  return { errno: null, exitReason: "KVM_EXIT_MMIO", retired: 1, program, ...more };
+  const plain = { errno: null, exitReason: "KVM_EXIT_MMIO", deviceIrqLevel: 0 } as const;
+  return { ...plain, retired: 1, program, ...more };
 }
 
 function freeId(list: readonly { readonly id: number }[]): number {

@@ -110,6 +110,7 @@ class Fake {
             },
           }
         : {}),
+      deviceIrqLevel: 0,
       retired: 1,
       program: { completed: 1, finished: false },
     };

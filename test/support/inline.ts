@@ -1,6 +1,7 @@
 // Owns: one VM in the test's own thread, without runtime: an Instance and short ways to use it.
 // Test process.
 
+import { ManualClock } from "../../src/base/clock.js";
 import { KvmError, ServiceError } from "../../src/base/errors.js";
 import { EventfdCounters } from "../../src/base/eventfd-counters.js";
 import { MemoryBudget } from "../../src/base/memory-budget.js";
@@ -38,6 +39,8 @@ export interface InlineOptions extends Partial<VmDefinition> {
   readonly schedule?: "seeded" | "round-robin";
   readonly budgetBytes?: number;
   readonly eventfds?: EventfdCounters;
+  /** Real time, for wall and paced clocks; it moves only when told. */
+  readonly time?: ManualClock;
 }
 
 /** A call that may take scheduler steps. */
@@ -100,10 +103,16 @@ export class Inline {
   #harvests = 0;
 
   constructor(options: InlineOptions = {}) {
-    const { schedule = "round-robin", budgetBytes = GIB, eventfds, ...definition } = options;
+    const {
+      schedule = "round-robin",
+      budgetBytes = GIB,
+      eventfds,
+      time: clock = new ManualClock(),
+      ...definition
+    } = options;
     this.budget = MemoryBudget.create(budgetBytes);
     this.eventfds = eventfds ?? EventfdCounters.create(64);
-    const deps = { budget: this.budget, eventfds: this.eventfds, schedule };
+    const deps = { budget: this.budget, eventfds: this.eventfds, schedule, clock };
     this.instance = new Instance({ ...DEFINITION, ...definition }, deps);
   }
 

@@ -19,6 +19,7 @@ export const ROUND_TRIPS: readonly RoundTripRow[] = [
   { part: "Tlb", at: ["host-cpu-0", "tlb"], busy: "pages and a block cached" },
   { part: "Scheduler", at: ["scheduler"], busy: "steps done, choices drawn" },
   { part: "Vm", at: ["vm"], busy: "capabilities enabled, accesses retired, memory invalidated" },
+  { part: "VmPmu", at: ["vm", "pmu"], busy: "a PMU chosen, its counters limited, an event denied" },
   { part: "Account", at: ["account"], busy: "memory, tables and bitmaps charged" },
   { part: "AddressSpace", at: ["address-space"], busy: "objects made and deleted" },
   { part: "MemslotTable", at: ["memslots"], busy: "slots with every flag" },

@@ -35,7 +35,7 @@ function build(options: InlineOptions, isRing: boolean): Inline {
     vm.enable(225);
   }
   for (const id of [0, 1, 2]) vm.vcpu(id);
-  vm.call("vcpuInit", { vcpu: 2, target: 5, features: [4n] });
+  vm.call("vcpuInit", { vcpu: 2, target: 5, features: [12n] });
   setPrograms(vm);
   return vm;
 }
@@ -61,11 +61,32 @@ function runGuest(vm: Inline): void {
   expect(vm.run(2).exitReason).toBe("KVM_EXIT_MMIO");
 }
 
+const PMCR = 0x6030_0000_0013_dce0n;
+const PMCCNTR = 0x6030_0000_0013_dce8n;
+const PMCNTENSET = 0x6030_0000_0013_dce1n;
+
+/** Counters with an offset and a PMU that counts some events, for guest code. */
+function setTime(vm: Inline): void {
+  const u64 = (value: bigint) => new Uint8Array(BigUint64Array.of(value).buffer);
+  const attr = (group: number, number: bigint, value: Uint8Array) =>
+    vm.call("setVcpuAttr", { vcpu: 2, group, attr: number, value });
+  attr(0, 3n, u64(8n));
+  attr(0, 4n, u64(3n));
+  attr(0, 2n, Uint8Array.of(8, 0, 1, 0, 1, 0, 0, 0));
+  attr(0, 1n, new Uint8Array(0));
+  attr(2, 0n, u64(BigInt(BASE + 30 * K4)));
+  vm.call("setCounterOffset", { offset: 1000n, reserved: 0n });
+  vm.call("irqLine", { irq: 2 << 16, level: 1 });
+  vm.call("setOneReg", { vcpu: 2, reg: PMCNTENSET, value: u64(2n ** 31n) });
+  vm.call("setOneReg", { vcpu: 2, reg: PMCR, value: u64(1n | (3n << 11n)) });
+}
+
 /** Puts something into every part and leaves nothing under way. */
 function makeBusy(vm: Inline): void {
   const fd = vm.eventfds.create(0n);
   const spare = vm.ram(3 * K4);
   vm.slot(0, 64, { flags: LOG });
+  setTime(vm);
   vm.slot(1, 64, { gpa: UNBACKED, backing: "unbacked" });
   vm.slot(2, 8, { gpa: 0xa000_0000, flags: 2 });
   vm.slot(3, 1024, { gpa: HUGE, huge: true });
@@ -104,6 +125,7 @@ function makeBusy(vm: Inline): void {
     vm.call("harvestDirtyRing", { vcpu: 0, upTo: 2 });
   }
   runGuest(vm);
+  expect(vm.call("getOneReg", { vcpu: 2, reg: PMCCNTR }).value).toBeGreaterThan(0n);
   vm.call("harvestDirtyLog", { slot: 0, key: "h", after: null });
   setPrograms(vm);
   expect(vm.run(0).exitReason).toBe("KVM_EXIT_MMIO");

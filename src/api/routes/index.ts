@@ -1,6 +1,7 @@
 // Owns: the list of all operations, in the order of the document. HTTP thread.
 import type { ApiDeps } from "../deps.js";
 import type { Operation } from "../operation.js";
+import { attributeOperations } from "./attributes.js";
 import { capabilityOperations } from "./capabilities.js";
 import { coalescedOperations } from "./coalesced.js";
 import { dirtyLogOperations } from "./dirty-log.js";
@@ -31,6 +32,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...inspectOperations(deps),
     ...vcpuOperations(deps),
     ...registerOperations(deps),
+    ...attributeOperations(deps),
     ...runOperations(deps),
     ...memoryObjectOperations(deps),
     ...guestMemfdOperations(deps),

@@ -11,6 +11,9 @@ import {
   Irqfd,
   IrqfdCreate,
   IrqfdQuery,
+  IrqLineLevel,
+  IrqLineParams,
+  IrqLinePulse,
   Msi,
   MsiResult,
   Routing,
@@ -185,6 +188,55 @@ function injection({ services }: ApiDeps): readonly Operation[] {
   ];
 }
 
+/** kvm_irq_level.irq of a path's `type:vcpu:number`. */
+function irqOf(line: string): number {
+  const [type = 0, vcpu = 0, num = 0] = line.split(":").map(Number);
+  return (((vcpu >>> 8) << 28) | (type << 24) | ((vcpu & 0xff) << 16) | num) >>> 0;
+}
+
+function lines({ services }: ApiDeps): readonly Operation[] {
+  const { vms } = services;
+  const at = { tag: "irq", params: IrqLineParams, scope: "vm:write" } as const;
+  const problems = ["vm-not-found", "vm-not-active", "kvm-errno"] as const;
+  return [
+    operation({
+      ...at,
+      id: "setIrqLine",
+      method: "PUT",
+      path: inVm("irq-lines/{line}"),
+      summary: "Set an interrupt line's level",
+      description:
+        "KVM_IRQ_LINE. Without an in-kernel controller only type 0 is there: the vCPU's own IRQ " +
+        "and FIQ inputs.",
+      body: IrqLineLevel,
+      answers: { 200: json("The level as set.", IrqLineLevel) },
+      problems,
+      handle: async ({ params, body }) => {
+        await vms.command(params.vm, "irqLine", { irq: irqOf(params.line), level: body.level });
+        return { level: body.level };
+      },
+    }),
+    operation({
+      ...at,
+      id: "pulseIrqLine",
+      method: "POST",
+      path: inVm("irq-lines/{line}/pulses"),
+      summary: "Pulse an interrupt line",
+      description: "KVM_IRQ_LINE twice: up, then down. For lines that look at edges.",
+      body: IrqLinePulse,
+      bodyOptional: true,
+      answers: { 204: empty("The line is low again.") },
+      problems,
+      handle: async ({ params, reply }) => {
+        const irq = irqOf(params.line);
+        await vms.command(params.vm, "irqLine", { irq, level: 1 });
+        await vms.command(params.vm, "irqLine", { irq, level: 0 });
+        return reply.code(204).send();
+      },
+    }),
+  ];
+}
+
 export function irqOperations(deps: ApiDeps): readonly Operation[] {
-  return [...irqfds(deps), ...routing(deps), ...injection(deps)];
+  return [...irqfds(deps), ...routing(deps), ...injection(deps), ...lines(deps)];
 }

@@ -16,11 +16,8 @@ const VCPU = `${VM}/vcpus/{n}`;
 const ROWS: readonly (readonly [Method, string, string, string, string])[] = [
   ["PUT", `${VM}/irqchip`, "setIrqchip", "KVM_CREATE_IRQCHIP", "Create the legacy vGICv2"],
   ["PUT", `${VM}/irqchip/addresses/{id}`, "setIrqchipAddress", "KVM_ARM_SET_DEVICE_ADDR", "Place the legacy vGICv2"],
-  ["PUT", `${VM}/irq-lines/{line}`, "setIrqLine", "KVM_IRQ_LINE", "Set an interrupt line's level"],
-  ["POST", `${VM}/irq-lines/{line}/pulses`, "pulseIrqLine", "KVM_IRQ_LINE", "Pulse an interrupt line"],
   ["GET", `${VM}/mte-tags`, "getMteTags", "KVM_ARM_MTE_COPY_TAGS", "Read memory tags"],
   ["PUT", `${VM}/mte-tags`, "setMteTags", "KVM_ARM_MTE_COPY_TAGS", "Write memory tags"],
-  ["PUT", `${VM}/counter-offset`, "setCounterOffset", "KVM_ARM_SET_COUNTER_OFFSET", "Offset the guest's counters"],
   ["GET", `${VM}/register-writable-masks/{range}`, "getRegisterWritableMasks", "KVM_ARM_GET_REG_WRITABLE_MASKS", "Read which ID register bits can be written"],
   ["PUT", `${VM}/memory-attributes`, "setMemoryAttributes", "KVM_SET_MEMORY_ATTRIBUTES", "Set memory attributes"],
   ["GET", `${VM}/attributes/{group}/{attr}`, "getVmAttribute", "KVM_GET_DEVICE_ATTR", "Read a VM attribute"],
@@ -36,8 +33,6 @@ const ROWS: readonly (readonly [Method, string, string, string, string])[] = [
   ["PUT", `${VCPU}/guest-debug`, "setGuestDebug", "KVM_SET_GUEST_DEBUG", "Debug the guest"],
   ["DELETE", `${VCPU}/guest-debug`, "deleteGuestDebug", "KVM_SET_GUEST_DEBUG", "Stop debugging the guest"],
   ["PUT", `${VCPU}/signal-mask`, "setSignalMask", "KVM_SET_SIGNAL_MASK", "Set the signal mask of KVM_RUN"],
-  ["GET", `${VCPU}/attributes/{group}/{attr}`, "getVcpuAttribute", "KVM_GET_DEVICE_ATTR", "Read a vCPU attribute"],
-  ["PUT", `${VCPU}/attributes/{group}/{attr}`, "setVcpuAttribute", "KVM_SET_DEVICE_ATTR", "Set a vCPU attribute"],
   ["POST", `${VCPU}/prefaults`, "createPrefault", "KVM_PRE_FAULT_MEMORY", "Map memory before the guest touches it"],
 ];
 

@@ -259,6 +259,29 @@ export const Device = Type.Object(
   { ...closed, $id: "Device" },
 );
 
+/** type, vCPU and number as the fields of kvm_irq_level.irq are wide. */
+const U4 = "(1[0-5]|[0-9])";
+const U12 = "(40[0-8][0-9]|409[0-5]|[0-3]?[0-9]{1,3})";
+const U16 = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4})";
+export const IrqLineParams = vmParams(
+  "line",
+  Type.String({
+    pattern: `^${U4}:${U12}:${U16}$`,
+    description:
+      "`type:vcpu:number`. Type 0: number 0 is the vCPU's IRQ, 1 its FIQ; 1: an SPI by its " +
+      "INTID; 2: a PPI of the vCPU.",
+    examples: ["0:0:0"],
+  }),
+);
+export const IrqLineLevel = Type.Object(
+  { level: Type.Union([Type.Literal(0), Type.Literal(1)], { examples: [1] }) },
+  { ...closed, $id: "IrqLineLevel" },
+);
+export const IrqLinePulse = Type.Object(
+  {},
+  { ...closed, $id: "IrqLinePulse", description: "Nothing to say.", examples: [{}] },
+);
+
 export const HostCpu = Type.Object(
   {
     index: count("", 0),

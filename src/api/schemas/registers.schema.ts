@@ -22,7 +22,8 @@ export const InitializationCreate = Type.Object(
     features: Type.Optional(
       Type.Array(Type.Integer({ minimum: 0, maximum: 0xffff_ffff }), {
         maxItems: FEATURE_WORDS,
-        description: "features[0…6] of struct kvm_vcpu_init: bit 0 POWER_OFF, bit 2 PSCI_0_2.",
+        description:
+          "features[0…6] of struct kvm_vcpu_init: bit 0 POWER_OFF, bit 2 PSCI_0_2, bit 3 PMU_V3.",
         examples: [[4]],
       }),
     ),

@@ -238,6 +238,13 @@ const RunResult = Type.Object(
         closed,
       ),
     ),
+    deviceIrqLevel: Type.Integer({
+      minimum: 0,
+      description:
+        "kvm_run.s.regs.device_irq_level without an in-kernel controller: bit 0 virtual timer, " +
+        "bit 1 physical timer, bit 2 PMU. A change ends a run with EINTR.",
+      examples: [0],
+    }),
     retired: count("Accesses or instructions retired during this run.", 12),
     program: ProgramProgress,
   },

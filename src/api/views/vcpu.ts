@@ -41,6 +41,7 @@ function resultView(result: RunResult) {
             size: hex(memoryFault.size),
           },
         }),
+    deviceIrqLevel: result.deviceIrqLevel,
     retired: result.retired,
     program: { completed: result.program.completed, finished: result.program.finished },
   };

@@ -8,7 +8,15 @@ import type { CallRegisters } from "./guest.js";
 import { type CallResult, isPsci, type PsciVm, psciCall } from "./psci.js";
 import { SMCCC, SMCCC_RET, SMCCC_VERSION_1_1, TRNG_RET } from "./smccc.table.js";
 
+/** kvm/pvtime.ts, as the VM and its hypercalls see it. */
+export interface StolenTime {
+  /** Clears the record. @returns its IPA; null without one */
+  begin(vcpu: Vcpu): bigint | null;
+  update(vcpu: Vcpu): void;
+}
+
 export interface HypercallVm extends PsciVm {
+  readonly pvTime: StolenTime | null;
   readonly filter: SmcccFilter;
   /** Entropy as the VM's clock mode gives it. @returns `bits` random bits */
   random(bits: number): bigint;
@@ -115,7 +123,10 @@ const SERVICES: ReadonlyMap<number, Service> = new Map<number, Service>([
   [SMCCC.PV_TIME_FEATURES, { gate: PV_TIME, call: pvTime }],
   [
     SMCCC.PV_TIME_ST,
-    { gate: PV_TIME, call: ({ vcpu }) => [vcpu.pvtimeIpa ?? SMCCC_RET.NOT_SUPPORTED] },
+    {
+      gate: PV_TIME,
+      call: ({ vm, vcpu }) => [vm.pvTime?.begin(vcpu) ?? SMCCC_RET.NOT_SUPPORTED],
+    },
   ],
   [SMCCC.VENDOR_HYP_CALL_UID, { gate: FUNC_FEAT, call: () => KVM_UID }],
   [SMCCC.VENDOR_HYP_FEATURES, { gate: FUNC_FEAT, call: ({ vm }) => [vm.firmware.vendorHyp] }],

@@ -57,6 +57,14 @@ export class Context {
   }
 }
 
+/** What time does to contexts that wait for it. */
+export interface SchedulerTime {
+  /** Wakes those whose time has come. */
+  wakeDue(): void;
+  /** Nothing is runnable: lets time pass. @returns whether a context woke */
+  jump(): boolean;
+}
+
 /** Told of every step: who moved, to which point, and who else stands where. */
 export type StepObserver = (moved: Context, others: readonly Context[]) => void;
 
@@ -77,6 +85,7 @@ export class Scheduler {
   /** Steps done in the VM's life. */
   steps = 0;
   observer: StepObserver | null = null;
+  time: SchedulerTime | null = null;
   readonly #contexts: Context[] = [];
   readonly #prng: Prng | null;
   #next = 0;
@@ -127,8 +136,14 @@ export class Scheduler {
 
   /** Does one step. @returns false when nothing is runnable. */
   step(): boolean {
+    this.time?.wakeDue();
     const context = this.#choose();
-    if (context === null) return false;
+    if (context === null) {
+      // A jump is a step of its own, so that a stamp says on which side of it a command came.
+      if (this.time?.jump() !== true) return false;
+      this.steps++;
+      return true;
+    }
     this.steps++;
     // Drawn slices are short enough, and a kicked vCPU is to be preempted like any other.
     if (this.#prng !== null) context.urgent = false;

@@ -52,4 +52,4 @@ export const IPA_BITS_DEFAULT = 40;
 export const IPA_BITS_MIN = 32;
 
 /** Bits of kvm_vcpu_init.features[0]. */
-export const KVM_ARM_VCPU = { POWER_OFF: 0, PSCI_0_2: 2 } as const;
+export const KVM_ARM_VCPU = { POWER_OFF: 0, PSCI_0_2: 2, PMU_V3: 3 } as const;

@@ -38,6 +38,9 @@ export class A64Machine implements PeHost {
   readonly #counter: (instructions: number) => bigint;
   /** The PE that was asked for last. */
   #last: Pe | null = null;
+  /** Retired in the present slice before the run under way; the engine keeps it. */
+  retiredBefore = 0;
+  #isRunning = false;
   /** By the window's host address. */
   readonly #byWindow = new Map<number, Pe>();
 
@@ -90,7 +93,11 @@ export class A64Machine implements PeHost {
   }
 
   counter(): bigint {
-    return this.#counter(this.#core.retiredInRun);
+    return this.#counter(this.retiredBefore + this.retiredInRun);
+  }
+
+  get retiredInRun(): number {
+    return this.#isRunning ? this.#core.retiredInRun : 0;
   }
 
   /** What was translated; null without tier 1. */
@@ -109,7 +116,10 @@ export class A64Machine implements PeHost {
 
   /** Runs one PE. @returns instructions retired; pe.stop says what stopped it, or null */
   run(pe: Pe, budget: number): number {
-    return this.#core.run(pe.window, budget);
+    this.#isRunning = true;
+    const retired = this.#core.run(pe.window, budget);
+    this.#isRunning = false;
+    return retired;
   }
 
   /** Somebody else wrote to these bytes: code in them is decoded anew. */

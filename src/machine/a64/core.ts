@@ -121,6 +121,7 @@ export class A64Core {
   run(cpu: number, budget: number): number {
     let retired = 0;
     while (retired < budget) {
+      this.#begin(cpu, retired, budget);
       const record = this.#fetch(
         cpu,
         this.#memory.u32[(cpu + PC) / 4]!,
@@ -128,11 +129,7 @@ export class A64Core {
       );
       if (record === 0) return retired;
       if (this.#tier1?.isWaiting === true) this.#tier1.translate();
-      this.#memory.u32[(cpu + REFUND) / 4] = 0;
       const asked = budget - retired;
-      this.#running = cpu;
-      this.#asked = asked;
-      this.#before = retired;
       const left = this.#run(cpu, record, asked);
       this.#flags(cpu);
       retired += asked - left - this.#memory.u32[(cpu + REFUND) / 4]!;
@@ -154,6 +151,15 @@ export class A64Core {
   /** What was translated so far; null without tier 1. */
   get translated(): Tier1Stats | null {
     return this.#tier1?.stats ?? null;
+  }
+
+  /** So that an abort of the first fetch finds the right count. */
+  #begin(cpu: number, retired: number, budget: number): void {
+    this.#running = cpu;
+    this.#before = retired;
+    this.#asked = budget - retired;
+    this.#memory.u32[(cpu + BUDGET) / 4] = this.#asked - 1;
+    this.#memory.u32[(cpu + REFUND) / 4] = 0;
   }
 
   /** Within a hook: instructions of the present run that retired before this one. */

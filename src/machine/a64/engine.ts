@@ -12,7 +12,7 @@ import type { Pe } from "./pe/pe.js";
 import { FSC } from "./pe/stage1.table.js";
 import { type AccessSyndrome, accessSyndrome } from "./pe/syndrome.js";
 import type { PeConfig } from "./pe/sysreg.table.js";
-import { RECORD, RECORD_WORD, STATE, SYSREGS, SYSREGS_BYTES } from "./window.js";
+import { BUDGET, RECORD, RECORD_WORD, REFUND, STATE, SYSREGS, SYSREGS_BYTES } from "./window.js";
 
 /** Instructions of one slice: at most half a millisecond. */
 const SLICE_INSTRUCTIONS = 100_000;
@@ -29,22 +29,33 @@ interface Pending extends PendingAccess {
   readonly syndrome: AccessSyndrome | null;
 }
 
+/** What the engine needs to know of time. */
+export interface EngineClock {
+  /** Instructions that take so many ticks, at least; infinite when time is not theirs to tell. */
+  instructionsFor(ticks: bigint): number;
+}
+
 export class A64Engine implements GuestEngine {
   readonly kind = "a64";
   readonly sliceMax = SLICE_INSTRUCTIONS;
-  retired = 0;
   /** ESR_EL2 of the last trap. */
   esr = 0n;
   readonly pe: Pe;
   readonly #machine: A64Machine;
   readonly #host: Host;
+  readonly #clock: EngineClock;
   #pending: Pending | null = null;
   #stage2Version = -1;
 
-  constructor(host: Host, machine: A64Machine, pe: Pe) {
+  constructor(host: Host, machine: A64Machine, pe: Pe, clock: EngineClock) {
     this.#host = host;
     this.#machine = machine;
     this.pe = pe;
+    this.#clock = clock;
+  }
+
+  get retired(): number {
+    return this.pe.retired;
   }
 
   /** What the PE was told about itself at the last reset. */
@@ -54,6 +65,8 @@ export class A64Engine implements GuestEngine {
   reset(config: PeConfig): void {
     this.config = config;
     this.pe.registers.reset(config);
+    this.pe.pmu.config = config.pmu ?? null;
+    this.pe.pmu.restart();
     this.pe.mmu.registersChanged();
     this.#machine.forgetJumps(this.pe.window);
     this.#pending = null;
@@ -63,6 +76,7 @@ export class A64Engine implements GuestEngine {
   registersChanged(): void {
     this.pe.registers.refreshLevel();
     this.pe.mmu.registersChanged();
+    this.pe.eventEdges = null;
     this.#machine.forgetJumps(this.pe.window);
   }
 
@@ -75,17 +89,36 @@ export class A64Engine implements GuestEngine {
       pe.mmu.invalidate();
       this.#machine.forgetJumps(pe.window);
     }
+    const stop = this.#slice(budget);
+    pe.pmu.sync();
+    // How a slice ended must not show in the state: a replay may cut it elsewhere.
+    for (const word of [BUDGET, REFUND, RECORD]) pe.registers.setU32(word, 0);
+    this.#machine.retiredBefore = 0;
+    return stop;
+  }
+
+  #slice(budget: number): Stop {
+    const { pe } = this;
+    const lines = pe.outputLines();
     let left = budget;
     while (left > 0) {
+      if (pe.outputLines() !== lines) return "line";
       pe.takeInterrupts();
       pe.stop = null;
-      const done = this.#machine.run(pe, left);
-      this.retired += done;
+      const done = this.#machine.run(pe, Math.min(left, this.#untilLineChanges()));
+      pe.retired += done;
+      this.#machine.retiredBefore += done;
       left -= Math.max(done, STOP_COST);
-      if (pe.stop === null) continue;
-      return this.#stopped();
+      if (pe.stop !== null) return this.#stopped();
     }
     return "slice";
+  }
+
+  /** Instructions after which a line out of the PE may change by itself. */
+  #untilLineChanges(): number {
+    const overflow = this.pe.pmu.instructionsToOverflow;
+    const ticks = this.pe.ticksToChange();
+    return ticks === null ? overflow : Math.min(overflow, this.#clock.instructionsFor(ticks));
   }
 
   #stopped(): Stop {
@@ -144,7 +177,8 @@ export class A64Engine implements GuestEngine {
       registers.setX(syndrome.rt, BigInt.asUintN(syndrome.is64 ? 64 : 32, value));
     }
     registers.pc += INSTRUCTION_BYTES;
-    this.retired++;
+    this.pe.retired++;
+    this.pe.pmu.sync();
     this.#pending = null;
   }
 
@@ -165,6 +199,9 @@ export class A64Engine implements GuestEngine {
       retired: this.retired,
       esr: this.esr,
       pending: this.#pending,
+      irqLine: this.pe.irqLine,
+      fiqLine: this.pe.fiqLine,
+      eventEdges: this.pe.eventEdges,
     };
     return { kind: "a64", version: 1, data };
   }
@@ -176,17 +213,24 @@ export class A64Engine implements GuestEngine {
       retired: number;
       esr: bigint;
       pending: Pending | null;
+      irqLine: boolean;
+      fiqLine: boolean;
+      eventEdges: bigint | null;
     };
     const { u8 } = this.#host.memory;
     const { window } = this.pe;
     for (const [i, [from]] of STATE.entries()) u8.set(data.state[i]!, window + from);
     u8.set(data.sysregs, window + SYSREGS);
-    this.retired = data.retired;
+    this.pe.retired = data.retired;
+    this.pe.pmu.restart();
+    this.pe.irqLine = data.irqLine;
+    this.pe.fiqLine = data.fiqLine;
     this.esr = data.esr;
     this.#pending = data.pending;
     this.#stage2Version = -1;
     this.#machine.forgetCode();
     this.pe.mmu.clear();
     this.registersChanged();
+    this.pe.eventEdges = data.eventEdges;
   }
 }

@@ -19,12 +19,14 @@ describe("exits", () => {
     expect(vm.run()).toEqual({
       errno: null,
       exitReason: "KVM_EXIT_HLT",
+      deviceIrqLevel: 0,
       retired: 0,
       program: { completed: 0, finished: true },
     });
     expect(vm.store(0, [BASE, BASE + 8])).toEqual({
       errno: null,
       exitReason: "KVM_EXIT_HLT",
+      deviceIrqLevel: 0,
       retired: 2,
       program: { completed: 2, finished: true },
     });
@@ -103,6 +105,7 @@ describe("completing an MMIO", () => {
     expect(vm.run(0, { immediateExit: true, mmioData: [7] })).toEqual({
       errno: "EINTR",
       exitReason: "KVM_EXIT_MMIO",
+      deviceIrqLevel: 0,
       retired: 1,
       program: { completed: 1, finished: false },
     });

@@ -26,6 +26,7 @@ const region = {
 const bits = new Uint8Array(8).fill(0xff);
 const range = { gpa: BigInt(BASE), length: 8 };
 const bytes = Uint8Array.of(1, 2, 3);
+const littleEndian = (value: bigint) => new Uint8Array(BigUint64Array.of(value).buffer);
 const window = { vcpu: 0, from: 0, limit: 1 };
 const list = { kind: "accesses" as const, accesses: [] };
 const PC = 0x6030_0000_0010_0040n;
@@ -161,6 +162,17 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     bad: [[{ addressLo: 0, addressHi: 0, data: 0, flags: 0, devid: 0 }, "EINVAL"]],
   },
   createDevice: { good: undefined as never, bad: [[{ type: 7, flags: 0 }, "ENODEV"]] },
+  irqLine: {
+    good: { irq: 0x0007_0000, level: 1 },
+    bad: [
+      [{ irq: 0x0100_0020, level: 1 }, "ENXIO"],
+      [{ irq: 0x0200_0010, level: 1 }, "ENXIO"],
+      [{ irq: 0x0300_0000, level: 1 }, "EINVAL"],
+      [{ irq: 0x0001_0000, level: 1 }, "EINVAL"],
+      [{ irq: 0x1007_0000, level: 1 }, "EINVAL"],
+      [{ irq: 0x0007_0002, level: 1 }, "EINVAL"],
+    ],
+  },
   setProgram: {
     good: { vcpu: 0, program: list },
     bad: [[{ vcpu: 1, program: list }, "vcpu-not-found"]],
@@ -187,6 +199,38 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   setOneReg: {
     good: { vcpu: 7, reg: PC, value: bits },
     bad: [[{ vcpu: 7, reg: PC, value: bytes }, "EINVAL"]],
+  },
+  setCounterOffset: {
+    good: { offset: 5n, reserved: 0n },
+    bad: [[{ offset: 5n, reserved: 1n }, "EINVAL"]],
+  },
+  setVcpuAttr: {
+    good: { vcpu: 0, group: 2, attr: 0n, value: littleEndian(BigInt(BASE) + 64n) },
+    bad: [
+      [{ vcpu: 1, group: 2, attr: 0n, value: bits }, "vcpu-not-found"],
+      [{ vcpu: 0, group: 2, attr: 0n, value: littleEndian(BigInt(BASE) + 32n) }, "EINVAL"],
+      [{ vcpu: 0, group: 2, attr: 0n, value: littleEndian(0n) }, "EINVAL"],
+      [{ vcpu: 0, group: 2, attr: 0n, value: bytes }, "EFAULT"],
+      [{ vcpu: 0, group: 2, attr: 1n, value: bits }, "ENXIO"],
+      [{ vcpu: 0, group: 1, attr: 0n, value: bits }, "EINVAL"],
+      [{ vcpu: 0, group: 3, attr: 0n, value: bits }, "ENXIO"],
+    ],
+  },
+  getVcpuAttr: {
+    good: { vcpu: 0, group: 1, attr: 0n },
+    bad: [
+      [{ vcpu: 0, group: 1, attr: 4n }, "ENXIO"],
+      [{ vcpu: 0, group: 2, attr: 1n }, "ENXIO"],
+      [{ vcpu: 0, group: 9, attr: 0n }, "ENXIO"],
+    ],
+  },
+  hasVcpuAttr: {
+    good: { vcpu: 0, group: 2, attr: 0n },
+    bad: [
+      [{ vcpu: 0, group: 1, attr: 4n }, "ENXIO"],
+      [{ vcpu: 0, group: 2, attr: 2n ** 32n }, "ENXIO"],
+      [{ vcpu: 0, group: 9, attr: 0n }, "ENXIO"],
+    ],
   },
   getMpState: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   setMpState: {

@@ -11,6 +11,7 @@ import type { CodeCache } from "../code-cache.js";
 import type { SystemResult } from "../core.js";
 import { EC, esrOf, takeException, VECTOR } from "./exception.js";
 import { type MmuContext, PeMmu, type Stage2Abort } from "./mmu.js";
+import { Pmu } from "./pmu.js";
 import { PeRegisters, PSTATE_BIT } from "./registers.js";
 import {
   decodeStage1,
@@ -20,11 +21,21 @@ import {
   translateStage1,
 } from "./stage1.js";
 import { executeSystem, type SystemContext } from "./system.js";
+import {
+  canFire,
+  eventStreamEdges,
+  type TimerName,
+  ticksLeft,
+  ticksToEvent,
+  ticksToWrap,
+} from "./timer.js";
 
 /** What the PE needs of the VM that it is one of. */
 export interface PeHost {
   /** Counter ticks at this moment of the run. */
   counter(): bigint;
+  /** Instructions of the run under way that retired before this moment. */
+  readonly retiredInRun: number;
   readonly virtualOffset: bigint;
   readonly physicalOffset: bigint;
   /** Every PE of the VM, this one included. */
@@ -37,16 +48,26 @@ export type PeStop =
   | { readonly kind: "trap"; readonly esr: bigint }
   | { readonly kind: "abort"; readonly abort: Stage2Abort };
 
+/** Interrupt lines out of the PE, as bits. */
+export const LINE = { virtualTimer: 1 << 0, physicalTimer: 1 << 1, pmu: 1 << 2 } as const;
+
 const WNR = 1 << 6;
 
 export class Pe implements MmuContext, SystemContext {
   readonly window: number;
   readonly registers: PeRegisters;
   readonly mmu: PeMmu;
+  readonly pmu: Pmu;
   readonly watches = false;
   /** The interrupt lines as the host drives them. */
   irqLine = false;
   fiqLine = false;
+  /** Retired in the PE's life, but for the run under way. */
+  retired = 0;
+  /** Told when another PE, or this one, sends an event. */
+  onEvent: (() => void) | null = null;
+  /** Edges of the event stream that the event register has seen. */
+  eventEdges: bigint | null = null;
   stop: PeStop | null = null;
   readonly #host: PeHost;
   readonly #memory: HostMemory;
@@ -58,6 +79,9 @@ export class Pe implements MmuContext, SystemContext {
     this.window = window;
     this.registers = new PeRegisters(memory, window);
     this.mmu = new PeMmu(memory, cache, this);
+    this.pmu = new Pmu(this.registers, () => this.retired + host.retiredInRun);
+    // Counters may be for one level only.
+    this.registers.onLevelChange = () => this.pmu.sync();
   }
 
   /** The host CPU that the vCPU is loaded on. */
@@ -158,6 +182,69 @@ export class Pe implements MmuContext, SystemContext {
     return BigInt.asUintN(64, host.counter() - offset);
   }
 
+  // ── timers ──────────────────────────────────────────────────────────────────────────────────
+
+  /** LINE bits of the lines that go out of the PE to an interrupt controller. */
+  outputLines(): number {
+    return this.#timerLines() | (this.pmu.line ? LINE.pmu : 0);
+  }
+
+  #timerLines(): number {
+    return (
+      (this.#isHigh("virtual") ? LINE.virtualTimer : 0) |
+      (this.#isHigh("physical") ? LINE.physicalTimer : 0)
+    );
+  }
+
+  #isHigh(name: TimerName): boolean {
+    const { registers } = this;
+    return canFire(registers, name) && ticksLeft(registers, name, this.counter(name)) <= 0n;
+  }
+
+  get timerFired(): boolean {
+    return this.#timerLines() !== 0;
+  }
+
+  /** Ticks until a timer's line goes up; null when none will. */
+  ticksToFire(): bigint | null {
+    return least(this.#ticksToFire("virtual"), this.#ticksToFire("physical"));
+  }
+
+  #ticksToFire(name: TimerName): bigint | null {
+    const { registers } = this;
+    if (!canFire(registers, name)) return null;
+    const left = ticksLeft(registers, name, this.counter(name));
+    return left > 0n ? left : null;
+  }
+
+  /** Ticks until a timer's line changes by itself; null when none will. */
+  ticksToChange(): bigint | null {
+    return least(this.#ticksToChange("virtual"), this.#ticksToChange("physical"));
+  }
+
+  #ticksToChange(name: TimerName): bigint | null {
+    if (!canFire(this.registers, name)) return null;
+    return this.#ticksToFire(name) ?? ticksToWrap(this.counter(name));
+  }
+
+  /** Ticks until the event stream sets the event register; null when it is off. */
+  ticksToEvent(): bigint | null {
+    return ticksToEvent(this.registers, this.counter("virtual"));
+  }
+
+  updateEvents(): void {
+    const edges = eventStreamEdges(this.registers, this.counter("virtual"));
+    if (edges !== null && this.eventEdges !== null && edges !== this.eventEdges) {
+      this.registers.event = true;
+    }
+    this.eventEdges = edges;
+  }
+
+  eventStreamChanged(): void {
+    this.eventEdges = null;
+    this.updateEvents();
+  }
+
   translationChanged(): void {
     this.mmu.registersChanged();
     this.#host.forgetJumps(this.window);
@@ -171,7 +258,10 @@ export class Pe implements MmuContext, SystemContext {
   }
 
   sendEvent(): void {
-    for (const pe of this.#host.pes) pe.registers.event = true;
+    for (const pe of this.#host.pes) {
+      pe.registers.event = true;
+      pe.onEvent?.();
+    }
   }
 
   translateAddress(va: bigint, isWrite: boolean, isPrivileged: boolean): void {
@@ -200,6 +290,11 @@ export class Pe implements MmuContext, SystemContext {
   trap(esr: bigint): void {
     this.stop = { kind: "trap", esr };
   }
+}
+
+function least(a: bigint | null, b: bigint | null): bigint | null {
+  if (a === null || b === null) return a ?? b;
+  return a < b ? a : b;
 }
 
 function wide(low: number, high: number): bigint {

@@ -45,6 +45,8 @@ const FPEN_SHIFT = 20n;
 
 export class PeRegisters {
   readonly window: number;
+  /** Told before the exception level changes. */
+  onLevelChange: (() => void) | null = null;
   readonly #view: DataView;
 
   /** @param window host address; the memory may grow, and the window stays where it is */
@@ -143,6 +145,7 @@ export class PeRegisters {
 
   /** Changes PSTATE, with the stack pointer and whatever else hangs on the exception level. */
   set pstate(value: number) {
+    if (((value ^ this.pstate) & PSTATE_BIT.EL) !== 0) this.onLevelChange?.();
     const before = this.#activeSp;
     const sp = this.u64(SLOT_SP);
     this.setU32(PSTATE, value);

@@ -1,12 +1,15 @@
 // Owns: the system registers of a PE at EL1 and EL0: encoding, access, reset, bits. Any thread.
 // @source Arm ARM D17 (AArch64 System register descriptions); kvm-uapi.md 8.6
 import { type Feature, IMPLEMENTED } from "../features.table.js";
+import { PMCR_RESET, PMU_REGISTERS, PMUVER, type PmuConfig } from "./pmu.table.js";
 
 /** What a PE is told about itself when it is made. */
 export interface PeConfig {
   readonly mpidr: bigint;
   /** Bits of a physical address as the guest sees it: its IPA size. */
   readonly ipaBits: number;
+  /** There with KVM_ARM_VCPU_PMU_V3 only. */
+  readonly pmu?: PmuConfig;
 }
 
 /** Read-write or read-only, from which exception level on; "host": EL2's alone, and KVM's. */
@@ -24,6 +27,8 @@ export interface SysReg {
   readonly slot: number;
   /** A write changes how addresses are translated. */
   readonly translates: boolean;
+  /** One of the PMU's, which has rules of its own: pmu.ts. */
+  readonly isPmu: boolean;
 }
 
 export const encodingOf = (op0: number, op1: number, crn: number, crm: number, op2: number): number =>
@@ -99,7 +104,7 @@ const ROWS: readonly Row[] = [
   ["MPIDR_EL1", [3, 0, 0, 0, 5], "ro1", ({ mpidr }) => mpidr | 0x8000_0000n],
   ["REVIDR_EL1", [3, 0, 0, 0, 6], "ro1"],
   ["ID_AA64PFR0_EL1", [3, 0, 0, 4, 0], "ro1", PFR0],
-  ["ID_AA64DFR0_EL1", [3, 0, 0, 5, 0], "ro1", DFR0],
+  ["ID_AA64DFR0_EL1", [3, 0, 0, 5, 0], "ro1", ({ pmu }) => (pmu ? DFR0 | PMUVER : DFR0)],
   ["ID_AA64ISAR0_EL1", [3, 0, 0, 6, 0], "ro1", () => features("ID_AA64ISAR0_EL1")],
   ["ID_AA64ISAR1_EL1", [3, 0, 0, 6, 1], "ro1", () => features("ID_AA64ISAR1_EL1")],
   ["ID_AA64MMFR0_EL1", [3, 0, 0, 7, 0], "ro1", (config) => MMFR0 | paRange(config)],
@@ -171,6 +176,11 @@ const READ_AS_ZERO: readonly Row[] = [
   ["MDCCSR_EL0", [2, 3, 0, 1, 0], "ro1", 0n, 0n],
 ];
 
+const PMU: readonly Row[] = PMU_REGISTERS.map(({ name, encoding }) => {
+  return [name, encoding, "rw0", name === "PMCR_EL0" ? PMCR_RESET : 0n];
+});
+const PMU_NAMES: ReadonlySet<string> = new Set(PMU_REGISTERS.map(({ name }) => name));
+
 /** Read by functions of pe/system.ts, or found elsewhere in the window. */
 const COMPUTED: ReadonlySet<string> = new Set([
   "TPIDR_EL0",
@@ -182,6 +192,7 @@ const COMPUTED: ReadonlySet<string> = new Set([
   "CNTV_TVAL_EL0",
   "OSLAR_EL1",
   "ISR_EL1",
+  ...PMU_REGISTERS.filter(({ name, storage }) => storage !== name).map(({ name }) => name),
 ]);
 const TRANSLATES: ReadonlySet<string> = new Set([
   "SCTLR_EL1",
@@ -192,7 +203,7 @@ const TRANSLATES: ReadonlySet<string> = new Set([
 ]);
 
 let slots = 0;
-export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO].map(
+export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO, ...PMU].map(
   ([name, [op0, op1, crn, crm, op2], access, reset = 0n, mask = ALL]) => ({
     name,
     encoding: encodingOf(op0, op1, crn, crm, op2),
@@ -201,6 +212,7 @@ export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO].map(
     mask,
     slot: COMPUTED.has(name) ? -1 : slots++,
     translates: TRANSLATES.has(name),
+    isPmu: PMU_NAMES.has(name),
   }),
 );
 

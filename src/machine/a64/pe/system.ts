@@ -4,6 +4,7 @@
 import type { SystemResult } from "../core.js";
 import { WHY } from "../window.js";
 import { EC, esrOf, exceptionReturn, takeException, VECTOR } from "./exception.js";
+import type { Pmu } from "./pmu.js";
 import { type PeRegisters, PSTATE_BIT } from "./registers.js";
 import { encodingOf, isIdSpace, SYSREG_BY_ENCODING, type SysReg } from "./sysreg.table.js";
 import { COUNTER_HZ, readControl, readTval, writeTval } from "./timer.js";
@@ -21,6 +22,11 @@ export interface SystemContext {
   translationChanged(): void;
   /** TLBI, whatever its scope: every PE of the VM forgets. */
   tlbi(): void;
+  readonly pmu: Pmu;
+  /** Sets the event register for what the event stream did meanwhile. */
+  updateEvents(): void;
+  /** CNTKCTL_EL1 changed. */
+  eventStreamChanged(): void;
   /** SEV: every PE's event register. */
   sendEvent(): void;
   /** AT: fills PAR_EL1. */
@@ -103,6 +109,7 @@ const WFX_ISS = 0x1e0_0000;
 
 function wait(context: SystemContext, isEvent: boolean): SystemResult {
   const { registers } = context;
+  if (isEvent) context.updateEvents();
   if (isEvent && registers.event) {
     registers.event = false;
     return "next";
@@ -210,9 +217,20 @@ function readSysreg(context: SystemContext, row: SysReg): bigint {
   }
 }
 
+/** Writes to these may change an interrupt line, or when it changes. */
+const TIMER_REGISTERS: ReadonlySet<string> = new Set(
+  ["CNTP", "CNTV"].flatMap((timer) => ["CTL", "CVAL", "TVAL"].map((r) => `${timer}_${r}_EL0`)),
+);
+
 function writeSysreg(context: SystemContext, row: SysReg, value: bigint): void {
   const { registers } = context;
   switch (row.name) {
+    case "CNTKCTL_EL1":
+      // What the old setting brought, before the new one counts from here.
+      context.updateEvents();
+      registers.set(row.name, value & row.mask);
+      context.eventStreamChanged();
+      return;
     case "CNTP_TVAL_EL0":
       writeTval(registers, "physical", context.counter("physical"), value);
       return;
@@ -251,6 +269,7 @@ function move(context: SystemContext, word: number): SystemResult {
     registers.setX(rt, 0n);
     return "next";
   }
+  if (row.isPmu) return movePmu(context, row.name, isRead, rt);
   const isReadOnly = row.access.startsWith("ro");
   if (row.access === "host" || (!isRead && isReadOnly)) return undefinedInstruction(context);
   if (isEl0) {
@@ -258,9 +277,29 @@ function move(context: SystemContext, word: number): SystemResult {
     if (allowed === false) return trapToEl1(context, EC.sysreg, sysregIss(word));
     if (allowed === null && row.name !== "DCZID_EL0") return undefinedInstruction(context);
   }
-  if (isRead) registers.setX(rt, readSysreg(context, row));
-  else writeSysreg(context, row, registers.x(rt));
-  return "next";
+  if (isRead) {
+    registers.setX(rt, readSysreg(context, row));
+    return "next";
+  }
+  writeSysreg(context, row, registers.x(rt));
+  return TIMER_REGISTERS.has(row.name) ? lookAtLines(context) : "next";
+}
+
+/** Lines out of the PE are looked at between two instructions. */
+function lookAtLines({ registers }: SystemContext): SystemResult {
+  registers.pc += INSTRUCTION_BYTES;
+  return "leave-retired";
+}
+
+function movePmu(context: SystemContext, name: string, isRead: boolean, rt: number): SystemResult {
+  const { registers, pmu } = context;
+  if (!pmu.allows(name, isRead)) return undefinedInstruction(context);
+  if (isRead) {
+    registers.setX(rt, pmu.read(name));
+    return "next";
+  }
+  pmu.write(name, registers.x(rt));
+  return lookAtLines(context);
 }
 
 function moveDaif(context: SystemContext, word: number, isRead: boolean, rt: number): SystemResult {

@@ -35,3 +35,45 @@ export function writeTval(
 ): void {
   registers.set(TIMERS[name].cval, (counter + BigInt.asIntN(32, value)) & MASK_64);
 }
+
+const COUNTER_SPAN = 2n ** 64n;
+
+/** Whether the timer is on and not masked: only then its line can be high. */
+export function canFire(registers: PeRegisters, name: TimerName): boolean {
+  return (registers.get(TIMERS[name].ctl) & (CTL.ENABLE | CTL.IMASK)) === CTL.ENABLE;
+}
+
+/** Ticks until the condition of a timer that can fire is met; 0 or less: it is. */
+export function ticksLeft(registers: PeRegisters, name: TimerName, counter: bigint): bigint {
+  return registers.get(TIMERS[name].cval) - counter;
+}
+
+/** Ticks until a counter wraps: then a line that is high falls. */
+export function ticksToWrap(counter: bigint): bigint {
+  return COUNTER_SPAN - counter;
+}
+
+const EVNTEN = 1n << 2n;
+const EVNTDIR = 1n << 3n;
+const EVNTI_SHIFT = 4n;
+
+/**
+ * The event stream as a count of edges of the chosen counter bit since the counter was 0.
+ * @returns null while the stream is off
+ */
+export function eventStreamEdges(registers: PeRegisters, counter: bigint): bigint | null {
+  const control = registers.get("CNTKCTL_EL1");
+  if ((control & EVNTEN) === 0n) return null;
+  const bit = (control >> EVNTI_SHIFT) & 0xfn;
+  const isFalling = (control & EVNTDIR) !== 0n;
+  return (isFalling ? counter : counter + (1n << bit)) >> (bit + 1n);
+}
+
+/** Ticks until the next of these edges; null while the stream is off. */
+export function ticksToEvent(registers: PeRegisters, counter: bigint): bigint | null {
+  const control = registers.get("CNTKCTL_EL1");
+  if ((control & EVNTEN) === 0n) return null;
+  const period = 2n << ((control >> EVNTI_SHIFT) & 0xfn);
+  const first = (control & EVNTDIR) !== 0n ? 0n : period / 2n;
+  return period - ((counter - first + period) & (period - 1n));
+}

@@ -1,0 +1,77 @@
+// Owns: interrupt lines of a vCPU without an in-kernel controller: those of its timers and PMU that
+// go out to userspace, and IRQ and FIQ that come in from there. VM thread.
+//
+//   timers, PMU ──▶ device_irq_level ──▶ userspace ──KVM_IRQ_LINE──▶ IRQ, FIQ of the PE
+// @source arch/arm64/kvm/arch_timer.c (kvm_timer_should_notify_user), arm.c (vcpu_interrupt_line)
+//   by behaviour; kvm-uapi.md 7.1, 8.4, 10
+import { KvmError } from "../base/errors.js";
+import type { Vcpu } from "./vcpu.js";
+import type { Vm } from "./vm.js";
+
+/** LINE bits of the vCPU's timers and PMU; KVM_ARM_DEV_EL1_VTIMER and so on are the same bits. */
+export function outputLines(vcpu: Vcpu): number {
+  return vcpu.a64?.pe.outputLines() ?? 0;
+}
+
+/** Userspace drives the controller: it must hear of every change before the guest goes on. */
+export function shouldNotifyUser(vm: Vm, vcpu: Vcpu): boolean {
+  return !vm.irqchipInKernel && outputLines(vcpu) !== vcpu.deviceIrqLevel;
+}
+
+/** Whether a WFI is over: a line is high, masked or not, or a timer has fired. */
+function hasPendingInterrupt(vm: Vm, vcpu: Vcpu): boolean {
+  const pe = vcpu.a64?.pe;
+  if (pe?.irqLine === true || pe?.fiqLine === true) return true;
+  return vm.vgic.hasPending(vcpu) || pe?.timerFired === true;
+}
+
+/** Whether it sleeps on in WFI or WFE. An event that ends a WFE is used up by that. */
+export function isAsleep(vm: Vm, vcpu: Vcpu): boolean {
+  if (!vcpu.waitsForInterrupt && !vcpu.waitsForEvent) return false;
+  if (hasPendingInterrupt(vm, vcpu)) return false;
+  const pe = vcpu.a64?.pe;
+  if (!vcpu.waitsForEvent || pe === undefined) return true;
+  pe.updateEvents();
+  if (!pe.registers.event) return true;
+  pe.registers.event = false;
+  return false;
+}
+
+/** kvm_timer_blocking: the first of its timers, or of its events, wakes a vCPU that sleeps. */
+export function armWakeUp(vm: Vm, vcpu: Vcpu): void {
+  const pe = vcpu.a64?.pe;
+  const timer = pe?.ticksToFire() ?? null;
+  const event = vcpu.waitsForEvent ? (pe?.ticksToEvent() ?? null) : null;
+  const ticks = timer === null || (event !== null && event < timer) ? event : timer;
+  if (ticks !== null) vm.timers.arm(vcpu, ticks);
+}
+
+const IRQ_TYPE = { CPU: 0, SPI: 1, PPI: 2 } as const;
+const IRQ_CPU = { IRQ: 0, FIQ: 1 } as const;
+
+/**
+ * KVM_IRQ_LINE.
+ * @param irq vcpu2[31:28] type[27:24] vcpu[23:16] num[15:0]
+ * @throws KvmError ENXIO the line belongs to a controller that isn't there, or not any more; EINVAL
+ */
+export function irqLine(vm: Vm, irq: number, isHigh: boolean): void {
+  const refuse = (errno: "EINVAL" | "ENXIO", why: string): never => {
+    throw new KvmError(errno, "KVM_IRQ_LINE", why);
+  };
+  const type = (irq >>> 24) & 0xf;
+  const num = irq & 0xffff;
+  if (type === IRQ_TYPE.SPI || type === IRQ_TYPE.PPI) {
+    refuse("ENXIO", "the VM has no in-kernel interrupt controller");
+  }
+  if (type !== IRQ_TYPE.CPU) refuse("EINVAL", "the type is 0 (CPU), 1 (SPI) or 2 (PPI)");
+  if (vm.irqchipInKernel) refuse("ENXIO", "the in-kernel interrupt controller drives these lines");
+  const id = (irq >>> 28) * 256 + ((irq >>> 16) & 0xff);
+  const vcpu = vm.vcpuById(id) ?? refuse("EINVAL", `the VM has no vCPU ${id}`);
+  if (num > IRQ_CPU.FIQ) refuse("EINVAL", "a vCPU has lines 0 (IRQ) and 1 (FIQ)");
+  // What is set before KVM_ARM_VCPU_INIT would be lost with it.
+  const pe = vcpu.a64?.pe;
+  if (pe === undefined) return;
+  if (num === IRQ_CPU.IRQ) pe.irqLine = isHigh;
+  else pe.fiqLine = isHigh;
+  vcpu.wait.wake();
+}

@@ -1,0 +1,109 @@
+// Owns: what KVM decides of a VM's PMU: counters, event filter, the host PMU behind it; and
+// KVM_ARM_VCPU_PMU_V3_CTRL. VM thread.
+// @source arch/arm64/kvm/pmu-emul.c (kvm_arm_pmu_v3_set_attr) by behaviour; kvm-uapi.md 8.9
+import { KvmError } from "../base/errors.js";
+import type { PmuConfig } from "../machine/index.js";
+import { KVM_ARM_VCPU } from "./uapi/flags.js";
+import type { Vcpu } from "./vcpu.js";
+
+/** Event counters of the host's PMU. */
+export const HOST_PMU_COUNTERS = 6;
+/** perf's number of the host's PMU: /sys/bus/event_source/devices/armv8_pmuv3_0/type. */
+const HOST_PMU_ID = 8;
+/** PMUv3 has ten bits of event number. */
+const EVENTS = 1024;
+const ACTION = { ALLOW: 0, DENY: 1 } as const;
+/** Events that need no perf event, so that no filter sees them. */
+const UNFILTERED: readonly number[] = [0x00, 0x1e];
+
+export class VmPmu implements PmuConfig {
+  counters = HOST_PMU_COUNTERS;
+  /** KVM_ARM_VCPU_PMU_V3_SET_PMU was called. */
+  isExplicit = false;
+  /** One byte for each event: 1 is counted. */
+  #allowed: Uint8Array | null = null;
+
+  isCounted(event: number): boolean {
+    return UNFILTERED.includes(event) || this.#allowed === null || this.#allowed[event] === 1;
+  }
+
+  get isFiltered(): boolean {
+    return this.#allowed !== null;
+  }
+
+  /** What the first filter allows or denies, the rest is the opposite. */
+  filter(base: number, count: number, action: number): void {
+    const allows = action === ACTION.ALLOW ? 1 : 0;
+    this.#allowed ??= new Uint8Array(EVENTS).fill(1 - allows);
+    this.#allowed.fill(allows, base, base + count);
+  }
+
+  save() {
+    const { counters, isExplicit } = this;
+    return { counters, isExplicit, allowed: this.#allowed?.slice() ?? null };
+  }
+
+  load(data: ReturnType<VmPmu["save"]>): void {
+    this.counters = data.counters;
+    this.isExplicit = data.isExplicit;
+    this.#allowed = data.allowed?.slice() ?? null;
+  }
+}
+
+/** The VM as PMU attributes see it. */
+export interface VmOfPmu {
+  readonly pmu: VmPmu;
+  readonly hasRun: boolean;
+  readonly irqchipInKernel: boolean;
+}
+
+/** kvm_vcpu_has_pmu. */
+export function hasPmu({ features }: Vcpu): boolean {
+  return features !== null && (features & (1 << KVM_ARM_VCPU.PMU_V3)) !== 0;
+}
+
+export const PMU_ATTR = { IRQ: 0, INIT: 1, FILTER: 2, SET_PMU: 3, SET_NR_COUNTERS: 4 } as const;
+
+const SET = "KVM_SET_DEVICE_ATTR";
+
+function refuse(errno: "EINVAL" | "EBUSY" | "ENXIO" | "ENODEV", why: string): never {
+  throw new KvmError(errno, SET, why);
+}
+
+/** @throws KvmError ENODEV, EBUSY: before an attribute's value is looked at */
+export function checkPmuAttr(vcpu: Vcpu): void {
+  if (!hasPmu(vcpu)) refuse("ENODEV", "the vCPU was not initialised with PMU_V3");
+  if (vcpu.pmuCreated) refuse("EBUSY", "the vCPU's PMU is initialised");
+}
+
+/** Without an in-kernel controller there is no line to connect. */
+export function initPmu(vcpu: Vcpu): void {
+  vcpu.pmuCreated = true;
+}
+
+/** struct kvm_pmu_event_filter: u16 base_event, u16 nevents, u8 action. */
+export function filterPmuEvents(vm: VmOfPmu, value: DataView): void {
+  const [base, count] = [value.getUint16(0, true), value.getUint16(2, true)];
+  const action = value.getUint8(4);
+  if (base + count > EVENTS) refuse("EINVAL", `events are 0 to ${EVENTS - 1}`);
+  if (action !== ACTION.ALLOW && action !== ACTION.DENY) {
+    refuse("EINVAL", "the action is 0 (allow) or 1 (deny)");
+  }
+  if (vm.hasRun) refuse("EBUSY", "a vCPU has run");
+  vm.pmu.filter(base, count, action);
+}
+
+export function selectPmu(vm: VmOfPmu, id: number): void {
+  if (id !== HOST_PMU_ID) refuse("ENXIO", `the host has one PMU, ${HOST_PMU_ID}`);
+  if (vm.hasRun || (vm.pmu.isFiltered && !vm.pmu.isExplicit)) {
+    refuse("EBUSY", "a vCPU has run, or events were filtered before a PMU was chosen");
+  }
+  vm.pmu.isExplicit = true;
+}
+
+export function limitPmuCounters(vm: VmOfPmu, count: number): void {
+  if (vm.hasRun) refuse("EBUSY", "a vCPU has run");
+  if (!vm.pmu.isExplicit) refuse("EINVAL", "SET_PMU comes first");
+  if (count > HOST_PMU_COUNTERS) refuse("EINVAL", `the host has ${HOST_PMU_COUNTERS} counters`);
+  vm.pmu.counters = count;
+}
