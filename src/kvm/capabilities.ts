@@ -53,6 +53,23 @@ const ENABLE: Readonly<Record<string, Enable>> = {
     if (flags !== 0 || value > U32_MAX) throw einval("flags must be 0 and args[0] fit 32 bits");
     vm.caps.haltPollNs = Number(value);
   },
+  KVM_CAP_ARM_NISV_TO_USER: (vm, flags) => {
+    if (flags !== 0) throw einval("flags must be 0");
+    vm.caps.nisvToUser = true;
+  },
+  KVM_CAP_ARM_SEA_TO_USER: (vm, flags) => {
+    if (flags !== 0) throw einval("flags must be 0");
+    vm.caps.seaToUser = true;
+  },
+  KVM_CAP_ARM_SYSTEM_SUSPEND: (vm, flags) => {
+    if (flags !== 0) throw einval("flags must be 0");
+    vm.firmware.systemSuspend = true;
+  },
+  KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: (vm, flags) => {
+    if (flags !== 0) throw einval("flags must be 0");
+    if (vm.vcpus.length > 0) throw einval("too late: the VM has vCPUs");
+    vm.caps.writableImpIdRegs = true;
+  },
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL: (vm, _flags, args) => enableRing(vm, args[0] ?? 0n),
   KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP: (vm, flags) => {
     if (vm.caps.dirtyRingBytes === 0) throw einval("enable the dirty ring first");

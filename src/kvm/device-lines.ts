@@ -5,6 +5,7 @@
 // @source arch/arm64/kvm/arch_timer.c (kvm_timer_should_notify_user), arm.c (vcpu_interrupt_line)
 //   by behaviour; kvm-uapi.md 7.1, 8.4, 10
 import { KvmError } from "../base/errors.js";
+import { KVM_MP_STATE } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
 import type { Vm } from "./vm.js";
 
@@ -18,16 +19,18 @@ export function shouldNotifyUser(vm: Vm, vcpu: Vcpu): boolean {
   return !vm.irqchipInKernel && outputLines(vcpu) !== vcpu.deviceIrqLevel;
 }
 
-/** Whether a WFI is over: a line is high, masked or not, or a timer has fired. */
+/** Whether a WFI is over: a line is high, masked or not, a timer has fired, an SError waits. */
 function hasPendingInterrupt(vm: Vm, vcpu: Vcpu): boolean {
   const pe = vcpu.a64?.pe;
+  if (pe !== undefined && pe.serror !== null) return true;
   if (pe?.irqLine === true || pe?.fiqLine === true) return true;
   return vm.vgic.hasPending(vcpu) || pe?.timerFired === true;
 }
 
-/** Whether it sleeps on in WFI or WFE. An event that ends a WFE is used up by that. */
+/** Whether it sleeps on in WFI, WFE or a suspension. An event that ends a WFE is used up by that. */
 export function isAsleep(vm: Vm, vcpu: Vcpu): boolean {
-  if (!vcpu.waitsForInterrupt && !vcpu.waitsForEvent) return false;
+  const isSuspended = vcpu.mpState === KVM_MP_STATE.SUSPENDED;
+  if (!vcpu.waitsForInterrupt && !vcpu.waitsForEvent && !isSuspended) return false;
   if (hasPendingInterrupt(vm, vcpu)) return false;
   const pe = vcpu.a64?.pe;
   if (!vcpu.waitsForEvent || pe === undefined) return true;

@@ -5,7 +5,9 @@ export { checkExtension, enableCap, type HostCaps } from "./capabilities.js";
 export { setCounterOffset } from "./counter-offset.js";
 export { irqLine } from "./device-lines.js";
 export type { DirtyRing } from "./dirty-ring.js";
+export { setGuestDebug } from "./guest-debug.js";
 export type { GuestMemfd } from "./guest-memfd.js";
+export { regWritableMasks } from "./id-regs.js";
 export {
   createDeviceWithoutTypes,
   irqfdWithoutVgic,
@@ -32,4 +34,6 @@ export { IOCTLS, ioctlCode } from "./uapi/ioctl.table.js";
 export type { RunOutcome, Vcpu } from "./vcpu.js";
 export { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from "./vcpu-attr.js";
 export { createVcpu } from "./vcpu-create.js";
+export { armVcpuFinalize, getVcpuEvents, setVcpuEvents } from "./vcpu-events.js";
 export { armVcpuInit, preferredTarget } from "./vcpu-init.js";
+export { getVmAttr, hasVmAttr, setVmAttr } from "./vm-attr.js";

@@ -13,6 +13,7 @@ import {
   type SysReg,
 } from "../machine/index.js";
 import { PSCI_VERSION } from "./firmware/smccc.table.js";
+import { isIdRegister, setIdRegister } from "./id-regs.js";
 import { HOST_PMU_COUNTERS } from "./pmu.js";
 import { KVM_ARM_VCPU } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
@@ -25,6 +26,7 @@ const SIZE_U32 = 2n << SIZE_SHIFT;
 const SIZE_U64 = 3n << SIZE_SHIFT;
 const SIZE_U128 = 4n << SIZE_SHIFT;
 const CORE = 0x0010_0000n;
+const DEMUX = 0x0011_0000n;
 const SYSREG = 0x0013_0000n;
 const FW = 0x0014_0000n;
 const FEAT_BMAP = 0x0016_0000n;
@@ -51,7 +53,9 @@ const einval = (why: string) => new KvmError("EINVAL", SET, why);
 // ── core registers ────────────────────────────────────────────────────────────────────────────
 
 /** Offsets in struct kvm_regs, in 32-bit words. */
-const WORD = { sp: 0x3e, pc: 0x40, pstate: 0x42, spEl1: 0x44, elrEl1: 0x46, spsr: 0x48 } as const;
+const WORD = { sp: 0x3e, pc: 0x40, pstate: 0x42, spEl1: 0x44, elrEl1: 0x46 } as const;
+/** SPSR_EL1, and AArch32's, which nothing uses here. */
+const SPSR = { SPSR_EL1: 0x48, SPSR_ABT: 0x4a, SPSR_UND: 0x4c, SPSR_IRQ: 0x4e, SPSR_FIQ: 0x50 };
 const VREG = 0x54;
 const FPSR = 0xd4;
 const FPCR = 0xd5;
@@ -94,7 +98,7 @@ const CORE_REGS: readonly Reg[] = [
   core(WORD.pstate, ({ registers }) => BigInt(registers.spsr), setPstate),
   named(WORD.spEl1, "SP_EL1"),
   named(WORD.elrEl1, "ELR_EL1"),
-  named(WORD.spsr, "SPSR_EL1"),
+  ...Object.entries(SPSR).map(([name, word]) => named(word, name)),
   ...Array.from(
     { length: 32 },
     (_, n): Reg => ({
@@ -134,7 +138,9 @@ function setPsciVersion({ vm }: Context, value: bigint): void {
   vm.firmware.psciVersion = value;
 }
 
-function bitmap(index: bigint, field: "std" | "stdHyp" | "vendorHyp", supported: bigint): Reg {
+type Bitmap = "std" | "stdHyp" | "vendorHyp" | "vendorHyp2";
+
+function bitmap(index: bigint, field: Bitmap, supported: bigint): Reg {
   return {
     id: ARM64 | SIZE_U64 | FEAT_BMAP | index,
     size: 8,
@@ -149,6 +155,33 @@ function bitmap(index: bigint, field: "std" | "stdHyp" | "vendorHyp", supported:
   };
 }
 
+const LEVEL_MASK = 0xfn;
+/** KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1 and 3: 0 not available, 1 available, 2 not required. */
+const NOT_REQUIRED = 2n;
+/** The same of workaround 2: 0 not available, 1 unknown, 2 available, 3 not required; bit 4 on. */
+const WA2 = { AVAILABLE: 2n, NOT_REQUIRED: 3n, ENABLED: 1n << 4n } as const;
+
+/** This PE needs no workaround, so that any level is met; nothing is kept of what is written. */
+function workaround(index: bigint): Reg {
+  return {
+    id: ARM64 | SIZE_U64 | FW | index,
+    size: 8,
+    get: () => (index === 2n ? WA2.NOT_REQUIRED : NOT_REQUIRED),
+    set: (_, value) => {
+      const level = value & LEVEL_MASK;
+      if (index !== 2n) {
+        if (value > NOT_REQUIRED) throw einval("the level is 0, 1 or 2");
+        return;
+      }
+      const isOn = (value & WA2.ENABLED) !== 0n;
+      const isKnown = (value & ~(LEVEL_MASK | WA2.ENABLED)) === 0n && level <= WA2.NOT_REQUIRED;
+      if (!isKnown || (isOn && level !== WA2.AVAILABLE)) {
+        throw einval("the level is 0 to 3, and bit 4 goes with 2");
+      }
+    },
+  };
+}
+
 const FIRMWARE: readonly Reg[] = [
   {
     id: ARM64 | SIZE_U64 | FW,
@@ -156,9 +189,11 @@ const FIRMWARE: readonly Reg[] = [
     get: ({ vm }) => vm.firmware.psciVersion,
     set: setPsciVersion,
   },
+  ...[1n, 2n, 3n].map(workaround),
   bitmap(0n, "std", 1n),
   bitmap(1n, "stdHyp", 1n),
   bitmap(2n, "vendorHyp", 3n),
+  bitmap(3n, "vendorHyp2", 3n),
 ];
 
 const sysregId = (encoding: number): bigint => ARM64 | SIZE_U64 | SYSREG | BigInt(encoding);
@@ -197,22 +232,22 @@ function readSysreg({ engine, registers }: Context, name: string): bigint {
   return readControl(registers, timer, engine.pe.counter(timer));
 }
 
+/** OSLSR_EL1.OSLK: what OSLAR changed must come back with the rest of the state. */
+const OSLK = 2n;
+
 function sysreg(row: SysReg): Reg {
   const { name } = row;
-  // What OSLAR changed must come back with the rest of the state.
-  const isReadOnly = row.access.startsWith("ro") && name !== "OSLSR_EL1";
+  const isReadOnly = row.access.startsWith("ro");
   return {
     id: TIMER_IDS[name] ?? sysregId(row.encoding),
     size: 8,
     get: (context) => readSysreg(context, name),
-    set: ({ vm, registers }, value) => {
+    set: ({ vm, engine, registers }, value) => {
       const old = registers.get(name);
-      if (isReadOnly && value !== old) {
-        if (name.startsWith("ID_") && vm.hasRun) {
-          throw new KvmError("EBUSY", SET, "ID registers are fixed once a vCPU has run");
-        }
-        throw einval(`${name} takes only its value`);
-      }
+      if (isIdRegister(row)) return setIdRegister(vm, row, engine.config, value);
+      const isLock = name === "OSLSR_EL1" && ((value ^ old) & ~OSLK) === 0n;
+      if (isLock) registers.set(name, value);
+      else if (isReadOnly && value !== old) throw einval(`${name} takes only its value`);
       if (!isReadOnly) registers.set(name, (old & ~row.mask) | (value & row.mask));
     },
   };
@@ -234,14 +269,30 @@ const PMU: readonly Reg[] = SYSREGS_TABLE.flatMap(({ name, encoding }): Reg[] =>
 });
 
 /** Not listed: what has no storage of its own, and what belongs to the core registers. */
-const HIDDEN: ReadonlySet<string> = new Set(["SP_EL0", "SP_EL1", "SPSR_EL1", "ELR_EL1"]);
+const HIDDEN: ReadonlySet<string> = new Set([
+  ...["SP_EL0", "SP_EL1", "ELR_EL1", ...Object.keys(SPSR)],
+  // Read by the guest alone; CCSIDR_EL1 has ids of its own.
+  ...["CCSIDR_EL1", "DCZID_EL0", "OSDLR_EL1", "DBGPRCR_EL1"],
+]);
 const LISTED = SYSREGS_TABLE.filter(({ name, slot, mask, isPmu }) => {
   return !isPmu && !HIDDEN.has(name) && mask !== 0n && (slot >= 0 || name.startsWith("TPIDR"));
 });
 
+/** CCSIDR_EL1 by CSSELR_EL1: data and instructions of level 1, level 2. */
+const DEMUX_SELECTORS: readonly bigint[] = [0n, 1n, 2n];
+const CACHES: readonly Reg[] = DEMUX_SELECTORS.map((selector) => ({
+  id: ARM64 | SIZE_U32 | DEMUX | selector,
+  size: 4,
+  get: ({ registers }) => registers.get("CCSIDR_EL1"),
+  set: ({ registers }, value) => {
+    if (value !== registers.get("CCSIDR_EL1")) throw einval("the caches are as they are");
+  },
+}));
+
 const REGS: readonly Reg[] = [
   ...CORE_REGS,
   ...FIRMWARE,
+  ...CACHES,
   TIMER_CNT,
   PTIMER_CNT,
   ...LISTED.map(sysreg),

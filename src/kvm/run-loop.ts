@@ -2,17 +2,25 @@
 // @source arch/arm64/kvm/arm.c (kvm_arch_vcpu_ioctl_run), mmio.c by behaviour; kvm-uapi.md 8.4
 import { assert } from "../base/assert.js";
 import { ServiceError } from "../base/errors.js";
-import { EC, type HostCpu, type Stop } from "../machine/index.js";
+import { type A64Engine, EC, type HostCpu, type Stop } from "../machine/index.js";
 import { armWakeUp, isAsleep, outputLines, shouldNotifyUser } from "./device-lines.js";
 import { hypercall } from "./firmware/hypercalls.js";
+import { SYSTEM_EVENT } from "./firmware/smccc.table.js";
 import type { Mmu } from "./mmu.js";
 import { hasPmu } from "./pmu.js";
 import { POINT } from "./preemption.table.js";
 import { type Op, Waitable } from "./sched/scheduler.js";
 import { KVM_MP_STATE } from "./uapi/flags.js";
 import type { MmioExit, RunOutcome, Vcpu } from "./vcpu.js";
+import { SERROR_ISS_DEFAULT } from "./vcpu-events.js";
 import { applyReset } from "./vcpu-init.js";
 import type { Vm } from "./vm.js";
+
+/** What KVM_EXIT_ARM_NISV tells of a syndrome: CM, WnR, FSC. */
+const NISV_ISS = 0x17fn;
+/** What KVM_EXIT_ARM_SEA tells: EC, IL, FnV, EA, CM, WnR, FSC. */
+const SEA_ESR = 0xfe00_077fn;
+const GPA_VALID = 1n;
 
 /** What an exit counts for in a slice, in accesses: about what it takes of this machine's time. */
 const EXIT_COST = 16;
@@ -126,7 +134,7 @@ export class RunLoop {
       vcpu.waitsForEvent = false;
       return INTERRUPTED;
     }
-    if (vcpu.mpState !== KVM_MP_STATE.RUNNABLE) {
+    if (vcpu.mpState === KVM_MP_STATE.STOPPED) {
       vm.putVcpu(vcpu);
       return vcpu.wait;
     }
@@ -138,6 +146,10 @@ export class RunLoop {
     vm.timers.disarm(vcpu);
     vcpu.waitsForInterrupt = false;
     vcpu.waitsForEvent = false;
+    if (vcpu.mpState === KVM_MP_STATE.SUSPENDED) {
+      const systemEvent = { type: SYSTEM_EVENT.WAKEUP, data: [] };
+      return { errno: null, exitReason: "KVM_EXIT_SYSTEM_EVENT", systemEvent };
+    }
     applyReset(vcpu);
     if (shouldNotifyUser(vm, vcpu)) return INTERRUPTED;
     if (this.#ringIsFull(vcpu)) {
@@ -175,6 +187,10 @@ export class RunLoop {
     if (this.#stop === "trap") return this.#trap(vcpu, vm);
     // A copy: the CPU may be another vCPU's by the next step.
     const { kind, level, ipa, isWrite } = loadedCpu(vcpu).fault;
+    if (kind === "address-size" && vcpu.a64 !== null) {
+      vcpu.a64.injectExternalAbort(vcpu.a64.current.kind === "execute");
+      return null;
+    }
     const handled = yield* this.#mmu.handleAbort(vcpu, { kind, level, ipa, isWrite });
     if (handled.kind === "exit") return handled.outcome;
     if (handled.kind === "mmio") return this.#mmio(vcpu, ipa);
@@ -189,12 +205,22 @@ export class RunLoop {
     const ec = Number(a64.esr >> 26n);
     if (ec === EC.hvc64 || ec === EC.smc64) {
       const isSmc = ec === EC.smc64;
+      if (!isSmc) vcpu.stats.hvcExit++;
+      // SMCCC reserves every other immediate of SMC; KVM doesn't look at HVC's.
+      if (isSmc && (a64.esr & 0xffffn) !== 0n) {
+        a64.pe.registers.setX(0, 2n ** 64n - 1n);
+        return null;
+      }
       return hypercall(vm, vcpu, a64.pe.registers, isSmc);
     }
+    if (DEBUG_CLASSES.has(ec)) return debugExit(a64, ec);
+    if (ec === EC.dataAbortLower || ec === EC.instructionAbortLower) return sea(vm, a64);
     // kvm_handle_wfx. WFI waits. KVM lets a WFE alone where nobody else wants the CPU: it waits for
     // the event stream; without one what it waits for may be no event here, and it gives its turn.
     if (ec !== EC.wfx) return null;
     const isWfe = (a64.esr & 1n) !== 0n;
+    if (isWfe) vcpu.stats.wfeExit++;
+    else vcpu.stats.wfiExit++;
     vcpu.waitsForInterrupt = !isWfe;
     vcpu.waitsForEvent = isWfe && a64.pe.ticksToEvent() !== null;
     this.#spins = isWfe && !vcpu.waitsForEvent;
@@ -209,11 +235,10 @@ export class RunLoop {
     if (a64 !== null) {
       // Code and tables must be memory: the guest gets an external abort.
       if (a64.current.kind === "execute" || a64.current.walk) {
-        a64.injectExternalAbort();
+        a64.injectExternalAbort(a64.current.kind === "execute");
         return null;
       }
-      // Without KVM_CAP_ARM_NISV_TO_USER nobody can emulate what isn't described.
-      if (!a64.isDescribed) return { errno: "ENOSYS", exitReason: "KVM_EXIT_UNKNOWN" };
+      if (!a64.isDescribed) return undescribed(vm, a64.esr, ipa);
     }
     const { isWrite, length } = engine.current;
     const physAddr = BigInt(ipa);
@@ -273,6 +298,36 @@ export class RunLoop {
 /** kvm_arm_pmu_v3_enable: a PMU that was asked for must be initialised before the first run. */
 function isReadyToRun(vcpu: Vcpu): boolean {
   return !hasPmu(vcpu) || vcpu.pmuCreated;
+}
+
+const DEBUG_CLASSES: ReadonlySet<number> = new Set([
+  EC.breakpointLower,
+  EC.softwareStepLower,
+  EC.watchpointLower,
+  EC.brk64,
+]);
+
+/** kvm_handle_guest_debug. */
+function debugExit({ esr, far }: A64Engine, ec: number): RunOutcome {
+  const debug = { hsr: esr, far: ec === EC.watchpointLower ? far : 0n };
+  return { errno: null, exitReason: "KVM_EXIT_DEBUG", debug };
+}
+
+function undescribed(vm: Vm, esr: bigint, ipa: number): RunOutcome {
+  if (!vm.caps.nisvToUser) return { errno: "ENOSYS", exitReason: "KVM_EXIT_UNKNOWN" };
+  const armNisv = { esrIss: esr & NISV_ISS, faultIpa: BigInt(ipa) };
+  return { errno: null, exitReason: "KVM_EXIT_ARM_NISV", armNisv };
+}
+
+/** kvm_handle_guest_sea: userspace decides, or the guest gets an SError. */
+function sea({ caps, pageSize }: Vm, a64: A64Engine): RunOutcome | null {
+  if (!caps.seaToUser) {
+    a64.pe.serror = SERROR_ISS_DEFAULT;
+    return null;
+  }
+  const gpa = BigInt(a64.externalIpa - (a64.externalIpa % pageSize));
+  const armSea = { flags: GPA_VALID, esr: a64.esr & SEA_ESR, gva: a64.far, gpa };
+  return { errno: null, exitReason: "KVM_EXIT_ARM_SEA", armSea };
 }
 
 function loadedCpu(vcpu: Vcpu): HostCpu {

@@ -53,6 +53,9 @@ function vmRows(vm: Vm): readonly (readonly [string, number])[] {
 function vcpuRows(vcpu: Vcpu): readonly (readonly [string, number])[] {
   const { stats } = vcpu;
   return [
+    ["hvc_exit_stat", stats.hvcExit],
+    ["wfe_exit_stat", stats.wfeExit],
+    ["wfi_exit_stat", stats.wfiExit],
     ["exits", stats.exits],
     ["mmio_exit_user", stats.mmioExitUser],
     ["mmio_exit_kernel", stats.mmioExitKernel],

@@ -5,6 +5,7 @@ import { assert } from "../base/assert.js";
 import { KvmError } from "../base/errors.js";
 import { A64Engine, A64Machine, a64Pages } from "../machine/index.js";
 import { PSCI_VERSION } from "./firmware/smccc.table.js";
+import { applyGuestDebug } from "./guest-debug.js";
 import { hasPmu } from "./pmu.js";
 import { KVM_ARM_VCPU, KVM_MP_STATE } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
@@ -46,6 +47,7 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
   }
   vcpu.a64 ??= newEngine(vm, ioctl);
   vcpu.a64.pe.onEvent = () => vcpu.wait.wake();
+  applyGuestDebug(vcpu);
   vcpu.features = set;
   if ((set & (1 << KVM_ARM_VCPU.PSCI_0_2)) === 0) vm.firmware.psciVersion = PSCI_VERSION.V0_1;
   resetEngine(vm, vcpu);
@@ -59,7 +61,7 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
 
 function resetEngine(vm: Vm, vcpu: Vcpu): void {
   const pmu = hasPmu(vcpu) ? { pmu: vm.pmu } : {};
-  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits, ...pmu });
+  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits, ids: vm.idRegs, ...pmu });
   vcpu.resetState = null;
   vcpu.pendingMmio = null;
   vcpu.waitsForInterrupt = false;

@@ -8,6 +8,7 @@ import type { A64Engine, GuestEngine, Host, HostCpu } from "../machine/index.js"
 import { SyntheticEngine } from "../machine/index.js";
 import type { DirtyRing } from "./dirty-ring.js";
 import type { ResetState } from "./firmware/guest.js";
+import { applyGuestDebug, type GuestDebug } from "./guest-debug.js";
 import { Waitable } from "./sched/scheduler.js";
 import type { ExitReason } from "./uapi/exit.table.js";
 import { KVM_MP_STATE } from "./uapi/flags.js";
@@ -19,6 +20,14 @@ export interface MmioExit {
   readonly isWrite: boolean;
 }
 
+export interface ArmSea {
+  /** Bit 0: gpa is valid. */
+  readonly flags: bigint;
+  readonly esr: bigint;
+  readonly gva: bigint;
+  readonly gpa: bigint;
+}
+
 /** What KVM_RUN left in struct kvm_run, and its errno. */
 export interface RunOutcome {
   readonly errno: ErrnoName | null;
@@ -28,6 +37,10 @@ export interface RunOutcome {
   readonly systemEvent?: { readonly type: number; readonly data: readonly bigint[] };
   /** KVM_EXIT_HYPERCALL; the arguments are in X1 to X17. */
   readonly hypercall?: { readonly nr: bigint; readonly flags: bigint };
+  readonly armNisv?: { readonly esrIss: bigint; readonly faultIpa: bigint };
+  readonly armSea?: ArmSea;
+  /** KVM_EXIT_DEBUG; far is a watchpoint's. */
+  readonly debug?: { readonly hsr: bigint; readonly far: bigint };
   readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
 }
 
@@ -52,6 +65,8 @@ export class Vcpu {
   /** What it waited for host CPUs so far, and how much of that its record has. */
   runDelayNs = 0;
   lastSteal = 0;
+  /** KVM_SET_GUEST_DEBUG, while it is enabled. */
+  guestDebug: GuestDebug | null = null;
   ring: DirtyRing | null = null;
   mpState: number = KVM_MP_STATE.RUNNABLE;
   /** In WFE until the event stream, an event or an interrupt. */
@@ -64,7 +79,15 @@ export class Vcpu {
   pendingMmio: MmioExit | null = null;
   running = false;
   /** Exits by what became of them; GET_STATS_FD of the vCPU. */
-  readonly stats = { exits: 0, mmioExitUser: 0, mmioExitKernel: 0, signalExits: 0 };
+  readonly stats = {
+    exits: 0,
+    mmioExitUser: 0,
+    mmioExitKernel: 0,
+    signalExits: 0,
+    hvcExit: 0,
+    wfeExit: 0,
+    wfiExit: 0,
+  };
   /** kvm_run.immediate_exit together with a signal. */
   kicked = false;
   cpu: HostCpu | null = null;
@@ -107,6 +130,7 @@ export class Vcpu {
       pvtimeIpa: this.pvtimeIpa,
       runDelayNs: this.runDelayNs,
       lastSteal: this.lastSteal,
+      guestDebug: this.guestDebug,
       engine: this.synthetic.save(),
       a64: this.a64?.save() ?? null,
       ring: this.ring?.save() ?? null,
@@ -130,6 +154,7 @@ export class Vcpu {
       pvtimeIpa: bigint | null;
       runDelayNs: number;
       lastSteal: number;
+      guestDebug: GuestDebug | null;
       engine: Saved;
       a64: Saved | null;
       ring: Saved | null;
@@ -147,6 +172,8 @@ export class Vcpu {
     this.pvtimeIpa = data.pvtimeIpa;
     this.runDelayNs = data.runDelayNs;
     this.lastSteal = data.lastSteal;
+    this.guestDebug = data.guestDebug;
+    applyGuestDebug(this);
     this.synthetic.load(data.engine);
     if (data.a64 !== null) this.a64?.load(data.a64);
     if (data.ring !== null) this.ring?.load(data.ring);

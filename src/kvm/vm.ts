@@ -56,6 +56,10 @@ export interface EnabledCaps {
   dirtyRingWithBitmap: boolean;
   eagerSplitChunkSize: bigint;
   haltPollNs: number | null;
+  /** KVM_CAP_ARM_NISV_TO_USER, _SEA_TO_USER, _WRITABLE_IMP_ID_REGS. */
+  nisvToUser: boolean;
+  seaToUser: boolean;
+  writableImpIdRegs: boolean;
 }
 
 /**
@@ -103,6 +107,8 @@ export class Vm {
   a64: A64Machine | null = null;
   readonly firmware: FirmwareState = newFirmware();
   readonly filter = new SmcccFilter();
+  /** ID registers that userspace changed. */
+  readonly idRegs = new Map<string, bigint>();
   /** Entropy of the TRNG service: part of what a seed replays. */
   readonly trng: Prng;
   readonly slotsLock = new Mutex("slots_lock");
@@ -116,6 +122,9 @@ export class Vm {
     dirtyRingWithBitmap: false,
     eagerSplitChunkSize: 0n,
     haltPollNs: null,
+    nisvToUser: false,
+    seaToUser: false,
+    writableImpIdRegs: false,
   };
   /** mmu_invalidate_seq: counts up when memory behind a userspace address changes. */
   invalidateSeq = 0;
@@ -304,6 +313,7 @@ export class Vm {
       pmu: this.pmu.save(),
       firmware: { ...this.firmware },
       filter: [...this.filter.list()],
+      idRegs: [...this.idRegs],
       trng: [...this.trng.state],
       virtualOffset: this.a64?.virtualOffset ?? 0n,
       physicalOffset: this.a64?.physicalOffset ?? 0n,
@@ -324,6 +334,7 @@ export class Vm {
       pmu: ReturnType<VmPmu["save"]>;
       firmware: FirmwareState;
       filter: ReturnType<SmcccFilter["list"]>;
+      idRegs: [string, bigint][];
       trng: number[];
       virtualOffset: bigint;
       physicalOffset: bigint;
@@ -331,6 +342,8 @@ export class Vm {
     Object.assign(this.caps, data.caps);
     Object.assign(this.firmware, data.firmware);
     this.filter.restore(data.filter);
+    this.idRegs.clear();
+    for (const [name, value] of data.idRegs) this.idRegs.set(name, value);
     this.trng.state.set(data.trng);
     if (this.a64 !== null) {
       this.a64.virtualOffset = data.virtualOffset;

@@ -3,12 +3,17 @@
 export { A64Machine, a64Pages } from "./a64/a64-machine.js";
 export { disassemble } from "./a64/disassembler/disassembler.js";
 export { A64Engine } from "./a64/engine.js";
+export type { HostDebug } from "./a64/pe/debug.js";
 export { EC } from "./a64/pe/exception.js";
 export { lookUp } from "./a64/pe/look-up.js";
 export { countersOf, isListed } from "./a64/pe/pmu.js";
 export { PMU_BY_NAME, type PmuConfig } from "./a64/pe/pmu.table.js";
 export type { PeRegisters } from "./a64/pe/registers.js";
-export { SYSREGS_TABLE, type SysReg } from "./a64/pe/sysreg.table.js";
+export {
+  type PeConfig,
+  SYSREGS_TABLE,
+  type SysReg,
+} from "./a64/pe/sysreg.table.js";
 export { COUNTER_HZ, readControl } from "./a64/pe/timer.js";
 export type { GuestEngine, Stop } from "./engine.js";
 export { Host, type HostConfig } from "./host.js";

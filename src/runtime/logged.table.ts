@@ -117,6 +117,26 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   },
   getVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
   hasVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
+  finalizeVcpu: { logged: false, args: { vcpu: "u32", feature: "int" } },
+  getVcpuEvents: { logged: false, args: { vcpu: "u32" } },
+  setVcpuEvents: {
+    logged: true,
+    args: {
+      vcpu: "u32",
+      serrorPending: "flag",
+      serrorHasEsr: "flag",
+      extDabtPending: "flag",
+      serrorEsr: "u64",
+    },
+  },
+  setGuestDebug: {
+    logged: true,
+    args: { vcpu: "u32", control: "u32", bcr: "u64s", bvr: "u64s", wcr: "u64s", wvr: "u64s" },
+  },
+  getRegWritableMasks: { logged: false, args: { range: "u32" } },
+  setVmAttr: { logged: true, args: { group: "u32", attr: "u64", value: "bytes" } },
+  getVmAttr: { logged: false, args: { group: "u32", attr: "u64" } },
+  hasVmAttr: { logged: false, args: { group: "u32", attr: "u64" } },
   getMpState: { logged: false, args: { vcpu: "u32" } },
   setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
 

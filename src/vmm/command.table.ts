@@ -2,6 +2,7 @@
 // "now" rows are done when they come in; "op" rows become a context of the scheduler.
 import { KvmError, ServiceError } from "../base/errors.js";
 import {
+  armVcpuFinalize,
   armVcpuInit,
   checkExtension,
   createDeviceWithoutTypes,
@@ -12,7 +13,10 @@ import {
   getOneReg,
   getRegList,
   getVcpuAttr,
+  getVcpuEvents,
+  getVmAttr,
   hasVcpuAttr,
+  hasVmAttr,
   irqfdWithoutVgic,
   irqLine,
   KVM_DIRTY_GFN,
@@ -21,9 +25,13 @@ import {
   type Op,
   preferredTarget,
   type RunOutcome,
+  regWritableMasks,
   setCounterOffset,
+  setGuestDebug,
   setOneReg,
   setVcpuAttr,
+  setVcpuEvents,
+  setVmAttr,
   signalMsiWithoutVgic,
   statsFile,
   type Vcpu,
@@ -416,6 +424,34 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   hasVcpuAttr: {
     now: (m, { vcpu, group, attr }) => {
       hasVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr);
+      return null;
+    },
+  },
+  finalizeVcpu: { now: (m, { vcpu, feature }) => armVcpuFinalize(idleVcpu(m, vcpu), feature) },
+  getVcpuEvents: { now: (m, { vcpu }) => getVcpuEvents(idleVcpu(m, vcpu)) },
+  setVcpuEvents: {
+    now: (m, { vcpu, ...events }) => {
+      setVcpuEvents(idleVcpu(m, vcpu), events);
+      return null;
+    },
+  },
+  setGuestDebug: {
+    now: (m, { vcpu, ...debug }) => {
+      setGuestDebug(idleVcpu(m, vcpu), debug);
+      return null;
+    },
+  },
+  getRegWritableMasks: { now: (_m, { range }) => regWritableMasks(range) },
+  setVmAttr: {
+    now: (m, { group, attr, value }) => {
+      setVmAttr(m.kvm.vm, group, attr, value);
+      return null;
+    },
+  },
+  getVmAttr: { now: () => getVmAttr() },
+  hasVmAttr: {
+    now: (_m, { group, attr }) => {
+      hasVmAttr(group, attr);
       return null;
     },
   },

@@ -4,17 +4,21 @@
 // KvmError or ServiceError.
 import type { ErrnoName } from "../base/errno.table.js";
 import type { DirtyTracking } from "./definition.js";
+import type { GuestCommands } from "./guest-commands.js";
 
 /** KVM_EXIT_* names that a run can end with; numbers are in kvm/uapi/exit.table.ts. */
 export type ExitReason =
   | "KVM_EXIT_UNKNOWN"
   | "KVM_EXIT_HYPERCALL"
+  | "KVM_EXIT_DEBUG"
   | "KVM_EXIT_HLT"
   | "KVM_EXIT_MMIO"
   | "KVM_EXIT_INTR"
   | "KVM_EXIT_SYSTEM_EVENT"
+  | "KVM_EXIT_ARM_NISV"
   | "KVM_EXIT_DIRTY_RING_FULL"
-  | "KVM_EXIT_MEMORY_FAULT";
+  | "KVM_EXIT_MEMORY_FAULT"
+  | "KVM_EXIT_ARM_SEA";
 
 export interface MmioExit {
   readonly physAddr: bigint;
@@ -31,6 +35,14 @@ export interface RunResult {
   readonly mmio?: MmioExit;
   readonly systemEvent?: { readonly type: number; readonly data: readonly bigint[] };
   readonly hypercall?: { readonly nr: bigint; readonly flags: bigint };
+  readonly armNisv?: { readonly esrIss: bigint; readonly faultIpa: bigint };
+  readonly debug?: { readonly hsr: bigint; readonly far: bigint };
+  readonly armSea?: {
+    readonly flags: bigint;
+    readonly esr: bigint;
+    readonly gva: bigint;
+    readonly gpa: bigint;
+  };
   readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
   /** kvm_run.s.regs.device_irq_level: KVM_ARM_DEV_EL1_VTIMER (1), PTIMER (2), PMU (4). */
   readonly deviceIrqLevel: number;
@@ -254,7 +266,7 @@ export interface EventfdRef {
 }
 
 /** Name → [arguments, result]. The table of commands is vmm/command.table.ts. */
-export interface VmCommands {
+export interface VmCommands extends GuestCommands {
   describe: [Record<string, never>, VmView];
   checkExtension: [{ cap: number }, number];
   enableCap: [{ cap: number; flags: number; args: readonly bigint[] }, null];

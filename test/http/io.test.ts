@@ -124,11 +124,11 @@ describe("interrupts", () => {
 
 describe("what is not there yet", () => {
   it("is 501 with its ioctl", async () => {
-    const answer = await face.call("get", `${vm}/vcpus/0/vcpu-events`);
+    const answer = await face.call("get", `${vm}/mte-tags`);
     expect(answer.body).toMatchObject({
       status: 501,
       code: "not-implemented",
-      ioctl: "KVM_GET_VCPU_EVENTS",
+      ioctl: "KVM_ARM_MTE_COPY_TAGS",
     });
     const bytes = await face
       .call("put", `${vm}/mte-tags?gpa=0x0&length=16`)

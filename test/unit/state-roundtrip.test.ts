@@ -23,6 +23,7 @@ const LIST: readonly Access[] = [
   { op: "read", address: BigInt(MMIO), length: 2 },
 ];
 
+const ID_AA64ISAR0 = 0x6030_0000_0013_c030n;
 const PC = 0x6030_0000_0010_0040n;
 
 /** What both sides are built from: definition, capabilities, vCPUs, programs. */
@@ -81,6 +82,22 @@ function setTime(vm: Inline): void {
   vm.call("setOneReg", { vcpu: 2, reg: PMCR, value: u64(1n | (3n << 11n)) });
 }
 
+/** What userspace sets of guest code before it runs, and what waits for its next run. */
+function setUpGuest(vm: Inline): void {
+  const value = Uint8Array.from({ length: 24 }, (_, at) => (at === 3 ? 0xc6 : at === 4 ? 1 : 0));
+  vm.call("setVmAttr", { group: 0, attr: 0n, value });
+  vm.call("setOneReg", { vcpu: 2, reg: ID_AA64ISAR0, value: new Uint8Array(8) });
+  const registers = { bcr: [1n], bvr: [2n], wcr: [], wvr: [] };
+  vm.call("setGuestDebug", { vcpu: 2, control: 0x2_0001, ...registers });
+  vm.call("setVcpuEvents", {
+    vcpu: 2,
+    serrorPending: true,
+    serrorHasEsr: true,
+    extDabtPending: false,
+    serrorEsr: 77n,
+  });
+}
+
 /** Puts something into every part and leaves nothing under way. */
 function makeBusy(vm: Inline): void {
   const fd = vm.eventfds.create(0n);
@@ -113,6 +130,7 @@ function makeBusy(vm: Inline): void {
     { ...zero, gsi: 5, type: 2, flags: 1, devid: 9 },
   ];
   vm.call("setGsiRouting", { flags: 0, entries: routes });
+  setUpGuest(vm);
   vm.store(1, [UNBACKED, UNBACKED + K4, HUGE + 9 * K4, 0xb000_0000, MMIO + 128], 3n, 8);
   vm.call("drainCoalescedRing", { key: "a", after: null });
   vm.store(1, [MMIO + 136], 4n, 2);

@@ -8,6 +8,7 @@ import { dirtyLogOperations } from "./dirty-log.js";
 import { dirtyRingOperations } from "./dirty-ring.js";
 import { eventfdOperations } from "./eventfds.js";
 import { eventOperations } from "./events.js";
+import { guestOperations } from "./guest.js";
 import { guestMemfdOperations } from "./guest-memfds.js";
 import { healthOperations } from "./health.js";
 import { hostOperations } from "./host.js";
@@ -33,6 +34,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...vcpuOperations(deps),
     ...registerOperations(deps),
     ...attributeOperations(deps),
+    ...guestOperations(deps),
     ...runOperations(deps),
     ...memoryObjectOperations(deps),
     ...guestMemfdOperations(deps),

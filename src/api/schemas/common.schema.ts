@@ -69,6 +69,16 @@ export function nullable<T extends TSchema>(schema: T) {
   return Type.Union([schema, Type.Null()]);
 }
 
+/** A few bytes as text: two hexadecimal digits each, in memory order. */
+export function bytesText(description: string, maxBytes: number) {
+  return Type.String({
+    pattern: "^([0-9a-fA-F]{2})*$",
+    maxLength: 2 * maxBytes,
+    description,
+    examples: ["2a000000"],
+  });
+}
+
 const BINARY = Symbol("binary");
 
 /** An octet-stream body; its bytes are read by content.ts and not checked by a schema. */

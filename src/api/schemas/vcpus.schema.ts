@@ -228,6 +228,38 @@ const RunResult = Type.Object(
         closed,
       ),
     ),
+    debug: Type.Optional(
+      Type.Object(
+        {
+          hsr: hexU64(
+            "ESR_EL2: class 0x30 breakpoint, 0x32 step, 0x34 watchpoint, 0x3c BRK.",
+            "0xca000022",
+          ),
+          far: hexU64("Address that a watchpoint saw; else 0.", "0x0"),
+        },
+        closed,
+      ),
+    ),
+    armNisv: Type.Optional(
+      Type.Object(
+        {
+          esrIss: hexU64("Of ESR_EL2: CM, WnR, FSC.", "0x46"),
+          faultIpa: hexU64("Guest-physical address.", "0x9000000"),
+        },
+        closed,
+      ),
+    ),
+    armSea: Type.Optional(
+      Type.Object(
+        {
+          flags: hexU64("Bit 0: gpa is valid.", "0x1"),
+          esr: hexU64("Of ESR_EL2: EC, IL, FnV, EA, CM, WnR, FSC.", "0x92000010"),
+          gva: hexU64("Guest-virtual address.", "0x4000"),
+          gpa: hexU64("Guest-physical page.", "0x4000"),
+        },
+        closed,
+      ),
+    ),
     memoryFault: Type.Optional(
       Type.Object(
         {

@@ -11,7 +11,7 @@ type Program = ArgsOf<"setProgram">["program"];
 type RunResult = NonNullable<RunResource["result"]>;
 
 function resultView(result: RunResult) {
-  const { mmio, memoryFault, systemEvent, hypercall } = result;
+  const { mmio, memoryFault, systemEvent, hypercall, armNisv, armSea, debug } = result;
   return {
     errno: result.errno,
     errnoValue: result.errno === null ? 0 : ERRNO[result.errno],
@@ -32,6 +32,20 @@ function resultView(result: RunResult) {
     ...(hypercall === undefined
       ? {}
       : { hypercall: { nr: hex(hypercall.nr), flags: hex(hypercall.flags) } }),
+    ...(armNisv === undefined
+      ? {}
+      : { armNisv: { esrIss: hex(armNisv.esrIss), faultIpa: hex(armNisv.faultIpa) } }),
+    ...(debug === undefined ? {} : { debug: { hsr: hex(debug.hsr), far: hex(debug.far) } }),
+    ...(armSea === undefined
+      ? {}
+      : {
+          armSea: {
+            flags: hex(armSea.flags),
+            esr: hex(armSea.esr),
+            gva: hex(armSea.gva),
+            gpa: hex(armSea.gpa),
+          },
+        }),
     ...(memoryFault === undefined
       ? {}
       : {

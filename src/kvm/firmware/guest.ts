@@ -21,10 +21,13 @@ export interface FirmwareState {
   stdHyp: bigint;
   /** KVM_REG_ARM_VENDOR_HYP_BMAP: bit 0 features and UID, bit 1 PTP. */
   vendorHyp: bigint;
+  /** KVM_REG_ARM_VENDOR_HYP_BMAP_2: bits 0 and 1, discovery of implementations. */
+  vendorHyp2: bigint;
   /** KVM_CAP_ARM_SYSTEM_SUSPEND. */
   systemSuspend: boolean;
 }
 
 export function newFirmware(): FirmwareState {
-  return { psciVersion: 0x1_0003n, std: 1n, stdHyp: 1n, vendorHyp: 3n, systemSuspend: false };
+  const bitmaps = { std: 1n, stdHyp: 1n, vendorHyp: 3n, vendorHyp2: 0n };
+  return { psciVersion: 0x1_0003n, ...bitmaps, systemSuspend: false };
 }

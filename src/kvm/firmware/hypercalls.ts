@@ -129,7 +129,13 @@ const SERVICES: ReadonlyMap<number, Service> = new Map<number, Service>([
     },
   ],
   [SMCCC.VENDOR_HYP_CALL_UID, { gate: FUNC_FEAT, call: () => KVM_UID }],
-  [SMCCC.VENDOR_HYP_FEATURES, { gate: FUNC_FEAT, call: ({ vm }) => [vm.firmware.vendorHyp] }],
+  [
+    SMCCC.VENDOR_HYP_FEATURES,
+    {
+      gate: FUNC_FEAT,
+      call: ({ vm: { firmware } }) => [firmware.vendorHyp, 0n, firmware.vendorHyp2],
+    },
+  ],
   [SMCCC.VENDOR_HYP_PTP, { gate: PTP, call: ptp }],
 ]);
 

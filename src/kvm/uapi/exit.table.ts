@@ -8,6 +8,10 @@ export const EXITS = {
     number: 3,
     meaning: "An HVC or SMC that the SMCCC filter forwards; answer in X0 to X3, then run on.",
   },
+  KVM_EXIT_DEBUG: {
+    number: 4,
+    meaning: "What KVM_SET_GUEST_DEBUG asked for: a step, a breakpoint, a watchpoint, a BRK.",
+  },
   KVM_EXIT_HLT: {
     number: 5,
     meaning: "Our choice: the synthetic program is over. No A64 guest exits like this.",
@@ -18,6 +22,10 @@ export const EXITS = {
     number: 24,
     meaning: "The guest asked by PSCI for power-off, reset or suspend; the type says which.",
   },
+  KVM_EXIT_ARM_NISV: {
+    number: 28,
+    meaning: "An access that no memory took and no syndrome describes: emulate it, or inject an abort.",
+  },
   KVM_EXIT_DIRTY_RING_FULL: {
     number: 31,
     meaning: "The dirty ring reached its limit: harvest and reset, then run on.",
@@ -25,6 +33,10 @@ export const EXITS = {
   KVM_EXIT_MEMORY_FAULT: {
     number: 39,
     meaning: "Memory of a guest_memfd could not be had; errno says why.",
+  },
+  KVM_EXIT_ARM_SEA: {
+    number: 41,
+    meaning: "The host's memory gave no answer: inject an abort, or let the guest try again.",
   },
 } as const;
 

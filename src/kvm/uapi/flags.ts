@@ -51,5 +51,18 @@ export const IPA_BITS_LIMIT = 48;
 export const IPA_BITS_DEFAULT = 40;
 export const IPA_BITS_MIN = 32;
 
+/** kvm_guest_debug.control. */
+export const KVM_GUESTDBG = {
+  ENABLE: 1 << 0,
+  SINGLESTEP: 1 << 1,
+  USE_SW_BP: 1 << 16,
+  USE_HW: 1 << 17,
+  VALID_MASK: 0x3_0003,
+} as const;
+
+/** Of the emulated host, as ID_AA64DFR0_EL1 tells them. */
+export const HW_BREAKPOINTS = 6;
+export const HW_WATCHPOINTS = 4;
+
 /** Bits of kvm_vcpu_init.features[0]. */
 export const KVM_ARM_VCPU = { POWER_OFF: 0, PSCI_0_2: 2, PMU_V3: 3 } as const;

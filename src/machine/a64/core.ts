@@ -202,6 +202,8 @@ export class A64Core {
     this.#flags(cpu);
     const page = this.#hooks.fetchPage(cpu, low, high);
     if (page < 0) return 0;
+    // Without the tag of an address whose top byte is ignored.
+    high = this.#memory.u32[at + PC / 4 + 1]!;
     let block = this.#cache.block(page);
     if (block === 0) {
       this.#cache.dropAll();

@@ -8,11 +8,22 @@ import type { GuestEngine, PendingAccess, Stop } from "../engine.js";
 import type { Host } from "../host.js";
 import type { HostCpu } from "../host-cpu.js";
 import type { A64Machine } from "./a64-machine.js";
+import type { Stepped } from "./pe/debug.js";
+import { EC, ESR_IL, esrOf, takeException, VECTOR } from "./pe/exception.js";
 import type { Pe } from "./pe/pe.js";
 import { FSC } from "./pe/stage1.table.js";
-import { type AccessSyndrome, accessSyndrome } from "./pe/syndrome.js";
+import { type AccessSyndrome, abortEsr, accessSyndrome } from "./pe/syndrome.js";
 import type { PeConfig } from "./pe/sysreg.table.js";
-import { BUDGET, RECORD, RECORD_WORD, REFUND, STATE, SYSREGS, SYSREGS_BYTES } from "./window.js";
+import {
+  BUDGET,
+  RECORD,
+  RECORD_WORD,
+  REFUND,
+  SLOT_SINK,
+  STATE,
+  SYSREGS,
+  SYSREGS_BYTES,
+} from "./window.js";
 
 /** Instructions of one slice: at most half a millisecond. */
 const SLICE_INSTRUCTIONS = 100_000;
@@ -22,9 +33,8 @@ const INSTRUCTION_BYTES = 4n;
 
 interface Pending extends PendingAccess {
   readonly kind: "read" | "write" | "execute";
+  /** Whether it was the hardware's own access to a table of stage 1. */
   readonly walk: boolean;
-  readonly vaLow: number;
-  readonly vaHigh: number;
   /** null where the hardware doesn't describe the access (ISV is 0). */
   readonly syndrome: AccessSyndrome | null;
 }
@@ -38,8 +48,13 @@ export interface EngineClock {
 export class A64Engine implements GuestEngine {
   readonly kind = "a64";
   readonly sliceMax = SLICE_INSTRUCTIONS;
-  /** ESR_EL2 of the last trap. */
+  /** ESR_EL2 of the last exit, FAR_EL2 of the last abort or watchpoint. */
   esr = 0n;
+  far = 0n;
+  /** IPA of the last abort that nothing answered. */
+  externalIpa = 0;
+  /** Level of the walk that the last abort was of, or null. */
+  #walkLevel: number | null = null;
   readonly pe: Pe;
   readonly #machine: A64Machine;
   readonly #host: Host;
@@ -67,14 +82,18 @@ export class A64Engine implements GuestEngine {
     this.pe.registers.reset(config);
     this.pe.pmu.config = config.pmu ?? null;
     this.pe.pmu.restart();
+    this.pe.debug.stepped = "no";
+    this.pe.debugChanged();
     this.pe.mmu.registersChanged();
     this.#machine.forgetJumps(this.pe.window);
+    this.pe.serror = null;
     this.#pending = null;
   }
 
   /** After registers were written from outside. */
   registersChanged(): void {
     this.pe.registers.refreshLevel();
+    this.pe.debugChanged();
     this.pe.mmu.registersChanged();
     this.pe.eventEdges = null;
     this.#machine.forgetJumps(this.pe.window);
@@ -89,27 +108,32 @@ export class A64Engine implements GuestEngine {
       pe.mmu.invalidate();
       this.#machine.forgetJumps(pe.window);
     }
-    const stop = this.#slice(budget);
+    const stop = this.#slice(cpu, budget);
     pe.pmu.sync();
     // How a slice ended must not show in the state: a replay may cut it elsewhere.
     for (const word of [BUDGET, REFUND, RECORD]) pe.registers.setU32(word, 0);
+    // The tiers don't write register 31 alike, and who runs what depends on the slices.
+    pe.registers.setU64(SLOT_SINK, 0n);
     this.#machine.retiredBefore = 0;
     return stop;
   }
 
-  #slice(budget: number): Stop {
+  #slice(cpu: HostCpu, budget: number): Stop {
     const { pe } = this;
     const lines = pe.outputLines();
     let left = budget;
     while (left > 0) {
       if (pe.outputLines() !== lines) return "line";
-      pe.takeInterrupts();
+      if (pe.takeInterrupts()) pe.debug.exceptionTaken();
       pe.stop = null;
-      const done = this.#machine.run(pe, Math.min(left, this.#untilLineChanges()));
+      const isDebugged = pe.debug.armed && pe.debug.active;
+      const done = isDebugged
+        ? pe.runDebugged(() => this.#machine.run(pe, 1))
+        : this.#machine.run(pe, Math.min(left, this.#untilLineChanges()));
       pe.retired += done;
       this.#machine.retiredBefore += done;
       left -= Math.max(done, STOP_COST);
-      if (pe.stop !== null) return this.#stopped();
+      if (pe.stop !== null) return this.#stopped(cpu);
     }
     return "slice";
   }
@@ -121,17 +145,31 @@ export class A64Engine implements GuestEngine {
     return ticks === null ? overflow : Math.min(overflow, this.#clock.instructionsFor(ticks));
   }
 
-  #stopped(): Stop {
+  #stopped(cpu: HostCpu): Stop {
     const { stop } = this.pe;
     assert(stop !== null, "something stopped the run");
+    this.#walkLevel = null;
     if (stop.kind === "trap") {
       this.esr = stop.esr;
+      if (stop.far !== undefined) this.far = stop.far;
       return "trap";
     }
-    const { kind, vaLow, vaHigh, bytes, walk } = stop.abort;
+    const { kind, vaLow, vaHigh, bytes, walkLevel, externalIpa } = stop.abort;
+    const walk = walkLevel !== null;
     const syndrome = kind === "execute" || walk ? null : this.#syndrome();
     const isWrite = kind === "write";
-    this.#pending = { kind, walk, vaLow, vaHigh, isWrite, length: bytes, syndrome };
+    const isExternal = externalIpa !== null;
+    const isFetch = kind === "execute";
+    const access = { isFetch, isWrite: walk ? cpu.fault.isWrite : isWrite, walkLevel };
+    this.esr = abortEsr({ ...access, isExternal, syndrome }, cpu.fault);
+    this.far = (BigInt(vaHigh >>> 0) << 32n) | BigInt(vaLow >>> 0);
+    this.#walkLevel = walkLevel;
+    // Nothing to map or emulate: for KVM it is an exception like a trap.
+    if (isExternal) {
+      this.externalIpa = externalIpa;
+      return "trap";
+    }
+    this.#pending = { kind, walk, isWrite, length: bytes, syndrome };
     return "abort";
   }
 
@@ -177,16 +215,22 @@ export class A64Engine implements GuestEngine {
       registers.setX(syndrome.rt, BigInt.asUintN(syndrome.is64 ? 64 : 32, value));
     }
     registers.pc += INSTRUCTION_BYTES;
+    this.pe.debug.instructionDone(false);
     this.pe.retired++;
     this.pe.pmu.sync();
     this.#pending = null;
   }
 
-  /** Gives the waiting access back to the guest as a synchronous external abort. */
-  injectExternalAbort(): void {
-    const { kind, vaLow, vaHigh, walk } = this.current;
-    const fsc = walk ? FSC.externalOnWalk | 3 : FSC.external;
-    this.pe.abort(kind, fsc, vaLow, vaHigh);
+  /** A synchronous external abort at PC, of an instruction or of data, where the last abort was. */
+  injectExternalAbort(isFetch: boolean): void {
+    const { registers } = this.pe;
+    const lower = isFetch ? EC.instructionAbortLower : EC.dataAbortLower;
+    const level = this.#walkLevel;
+    const fsc = level === null ? FSC.external : FSC.externalOnWalk | level;
+    // As KVM: IL is the last exit's, and nothing says whether it was a store.
+    const esr = esrOf(registers.el === 0 ? lower : lower + 1, fsc) & ~ESR_IL;
+    const syndrome = { esr: esr | (this.esr & ESR_IL), far: this.far };
+    takeException(registers, VECTOR.sync, registers.pc, syndrome);
     this.#pending = null;
   }
 
@@ -198,6 +242,11 @@ export class A64Engine implements GuestEngine {
       sysregs: u8.slice(window + SYSREGS, window + SYSREGS + SYSREGS_BYTES),
       retired: this.retired,
       esr: this.esr,
+      far: this.far,
+      externalIpa: this.externalIpa,
+      walkLevel: this.#walkLevel,
+      serror: this.pe.serror,
+      stepped: this.pe.debug.stepped,
       pending: this.#pending,
       irqLine: this.pe.irqLine,
       fiqLine: this.pe.fiqLine,
@@ -212,6 +261,11 @@ export class A64Engine implements GuestEngine {
       sysregs: Uint8Array;
       retired: number;
       esr: bigint;
+      far: bigint;
+      externalIpa: number;
+      walkLevel: number | null;
+      serror: number | null;
+      stepped: Stepped;
       pending: Pending | null;
       irqLine: boolean;
       fiqLine: boolean;
@@ -226,6 +280,11 @@ export class A64Engine implements GuestEngine {
     this.pe.irqLine = data.irqLine;
     this.pe.fiqLine = data.fiqLine;
     this.esr = data.esr;
+    this.far = data.far;
+    this.externalIpa = data.externalIpa;
+    this.#walkLevel = data.walkLevel;
+    this.pe.serror = data.serror;
+    this.pe.debug.stepped = data.stepped;
     this.#pending = data.pending;
     this.#stage2Version = -1;
     this.#machine.forgetCode();

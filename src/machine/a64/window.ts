@@ -73,6 +73,9 @@ export const FLAGS_PENDING = 988;
 export const FLAGS_X = 992;
 export const FLAGS_Y = 1000;
 
+/** Not 0: DC ZVA traps (SCTLR_EL1.DZE at EL0). */
+export const ZVA_TRAP = 1008;
+
 /** What the PE's state is: the rest is made from it, or means something within a run only. */
 export const STATE: readonly (readonly [from: number, to: number])[] = [
   [0, CODE_VA],

@@ -172,6 +172,15 @@ describe("overflow", () => {
     expect(vm.run()).toMatchObject({ ...INTR, retired: 0, deviceIrqLevel: 0 });
   });
 
+  it("of hot code is at its instruction too", () => {
+    const vm = guest([a64.add(1, 1, 1), a64.subs(31, 1, 7), a64.b(-2)]);
+    counting(vm);
+    vm.set(evcntr(0), 2n ** 32n - 3_000_001n);
+    vm.set(PMINTENSET, 1n);
+    expect(vm.run()).toMatchObject({ ...INTR, retired: 3_000_001, deviceIrqLevel: PMU_LINE });
+    expect(vm.get(X(1))).toBe(1_000_001n);
+  });
+
   it("the guest clears it, and userspace hears", () => {
     const vm = guest([
       a64.daifclr(2),

@@ -30,6 +30,15 @@ const littleEndian = (value: bigint) => new Uint8Array(BigUint64Array.of(value).
 const window = { vcpu: 0, from: 0, limit: 1 };
 const list = { kind: "accesses" as const, accesses: [] };
 const PC = 0x6030_0000_0010_0040n;
+const events = {
+  serrorPending: true,
+  serrorHasEsr: true,
+  extDabtPending: false,
+  serrorEsr: 5n,
+};
+const debug = { control: 3, bcr: [0n], bvr: [], wcr: [], wvr: [] };
+/** struct kvm_smccc_filter: one function from 1 on, DENY. */
+const filter = Uint8Array.from({ length: 24 }, (_, at) => (at % 4 === 0 && at <= 8 ? 1 : 0));
 const RUN = { immediateExit: true, mmioData: null };
 
 /** What setUp makes: slot 0 logs, slot 1 does not; vCPU 0 with a ring; memfd 1; harvest h1. */
@@ -232,6 +241,40 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
       [{ vcpu: 0, group: 9, attr: 0n }, "ENXIO"],
     ],
   },
+  finalizeVcpu: {
+    good: undefined as never,
+    bad: [
+      [{ vcpu: 0, feature: 4 }, "ENOEXEC"],
+      [{ vcpu: 7, feature: 4 }, "EINVAL"],
+      [{ vcpu: 7, feature: 3 }, "EINVAL"],
+    ],
+  },
+  getVcpuEvents: { good: { vcpu: 7 }, bad: [[{ vcpu: 0 }, "ENOEXEC"]] },
+  setVcpuEvents: {
+    good: { vcpu: 7, ...events },
+    bad: [
+      [{ vcpu: 0, ...events }, "ENOEXEC"],
+      [{ vcpu: 7, ...events, serrorEsr: 1n << 25n }, "EINVAL"],
+    ],
+  },
+  setGuestDebug: {
+    good: { vcpu: 0, ...debug },
+    bad: [
+      [{ vcpu: 7, ...debug, control: 4 }, "EINVAL"],
+      [{ vcpu: 7, ...debug, control: 0x4_0001 }, "EINVAL"],
+    ],
+  },
+  getRegWritableMasks: { good: { range: 0 }, bad: [[{ range: 1 }, "EINVAL"]] },
+  setVmAttr: {
+    good: { group: 0, attr: 0n, value: filter },
+    bad: [
+      [{ group: 0, attr: 1n, value: filter }, "ENXIO"],
+      [{ group: 1, attr: 0n, value: filter }, "ENXIO"],
+      [{ group: 0, attr: 0n, value: bits }, "EINVAL"],
+    ],
+  },
+  getVmAttr: { good: undefined as never, bad: [[{ group: 0, attr: 0n }, "EINVAL"]] },
+  hasVmAttr: { good: { group: 0, attr: 0n }, bad: [[{ group: 0, attr: 1n }, "ENXIO"]] },
   getMpState: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   setMpState: {
     good: { vcpu: 0, mpState: 5 },

@@ -4,7 +4,7 @@
 import { const64, constV } from "../../wasm/value.js";
 import { type Insn, insn } from "../insn.js";
 import { dst, src } from "../operand.js";
-import { EXCLUSIVE_VA, FPCR, FPSR, TPIDR_EL0, TPIDRRO_EL0 } from "../window.js";
+import { EXCLUSIVE_VA, FPCR, FPSR, TPIDR_EL0, TPIDRRO_EL0, ZVA_TRAP } from "../window.js";
 
 /** What a row hands to the system side, which decodes it by tables of its own. */
 function bySystem(name: string, pattern: string, valid?: (f: Record<string, number>) => boolean) {
@@ -21,6 +21,7 @@ function nothing(name: string, pattern: string): Insn {
 }
 
 const HINTS: readonly Insn[] = [
+  bySystem("ESB_hints", "11010101000000110010 0010 000 11111"),
   // WFE, WFI, SEV, SEVL. Every other hint is a NOP here, also those of features that we lack.
   bySystem("WFE_WFI_SEV_SEVL_hints", "11010101000000110010 0000 op2:3 11111", ({ op2 }) => {
     return op2! >= 2 && op2! <= 5;
@@ -100,6 +101,7 @@ export const ZVA_BYTES = 64;
 const DC_ZVA: Insn = insn("DC_ZVA", "1101010100 0 01 011 0111 0100 001 Rt:5", {
   ops: ({ Rt }) => ({ t: src(Rt!) }),
   sem: (a, { t }) => {
+    a.c.if(a.window32(ZVA_TRAP), () => a.system());
     const va = a.keep(a.x(t).and(-ZVA_BYTES));
     const host = a.probe(va, ZVA_BYTES, { write: true });
     for (let at = 0; at < ZVA_BYTES; at += 16) a.c.store("v128.store", host, at, constV(0n, 0n));

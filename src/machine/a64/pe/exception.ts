@@ -18,15 +18,22 @@ export const EC = {
   dataAbortLower: 0x24,
   dataAbortSame: 0x25,
   spAlignment: 0x26,
+  serror: 0x2f,
+  breakpointLower: 0x30,
+  breakpointSame: 0x31,
+  softwareStepLower: 0x32,
+  softwareStepSame: 0x33,
+  watchpointLower: 0x34,
+  watchpointSame: 0x35,
   brk64: 0x3c,
 } as const;
 
 /** ESR_ELx.IL: the instruction has 32 bits. */
-const IL = 1n << 25n;
+export const ESR_IL = 1n << 25n;
 const EC_SHIFT = 26n;
 
 export function esrOf(ec: number, iss: number): bigint {
-  return (BigInt(ec) << EC_SHIFT) | IL | BigInt(iss);
+  return (BigInt(ec) << EC_SHIFT) | ESR_IL | BigInt(iss);
 }
 
 /** Offsets within a group of vectors. */
@@ -64,16 +71,25 @@ const AARCH32 = 1 << 4;
 /** Modes that EL1 may return to: EL0t, EL1t, EL1h. */
 const MODES: readonly number[] = [0b0000, 0b0100, 0b0101];
 
-/** ERET: PC from ELR, PSTATE from SPSR; an impossible mode sets PSTATE.IL and stays here. */
-export function exceptionReturn(registers: PeRegisters): void {
+/**
+ * ERET: PC from ELR, PSTATE from SPSR; an impossible mode sets PSTATE.IL and stays here.
+ * @param returnsStepping whether PSTATE.SS is what SPSR says
+ */
+export function exceptionReturn(
+  registers: PeRegisters,
+  returnsStepping: (spsr: number, toEl: number) => boolean,
+): void {
   const spsr = Number(registers.get("SPSR_EL1"));
   const target = registers.get("ELR_EL1");
   registers.clearExclusive();
   registers.event = true;
-  if ((spsr & AARCH32) !== 0 || !MODES.includes(spsr & MODE)) {
+  const isIllegal = (spsr & AARCH32) !== 0 || !MODES.includes(spsr & MODE);
+  const toEl = isIllegal ? registers.el : (spsr & PSTATE_BIT.EL) >>> 2;
+  const ss = returnsStepping(spsr, toEl) ? PSTATE_BIT.SS : 0;
+  if (isIllegal) {
     const { pstate } = registers;
     registers.nzcv = spsr >>> 28;
-    registers.pstate = (pstate & MODE) | (spsr & (PSTATE_BIT.DAIF | PSTATE_BIT.SS)) | PSTATE_BIT.IL;
-  } else registers.spsr = spsr & ~PSTATE_BIT.SS;
+    registers.pstate = (pstate & MODE) | (spsr & PSTATE_BIT.DAIF) | ss | PSTATE_BIT.IL;
+  } else registers.spsr = (spsr & ~PSTATE_BIT.SS) | ss;
   registers.pc = target;
 }

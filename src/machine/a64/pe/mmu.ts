@@ -1,8 +1,8 @@
 // Owns: a PE's way to memory: what code in WebAssembly asks when its TLB and jump cache don't know.
 // VM thread.
 //
-//   va ─ alignment ─ watchpoints ─ stage 1 ─ stage 2 ─▶ host page ─ TLB of the window
-//                └──────────── abort to EL1   └─ abort to EL2: the run is left, KVM decides
+//   va ─ alignment ─ stage 1 ─ stage 2 ─ watchpoints ─▶ host page ─ TLB of the window
+//                └─ abort to EL1   └─ abort to EL2: the run is left, KVM decides
 //
 // A write tag goes into the window's TLB only after stage 2 has let a store pass (which marks the
 // page dirty), and never for a page of decoded code: such a store comes here, and the code is
@@ -12,6 +12,7 @@ import { UNBACKED_BASE } from "../../host-memory.js";
 import type { CodeCache } from "../code-cache.js";
 import {
   BOUNCE,
+  PC,
   SLOW,
   SLOW_ELEMENT_SHIFT,
   TLB,
@@ -31,6 +32,7 @@ import {
   type Stage1Registers,
   type Stage2,
   translateStage1,
+  untaggedHigh,
 } from "./stage1.js";
 import { FSC, SCTLR } from "./stage1.table.js";
 
@@ -46,8 +48,10 @@ export interface Stage2Abort {
   readonly vaLow: number;
   readonly vaHigh: number;
   readonly bytes: number;
-  /** The access was a descriptor fetch or update of stage 1 (S1PTW). */
-  readonly walk: boolean;
+  /** Level of the stage-1 descriptor whose fetch or update it was (S1PTW), or null. */
+  readonly walkLevel: number | null;
+  /** Where stage 2 has a page but nothing answers there: its IPA; null for any other abort. */
+  readonly externalIpa: number | null;
 }
 
 /** What the MMU needs of its PE. */
@@ -61,7 +65,13 @@ export interface MmuContext {
   /** Whether any watchpoint is enabled; then every access is asked about. */
   readonly watches: boolean;
   /** @returns whether a watchpoint exception was taken */
-  watchpoint(vaLow: number, vaHigh: number, bytes: number, isWrite: boolean): boolean;
+  watchpoint(
+    vaLow: number,
+    vaHigh: number,
+    bytes: number,
+    isWrite: boolean,
+    isPrivileged: boolean,
+  ): boolean;
   /** Takes a data or instruction abort to EL1. */
   abort(kind: "read" | "write" | "execute", fsc: number, vaLow: number, vaHigh: number): void;
   misalignedPc(vaLow: number, vaHigh: number): void;
@@ -130,11 +140,13 @@ export class PeMmu {
 
   /** CoreHooks.fetchPage. */
   fetchPage(low: number, high: number): number {
+    const untagged = untaggedHigh(this.#stage1(), high);
+    if (untagged !== high) this.#memory.u32[(this.#pe.window + PC) / 4 + 1] = untagged;
     if ((low & 3) !== 0) {
-      this.#pe.misalignedPc(low, high);
+      this.#pe.misalignedPc(low, untagged);
       return -1;
     }
-    const host = this.#translate(low, high, "execute", this.#pe.isPrivileged, 4);
+    const host = this.#translate(low, untagged, "execute", this.#pe.isPrivileged, 4);
     if (host < 0) return -1;
     const page = host - (host & IN_PAGE);
     if (!this.#cache.has(page)) this.#pe.codeDecoded(page);
@@ -161,15 +173,16 @@ export class PeMmu {
     if (checks && !isAligned) return this.#abort(kind, FSC.alignment, low, high);
     const room = PAGE - (low & IN_PAGE);
     if (this.#isAttempt && (bytes > room || this.#pe.watches)) return 0;
-    if (this.#pe.watches && this.#pe.watchpoint(low, high, bytes, isWrite)) return 0;
     const isPrivileged = this.#pe.isPrivileged && (flags & SLOW.unprivileged) === 0;
     const first = this.#translate(low, high, kind, isPrivileged, bytes);
     if (first < 0) return 0;
     const { device, writable } = this.#result;
     if (device && !isAligned) return this.#abort(kind, FSC.alignment, low, high);
+    const { watches } = this.#pe;
+    if (watches && this.#pe.watchpoint(low, high, bytes, isWrite, isPrivileged)) return 0;
     if (bytes > room) return this.#crossing(low, high, kind, isPrivileged, first, room, bytes);
     if (isWrite) this.#dropCode(first);
-    const always = device || this.#pe.watches || (this.#sctlr & SCTLR.A) !== 0;
+    const always = device || watches || (this.#sctlr & SCTLR.A) !== 0;
     if (!always && regime.enabled) this.#fill(low, high, isPrivileged, first, isWrite && writable);
     return first;
   }
@@ -244,13 +257,14 @@ export class PeMmu {
       if (pa >= 0 && pa < UNBACKED_BASE) return pa;
       if (this.#isAttempt) return -1;
       // Code needs bytes to run from and to store to.
-      if (pa >= 0) {
-        this.#pe.abort(kind, FSC.external, low, high);
-        return -1;
-      }
+      result.external = pa >= 0;
     }
     if (this.#isAttempt) return -1;
-    this.#pe.stage2Abort({ kind, vaLow: low, vaHigh: high, bytes, walk: result.walk });
+    const { walk, level, external, ipa } = result;
+    const walkLevel = walk ? level : null;
+    const externalIpa = external ? ipa : null;
+    const abort = { kind, vaLow: low, vaHigh: high, bytes, walkLevel, externalIpa };
+    this.#pe.stage2Abort(abort);
     return -1;
   }
 

@@ -9,6 +9,8 @@ import type { HostCpu } from "../../host-cpu.js";
 import type { HostMemory } from "../../host-memory.js";
 import type { CodeCache } from "../code-cache.js";
 import type { SystemResult } from "../core.js";
+import { PC, RECORD, RECORD_WORD, TLB_PAGE_SHIFT } from "../window.js";
+import { type HostDebug, isAtomic, isLoadExclusive, PeDebug } from "./debug.js";
 import { EC, esrOf, takeException, VECTOR } from "./exception.js";
 import { type MmuContext, PeMmu, type Stage2Abort } from "./mmu.js";
 import { Pmu } from "./pmu.js";
@@ -20,6 +22,7 @@ import {
   type Stage2,
   translateStage1,
 } from "./stage1.js";
+import { FSC } from "./stage1.table.js";
 import { executeSystem, type SystemContext } from "./system.js";
 import {
   canFire,
@@ -45,20 +48,22 @@ export interface PeHost {
 
 /** What stopped the run, beside its budget. */
 export type PeStop =
-  | { readonly kind: "trap"; readonly esr: bigint }
+  | { readonly kind: "trap"; readonly esr: bigint; readonly far?: bigint }
   | { readonly kind: "abort"; readonly abort: Stage2Abort };
 
 /** Interrupt lines out of the PE, as bits. */
 export const LINE = { virtualTimer: 1 << 0, physicalTimer: 1 << 1, pmu: 1 << 2 } as const;
 
 const WNR = 1 << 6;
+/** ISS of a software step: what was stepped is known; it was a load-exclusive. */
+const STEP = { ISV: 1 << 24, EX: 1 << 6 } as const;
+const PAGE_MASK = 2 ** TLB_PAGE_SHIFT - 1;
 
 export class Pe implements MmuContext, SystemContext {
   readonly window: number;
   readonly registers: PeRegisters;
   readonly mmu: PeMmu;
   readonly pmu: Pmu;
-  readonly watches = false;
   /** The interrupt lines as the host drives them. */
   irqLine = false;
   fiqLine = false;
@@ -68,6 +73,9 @@ export class Pe implements MmuContext, SystemContext {
   onEvent: (() => void) | null = null;
   /** Edges of the event stream that the event register has seen. */
   eventEdges: bigint | null = null;
+  readonly debug: PeDebug;
+  /** ISS of the virtual SError that waits (HCR_EL2.VSE, VSESR_EL2), or null. */
+  serror: number | null = null;
   stop: PeStop | null = null;
   readonly #host: PeHost;
   readonly #memory: HostMemory;
@@ -78,6 +86,7 @@ export class Pe implements MmuContext, SystemContext {
     this.#memory = memory;
     this.window = window;
     this.registers = new PeRegisters(memory, window);
+    this.debug = new PeDebug(this.registers);
     this.mmu = new PeMmu(memory, cache, this);
     this.pmu = new Pmu(this.registers, () => this.retired + host.retiredInRun);
     // Counters may be for one level only.
@@ -142,8 +151,88 @@ export class Pe implements MmuContext, SystemContext {
     this.stop = { kind: "abort", abort };
   }
 
-  watchpoint(): boolean {
-    return false;
+  // ── debugging ───────────────────────────────────────────────────────────────────────────────
+
+  get watches(): boolean {
+    return this.debug.watches;
+  }
+
+  /** After the registers of debugging changed, or who debugs. */
+  debugChanged(): void {
+    const { watches } = this.debug;
+    this.debug.refresh();
+    // What was translated before would pass unseen.
+    if (this.debug.watches && !watches) this.mmu.invalidate();
+  }
+
+  /** The host debugs from now on, or no longer. */
+  debugFor(host: HostDebug | null): void {
+    this.debug.host = host;
+    this.debugChanged();
+  }
+
+  watchpoint(
+    vaLow: number,
+    vaHigh: number,
+    bytes: number,
+    isWrite: boolean,
+    isPrivileged: boolean,
+  ): boolean {
+    const alsoReads = isWrite && isAtomic(this.#memory.u32[this.#recordAt(RECORD_WORD)]!);
+    const access = { va: wide(vaLow, vaHigh), bytes, isWrite, alsoReads, isPrivileged };
+    const hit = this.debug.watchpointOf(access);
+    if (hit === null) return false;
+    const iss = FSC.debug | (hit.isWrite ? WNR : 0);
+    this.#debugException(EC.watchpointLower, iss, hit.far);
+    return true;
+  }
+
+  /** Index of a word of the record of the instruction in a slow path. */
+  #recordAt(offset: number): number {
+    return (this.registers.u32(RECORD) + offset) / 4;
+  }
+
+  /** To the host that debugs, or to EL1. @param lower class of one from a lower level */
+  #debugException(lower: number, iss: number, far?: bigint): void {
+    const { registers } = this;
+    const isHosts = this.debug.host !== null;
+    const esr = esrOf(isHosts || !this.isPrivileged ? lower : lower + 1, iss);
+    const syndrome = far === undefined ? { esr } : { esr, far };
+    if (isHosts) this.stop = { kind: "trap", ...syndrome };
+    else takeException(registers, VECTOR.sync, registers.pc, syndrome);
+  }
+
+  /**
+   * Runs one instruction of code that is debugged, or takes the exception that comes before it.
+   * @param run executes one instruction
+   * @returns instructions retired
+   */
+  runDebugged(run: () => number): number {
+    const { debug, registers } = this;
+    const isPending = debug.stepsGuest && (registers.pstate & PSTATE_BIT.SS) === 0;
+    if (isPending || (debug.host !== null && debug.stepped !== "no")) {
+      const { stepped } = debug;
+      debug.stepped = "no";
+      const isv = stepped === "no" ? 0 : STEP.ISV;
+      const ex = stepped === "load-exclusive" ? STEP.EX : 0;
+      this.#debugException(EC.softwareStepLower, FSC.debug | isv | ex);
+      return 0;
+    }
+    const low = registers.u32(PC);
+    const page = this.mmu.fetchPage(low, registers.u32(PC + 4));
+    if (page < 0) {
+      if (this.stop === null) debug.exceptionTaken();
+      return 0;
+    }
+    if (debug.breakpointAtPc()) {
+      this.#debugException(EC.breakpointLower, FSC.debug);
+      return 0;
+    }
+    const word = this.#memory.u32[(page + (low & PAGE_MASK)) / 4]!;
+    const done = run();
+    if (done > 0) debug.instructionDone(isLoadExclusive(word));
+    else if (this.stop === null) debug.exceptionTaken();
+    return done;
   }
 
   // ── code ────────────────────────────────────────────────────────────────────────────────────
@@ -159,21 +248,33 @@ export class Pe implements MmuContext, SystemContext {
   // ── the system side ─────────────────────────────────────────────────────────────────────────
 
   system(word: number, why: number): SystemResult {
-    return executeSystem(this, word, why);
+    const result = executeSystem(this, word, why);
+    if (!this.debug.armed || !this.debug.active) return result;
+    // From here on every instruction is looked at.
+    if (result === "next") this.registers.pc += 4n;
+    return result === "next" || result === "jump" ? "leave-retired" : result;
   }
 
   get interruptPending(): boolean {
     const { pstate } = this.registers;
+    if (this.serror !== null && (pstate & PSTATE_BIT.A) === 0) return true;
     const irq = this.irqLine && (pstate & PSTATE_BIT.I) === 0;
     return irq || (this.fiqLine && (pstate & PSTATE_BIT.F) === 0);
   }
 
-  /** Takes a pending interrupt that isn't masked, between two instructions. */
-  takeInterrupts(): void {
-    const { registers } = this;
-    if (!this.interruptPending) return;
+  /** Takes a pending SError or interrupt that isn't masked, between two instructions. */
+  takeInterrupts(): boolean {
+    const { registers, serror } = this;
+    if (!this.interruptPending) return false;
+    if (serror !== null && (registers.pstate & PSTATE_BIT.A) === 0) {
+      this.serror = null;
+      const esr = esrOf(EC.serror, serror);
+      takeException(registers, VECTOR.serror, registers.pc, { esr });
+      return true;
+    }
     const isFiq = this.fiqLine && (registers.pstate & PSTATE_BIT.F) === 0;
     takeException(registers, isFiq ? VECTOR.fiq : VECTOR.irq, registers.pc);
+    return true;
   }
 
   counter(which: "virtual" | "physical"): bigint {
@@ -264,7 +365,7 @@ export class Pe implements MmuContext, SystemContext {
     }
   }
 
-  translateAddress(va: bigint, isWrite: boolean, isPrivileged: boolean): void {
+  translateAddress(va: bigint, isWrite: boolean, isPrivileged: boolean): boolean {
     const result = newStage1Result();
     const regime = decodeStage1(this.stage1Registers());
     const [low, high] = [Number(BigInt.asIntN(32, va)), Number(BigInt.asIntN(32, va >> 32n))];
@@ -279,12 +380,19 @@ export class Pe implements MmuContext, SystemContext {
       isPrivileged,
       result,
     );
-    // A failed walk through stage 2 is told as a translation fault with S (bit 9) and PTW (bit 8).
-    const failure = done === "stage2" ? 0x301n | (4n << 1n) : 1n | (BigInt(result.fsc) << 1n);
+    if (done === "stage2") {
+      const externalIpa = result.external ? result.ipa : null;
+      const abort = { kind, vaLow: low, vaHigh: high, bytes: 1, walkLevel: result.level } as const;
+      this.stage2Abort({ ...abort, externalIpa });
+      return false;
+    }
+    const RES1 = 1n << 11n;
+    const failure = 1n | (BigInt(result.fsc) << 1n) | RES1;
     const NORMAL = 0xffn << 56n;
     const page = BigInt(result.ipa) & ~0xfffn; // tidy: PAR_EL1 holds bits from 12 on
     const attributes = result.device ? 0n : NORMAL;
-    this.registers.set("PAR_EL1", done === "ok" ? page | attributes | (1n << 11n) : failure);
+    this.registers.set("PAR_EL1", done === "ok" ? page | attributes | RES1 : failure);
+    return true;
   }
 
   trap(esr: bigint): void {

@@ -24,6 +24,7 @@ import {
   TLB_BANK_BYTES,
   TPIDR_EL0,
   TPIDRRO_EL0,
+  ZVA_TRAP,
 } from "../window.js";
 import { type PeConfig, SYSREG_BY_NAME, SYSREGS_TABLE } from "./sysreg.table.js";
 
@@ -42,6 +43,7 @@ export const PSTATE_BIT = {
 const EL1H = 0b0101;
 const NZCV_SHIFT = 28;
 const FPEN_SHIFT = 20n;
+const SCTLR_DZE = 1n << 14n;
 
 export class PeRegisters {
   readonly window: number;
@@ -118,7 +120,7 @@ export class PeRegisters {
     else if (name === "TPIDRRO_EL0") this.setU64(TPIDRRO_EL0, value);
     else if (name === this.#activeSp) this.setU64(SLOT_SP, value);
     else this.setU64(SYSREGS + 8 * this.#slot(name), value);
-    if (name === "CPACR_EL1") this.refreshLevel();
+    if (name === "CPACR_EL1" || name === "SCTLR_EL1") this.refreshLevel();
   }
 
   #slot(name: string): number {
@@ -157,13 +159,15 @@ export class PeRegisters {
     this.refreshLevel();
   }
 
-  /** TLB bank, jump-cache tag and FP trap of the present exception level. */
+  /** TLB bank, jump-cache tag and traps of the present exception level. */
   refreshLevel(): void {
     const { el } = this;
     this.setU32(TLB_BANK, this.window + TLB + (el === 0 ? 0 : TLB_BANK_BYTES));
     this.setU32(FETCH_TAG, el);
     const fpen = Number((this.u64(SYSREGS + 8 * this.#slot("CPACR_EL1")) >> FPEN_SHIFT) & 3n);
     this.setU32(FP_TRAP, fpen === 3 || (fpen === 1 && el === 1) ? 0 : 1);
+    const sctlr = this.u64(SYSREGS + 8 * this.#slot("SCTLR_EL1"));
+    this.setU32(ZVA_TRAP, el === 0 && (sctlr & SCTLR_DZE) === 0n ? 1 : 0);
   }
 
   get nzcv(): number {
@@ -205,7 +209,8 @@ export class PeRegisters {
     this.setU64(SLOT_SP, 0n);
     this.setU32(PSTATE, EL1H | PSTATE_BIT.DAIF);
     for (const row of SYSREGS_TABLE) {
-      if (row.slot >= 0) this.setU64(SYSREGS + 8 * row.slot, row.reset(config));
+      const value = config.ids?.get(row.name) ?? row.reset(config);
+      if (row.slot >= 0) this.setU64(SYSREGS + 8 * row.slot, value);
     }
     this.setU64(TPIDR_EL0, 0n);
     this.setU64(TPIDRRO_EL0, 0n);

@@ -63,4 +63,5 @@ export const FSC = {
   external: 0x10,
   externalOnWalk: 0x14,
   alignment: 0x21,
+  debug: 0x22,
 } as const;

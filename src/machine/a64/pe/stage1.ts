@@ -3,7 +3,7 @@
 //   VA ──TTBR0 | TTBR1──▶ level … 3 ──▶ descriptor ──▶ IPA, type, permissions
 //             each descriptor is fetched through stage 2, which may abort (S1PTW)
 // @source Arm ARM D8.2 (translation process), D8.4 (access control), D8.5 (AF and dirty state)
-import type { HostMemory } from "../../host-memory.js";
+import { type HostMemory, UNBACKED_BASE } from "../../host-memory.js";
 import { WalkCache } from "../../mmu/walk-cache.js";
 import { FSC, type Granule, IPS_BITS, S1_HI, S1_LO, SCTLR, TG0, TG1 } from "./stage1.table.js";
 
@@ -111,6 +111,10 @@ export interface Stage1Result {
   fsc: number;
   /** Where translate() said "stage2": the abort came from a walk, and this is set. */
   walk: boolean;
+  /** Level of the descriptor whose fetch or update aborted. */
+  level: number;
+  /** There are no bytes behind the descriptor's address, `ipa`: an external abort. */
+  external: boolean;
 }
 
 export const newStage1Result = (): Stage1Result => ({
@@ -119,6 +123,8 @@ export const newStage1Result = (): Stage1Result => ({
   writable: false,
   fsc: 0,
   walk: false,
+  level: 0,
+  external: false,
 });
 
 /**
@@ -138,6 +144,7 @@ export function translateStage1(
   out: Stage1Result,
 ): "ok" | "fault" | "stage2" {
   out.walk = false;
+  out.external = false;
   if (!regime.enabled) return flat(low, high, kind, out);
   // Bit 55 chooses the half, tagged address or not.
   const upper = (high & (1 << 23)) !== 0;
@@ -164,7 +171,7 @@ export function translateStage1(
     const shift = pageShift + stride * (3 - level);
     const at = table + bitsAt(low, high, shift, (1 << indexBits) - 1) * DESCRIPTOR_BYTES;
     const pa = cpu.translate(at, false);
-    if (pa < 0) return stage2(out);
+    if (pa < 0 || pa >= UNBACKED_BASE) return stage2(out, level, pa, at);
     const lo = memory.u32[pa >>> 2]!;
     const hi = memory.u32[(pa >>> 2) + 1]!;
     if ((lo & S1_LO.VALID) === 0) return fault(out, FSC.translation | level);
@@ -203,6 +210,13 @@ function flat(low: number, high: number, kind: AccessKind, out: Stage1Result): "
   out.device = kind !== "execute";
   out.writable = true;
   return "ok";
+}
+
+/** BranchAddr: PC never holds a tag, so the top byte of an address follows its bit 55. */
+export function untaggedHigh(regime: Stage1Regime, high: number): number {
+  const upper = (high & (1 << 23)) !== 0;
+  if (!regime.enabled || !regime.halves[upper ? 1 : 0].topByteIgnored) return high;
+  return upper ? high | 0xff00_0000 : high & 0x00ff_ffff;
 }
 
 function isCanonical(high: number, low: number, half: Half, upper: boolean): boolean {
@@ -257,7 +271,7 @@ function leaf(
   if (kind === "write" && (lo & S1_LO.AP_RO) !== 0) next &= ~S1_LO.AP_RO;
   if (next !== lo) {
     const pa = cpu.translate(at, true);
-    if (pa < 0) return stage2(out);
+    if (pa < 0) return stage2(out, level, pa, at);
     memory.u32[pa >>> 2] = next;
   }
   out.device = (regime.deviceAttrs & (1 << ((lo >>> S1_LO.ATTR_SHIFT) & 7))) !== 0;
@@ -270,7 +284,10 @@ function fault(out: Stage1Result, fsc: number): "fault" {
   return "fault";
 }
 
-function stage2(out: Stage1Result): "stage2" {
+function stage2(out: Stage1Result, level: number, pa: number, at: number): "stage2" {
   out.walk = true;
+  out.level = level;
+  out.external = pa >= 0;
+  out.ipa = at;
   return "stage2";
 }

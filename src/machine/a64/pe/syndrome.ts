@@ -1,6 +1,10 @@
 // Owns: which loads and stores an abort's syndrome describes (ISS.ISV), and how. VM thread.
 // @source Arm ARM D17.2.37 (ESR_ELx, ISS encoding for a Data Abort)
 
+import type { Stage2Fault } from "../../host-cpu.js";
+import { EC, esrOf } from "./exception.js";
+import { FSC } from "./stage1.table.js";
+
 /** The instruction-specific part of a data abort's syndrome. */
 export interface AccessSyndrome {
   readonly isWrite: boolean;
@@ -72,4 +76,41 @@ export function accessSyndrome(word: number): AccessSyndrome | null {
   const signed = opc > 1;
   const is64 = signed ? opc === 2 : size === 3;
   return { isWrite: opc === 0, size, signed, is64, rt, ordered: false };
+}
+
+const STAGE2_FSC = {
+  "address-size": FSC.addressSize,
+  translation: FSC.translation,
+  "access-flag": FSC.accessFlag,
+  permission: FSC.permission,
+} as const;
+const ISS = { WNR: 1 << 6, S1PTW: 1 << 7, AR: 1 << 14, SF: 1 << 15, SSE: 1 << 21 } as const;
+const ISV = 1 << 24;
+const SRT_SHIFT = 16;
+const SAS_SHIFT = 22;
+
+/** An abort that goes to EL2, and what is known of its access. */
+interface AbortToEl2 {
+  readonly isFetch: boolean;
+  readonly isWrite: boolean;
+  readonly walkLevel: number | null;
+  /** Nothing answered at the address. */
+  readonly isExternal: boolean;
+  readonly syndrome: AccessSyndrome | null;
+}
+
+/** @returns ESR_EL2 of an abort; a fetch's and a walk's tell nothing of the instruction */
+export function abortEsr(abort: AbortToEl2, fault: Stage2Fault): bigint {
+  const { isFetch, isWrite, walkLevel, isExternal, syndrome } = abort;
+  let iss = STAGE2_FSC[fault.kind] | fault.level;
+  if (isExternal) iss = walkLevel === null ? FSC.external : FSC.externalOnWalk | walkLevel;
+  if (walkLevel !== null) iss |= ISS.S1PTW;
+  if (isFetch) return esrOf(EC.instructionAbortLower, iss);
+  if (isWrite) iss |= ISS.WNR;
+  if (syndrome !== null && !isExternal) {
+    const { size, rt, signed, is64, ordered } = syndrome;
+    iss |= ISV | (size << SAS_SHIFT) | (rt << SRT_SHIFT);
+    iss |= (signed ? ISS.SSE : 0) | (is64 ? ISS.SF : 0) | (ordered ? ISS.AR : 0);
+  }
+  return esrOf(EC.dataAbortLower, iss);
 }

@@ -10,10 +10,12 @@ export interface PeConfig {
   readonly ipaBits: number;
   /** There with KVM_ARM_VCPU_PMU_V3 only. */
   readonly pmu?: PmuConfig;
+  /** ID registers that differ from what the host has, by name. */
+  readonly ids?: ReadonlyMap<string, bigint>;
 }
 
-/** Read-write or read-only, from which exception level on; "host": EL2's alone, and KVM's. */
-type Access = "rw1" | "ro1" | "rw0" | "ro0" | "host";
+/** Read-write, -only, write-only, from which level on; "host": EL2's alone, and KVM's. */
+type Access = "rw1" | "ro1" | "wo1" | "rw0" | "ro0" | "host";
 
 export interface SysReg {
   readonly name: string;
@@ -29,6 +31,8 @@ export interface SysReg {
   readonly translates: boolean;
   /** One of the PMU's, which has rules of its own: pmu.ts. */
   readonly isPmu: boolean;
+  /** A write changes what is debugged. */
+  readonly debugs: boolean;
 }
 
 export const encodingOf = (op0: number, op1: number, crn: number, crm: number, op2: number): number =>
@@ -75,9 +79,14 @@ function paRange({ ipaBits }: PeConfig): bigint {
   return PA_RANGES.reduce((code, [bits, value]) => (bits <= ipaBits ? value : code), 0n);
 }
 
-/** EL0 and EL1 in AArch64 only; FP and SIMD without half precision; CSV3: nothing leaks. */
-const PFR0 = 0x11n | (1n << 60n);
-/** Debug architecture 8, six breakpoints, four watchpoints, two of them with context. */
+/** EL0 and EL1 in AArch64 only; FP and SIMD without half precision; RAS; CSV3: nothing leaks. */
+const PFR0 = 0x11n | (1n << 28n) | (1n << 60n);
+/** Breakpoints and watchpoints of the PE. */
+export const BREAKPOINTS = 6;
+export const WATCHPOINTS = 4;
+/** Registers of each kind that the architecture has room for. */
+const DEBUG_PAIRS = 16;
+/** Debug architecture 8, six breakpoints, two of them with context, four watchpoints. */
 const DFR0 = 6n | (5n << 12n) | (3n << 20n) | (1n << 28n);
 /** 16-bit ASIDs, all three granules. */
 const MMFR0 = (2n << 4n) | (1n << 20n);
@@ -88,8 +97,10 @@ const CTR = 0xb444_c004n;
 /** As a Cortex-A53 has it: RES1 bits, and SA, SA0, nTWI, nTWE for whoever sets bits in it. */
 const SCTLR_RESET = 0x00c5_0838n;
 const MIDR = 0x410f_d034n;
-/** OSLSR_EL1: the lock exists, and is closed at reset. */
-const OSLSR = 0xan;
+/** OSLSR_EL1: the lock exists, and KVM's guests find it open. */
+const OSLSR = 8n;
+/** FPEXC32_EL2 at reset. */
+const FPEXC32 = 0x700n;
 
 type Row = readonly [
   name: string,
@@ -128,6 +139,8 @@ const ROWS: readonly Row[] = [
   ["AMAIR_EL1", [3, 0, 10, 3, 0], "rw1"],
   ["VBAR_EL1", [3, 0, 12, 0, 0], "rw1", 0n, ALL & ~0x7ffn],
   ["ISR_EL1", [3, 0, 12, 1, 0], "ro1"],
+  // A, IDS and ISS of the SError that ESB deferred.
+  ["DISR_EL1", [3, 0, 12, 1, 1], "rw1", 0n, 0x81ff_ffffn],
   ["CONTEXTIDR_EL1", [3, 0, 13, 0, 1], "rw1", 0n, LOW],
   ["TPIDR_EL1", [3, 0, 13, 0, 4], "rw1"],
   ["CNTKCTL_EL1", [3, 0, 14, 1, 0], "rw1", 0n, LOW],
@@ -150,19 +163,33 @@ const ROWS: readonly Row[] = [
   ["CNTV_CVAL_EL0", [3, 3, 14, 3, 2], "rw0"],
   ["MDSCR_EL1", [2, 0, 0, 2, 2], "rw1", 0n, LOW],
   ["MDCCINT_EL1", [2, 0, 0, 2, 0], "rw1", 0n, LOW],
-  ["OSLAR_EL1", [2, 0, 1, 0, 4], "rw1"],
+  ["OSLAR_EL1", [2, 0, 1, 0, 4], "wo1"],
   ["OSLSR_EL1", [2, 0, 1, 1, 4], "ro1", OSLSR],
   ["OSDLR_EL1", [2, 0, 1, 3, 4], "rw1", 0n, 1n],
   ["DBGPRCR_EL1", [2, 0, 1, 4, 4], "rw1", 0n, 1n],
-  ...Array.from({ length: 6 }, (_, n) => [
-    [`DBGBVR${n}_EL1`, [2, 0, 0, n, 4], "rw1"] as Row,
-    [`DBGBCR${n}_EL1`, [2, 0, 0, n, 5], "rw1", 0n, LOW] as Row,
-  ]).flat(),
-  ...Array.from({ length: 4 }, (_, n) => [
-    [`DBGWVR${n}_EL1`, [2, 0, 0, n, 6], "rw1"] as Row,
-    [`DBGWCR${n}_EL1`, [2, 0, 0, n, 7], "rw1", 0n, LOW] as Row,
-  ]).flat(),
+  ...pairs("DBGB", 4, BREAKPOINTS),
+  ...pairs("DBGW", 6, WATCHPOINTS),
+  // State that KVM keeps of AArch32, which this PE doesn't have.
+  ["DBGVCR32_EL2", [2, 4, 0, 7, 0], "host"],
+  ["DACR32_EL2", [3, 4, 3, 0, 0], "host"],
+  ["SPSR_IRQ", [3, 4, 4, 3, 0], "host"],
+  ["SPSR_ABT", [3, 4, 4, 3, 1], "host"],
+  ["SPSR_UND", [3, 4, 4, 3, 2], "host"],
+  ["SPSR_FIQ", [3, 4, 4, 3, 3], "host"],
+  ["IFSR32_EL2", [3, 4, 5, 0, 1], "host"],
+  ["FPEXC32_EL2", [3, 4, 5, 3, 0], "host", FPEXC32],
 ];
+
+/** Value and control registers of one kind: KVM keeps all 16, the guest has the first few. */
+function pairs(prefix: "DBGB" | "DBGW", op2: number, implemented: number): readonly Row[] {
+  return Array.from({ length: DEBUG_PAIRS }, (_, n) => {
+    const access = n < implemented ? "rw1" : "host";
+    return [
+      [`${prefix}VR${n}_EL1`, [2, 0, 0, n, op2], access] as Row,
+      [`${prefix}CR${n}_EL1`, [2, 0, 0, n, op2 + 1], access, 0n, LOW] as Row,
+    ];
+  }).flat();
+}
 
 /** Debug communication and claim tags that nobody uses here: they read 0 and ignore writes. */
 const READ_AS_ZERO: readonly Row[] = [
@@ -174,12 +201,30 @@ const READ_AS_ZERO: readonly Row[] = [
   ["DBGCLAIMCLR_EL1", [2, 0, 7, 9, 6], "rw1", 0n, 0n],
   ["DBGAUTHSTATUS_EL1", [2, 0, 7, 14, 6], "ro1", 0n, 0n],
   ["MDCCSR_EL0", [2, 3, 0, 1, 0], "ro1", 0n, 0n],
+  // RAS without error records.
+  ["ERRIDR_EL1", [3, 0, 5, 3, 0], "ro1", 0n, 0n],
+  ["ERRSELR_EL1", [3, 0, 5, 3, 1], "rw1", 0n, 0n],
+  ["ERXFR_EL1", [3, 0, 5, 4, 0], "ro1", 0n, 0n],
+  ["ERXCTLR_EL1", [3, 0, 5, 4, 1], "rw1", 0n, 0n],
+  ["ERXSTATUS_EL1", [3, 0, 5, 4, 2], "rw1", 0n, 0n],
+  ["ERXADDR_EL1", [3, 0, 5, 4, 3], "rw1", 0n, 0n],
+  ["ERXMISC0_EL1", [3, 0, 5, 5, 0], "rw1", 0n, 0n],
+  ["ERXMISC1_EL1", [3, 0, 5, 5, 1], "rw1", 0n, 0n],
 ];
 
 const PMU: readonly Row[] = PMU_REGISTERS.map(({ name, encoding }) => {
   return [name, encoding, "rw0", name === "PMCR_EL0" ? PMCR_RESET : 0n];
 });
 const PMU_NAMES: ReadonlySet<string> = new Set(PMU_REGISTERS.map(({ name }) => name));
+/** The ID space: op0 3, op1 0, CRn 0, CRm 1 to 7. What has no row above reads as zero. */
+const ID_SPACE: readonly Row[] = Array.from({ length: 56 }, (_, n) => {
+  const [crm, op2] = [1 + (n >>> 3), n & 7];
+  return [`ID_S3_0_C0_C${crm}_${op2}`, [3, 0, 0, crm, op2], "ro1"] as Row;
+}).filter(([, [, , , crm, op2]]) => !ROWS.some(([, e]) => isSame(e, [3, 0, 0, crm, op2])));
+
+function isSame(a: readonly number[], b: readonly number[]): boolean {
+  return a.every((part, at) => part === b[at]);
+}
 
 /** Read by functions of pe/system.ts, or found elsewhere in the window. */
 const COMPUTED: ReadonlySet<string> = new Set([
@@ -203,7 +248,7 @@ const TRANSLATES: ReadonlySet<string> = new Set([
 ]);
 
 let slots = 0;
-export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO, ...PMU].map(
+export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO, ...PMU, ...ID_SPACE].map(
   ([name, [op0, op1, crn, crm, op2], access, reset = 0n, mask = ALL]) => ({
     name,
     encoding: encodingOf(op0, op1, crn, crm, op2),
@@ -213,6 +258,7 @@ export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO, ...PM
     slot: COMPUTED.has(name) ? -1 : slots++,
     translates: TRANSLATES.has(name),
     isPmu: PMU_NAMES.has(name),
+    debugs: name === "MDSCR_EL1" || name.startsWith("DBGB") || name.startsWith("DBGW"),
   }),
 );
 
@@ -222,9 +268,3 @@ export const SYSREG_BY_NAME: ReadonlyMap<string, SysReg> = new Map(
 export const SYSREG_BY_ENCODING: ReadonlyMap<number, SysReg> = new Map(
   SYSREGS_TABLE.map((row) => [row.encoding, row]),
 );
-
-/** The ID space: op0 3, op1 0, CRn 0, CRm 1 to 7. What has no row there reads as zero. */
-export function isIdSpace(encoding: number): boolean {
-  const crm = (encoding >>> 3) & 15;
-  return (encoding & ~0x7f) === encodingOf(3, 0, 0, 0, 0) && crm >= 1 && crm <= 7;
-}

@@ -2,11 +2,12 @@
 // cache and TLB maintenance. VM thread.
 // @source Arm ARM C5 (System instructions), D1.3, D17.2
 import type { SystemResult } from "../core.js";
-import { WHY } from "../window.js";
+import { WHY, ZVA_TRAP } from "../window.js";
+import type { PeDebug } from "./debug.js";
 import { EC, esrOf, exceptionReturn, takeException, VECTOR } from "./exception.js";
 import type { Pmu } from "./pmu.js";
 import { type PeRegisters, PSTATE_BIT } from "./registers.js";
-import { encodingOf, isIdSpace, SYSREG_BY_ENCODING, type SysReg } from "./sysreg.table.js";
+import { encodingOf, SYSREG_BY_ENCODING, type SysReg } from "./sysreg.table.js";
 import { COUNTER_HZ, readControl, readTval, writeTval } from "./timer.js";
 
 /** What the system side needs of its PE. */
@@ -16,6 +17,11 @@ export interface SystemContext {
   readonly interruptPending: boolean;
   readonly irqLine: boolean;
   readonly fiqLine: boolean;
+  /** ISS of the SError that waits, or null. */
+  serror: number | null;
+  readonly debug: PeDebug;
+  /** The debug registers changed. */
+  debugChanged(): void;
   /** The counter as the guest sees it. */
   counter(which: "virtual" | "physical"): bigint;
   /** SCTLR, TCR, TTBRn or MAIR changed. */
@@ -29,8 +35,8 @@ export interface SystemContext {
   eventStreamChanged(): void;
   /** SEV: every PE's event register. */
   sendEvent(): void;
-  /** AT: fills PAR_EL1. */
-  translateAddress(va: bigint, isWrite: boolean, isPrivileged: boolean): void;
+  /** AT: fills PAR_EL1. @returns false: stage 2 refused the walk, and the run is left */
+  translateAddress(va: bigint, isWrite: boolean, isPrivileged: boolean): boolean;
   /** Leaves to EL2 with this syndrome; PC says where the guest goes on. */
   trap(esr: bigint): void;
 }
@@ -72,6 +78,8 @@ function exception(context: SystemContext, word: number): SystemResult {
   const imm = IMM16(word);
   switch ((word & 0x00e0_001f) >>> 0) {
     case 0x0000_0001:
+      // A step is over when its call is made.
+      if ((registers.pstate & PSTATE_BIT.SS) !== 0) registers.pstate &= ~PSTATE_BIT.SS;
       takeException(registers, VECTOR.sync, after, { esr: esrOf(EC.svc64, imm) });
       return "jump";
     case 0x0000_0002:
@@ -82,9 +90,15 @@ function exception(context: SystemContext, word: number): SystemResult {
       context.trap(esrOf((word & 1) === 0 ? EC.hvc64 : EC.smc64, imm));
       return "leave-retired";
     }
-    case 0x0020_0000:
-      takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(EC.brk64, imm) });
+    case 0x0020_0000: {
+      const esr = esrOf(EC.brk64, imm);
+      if (context.debug.host !== null) {
+        context.trap(esr);
+        return "leave";
+      }
+      takeException(registers, VECTOR.sync, registers.pc, { esr });
       return "jump";
+    }
     default:
       return undefinedInstruction(context);
   }
@@ -93,7 +107,8 @@ function exception(context: SystemContext, word: number): SystemResult {
 function exceptionReturnHere(context: SystemContext): SystemResult {
   if (context.registers.el === 0) return undefinedInstruction(context);
   const { registers } = context;
-  exceptionReturn(registers);
+  const { debug } = context;
+  exceptionReturn(registers, (spsr, toEl) => debug.returnsStepping(spsr, toEl));
   // With PSTATE.IL set no instruction runs: the next one is this exception.
   if ((registers.pstate & PSTATE_BIT.IL) !== 0) {
     takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(EC.illegalState, 0) });
@@ -137,6 +152,17 @@ function hint(context: SystemContext, op2: number): SystemResult {
       context.registers.event = true;
       return "next";
   }
+}
+
+const DISR_A = 1n << 31n;
+
+/** ESB: an SError that waits and is masked is written down instead of taken. */
+function errorBarrier(context: SystemContext): SystemResult {
+  const { registers, serror } = context;
+  if (serror === null || (registers.pstate & PSTATE_BIT.A) === 0) return "next";
+  registers.set("DISR_EL1", DISR_A | BigInt(serror));
+  context.serror = null;
+  return "next";
 }
 
 // ── PSTATE ────────────────────────────────────────────────────────────────────────────────────
@@ -188,12 +214,17 @@ function el0Control({ registers }: SystemContext, name: string): boolean | null 
   return null;
 }
 
+const DCZID_DZP = 1n << 4n;
+const ISR_A = 1n << 8n;
 const ISR_I = 1n << 7n;
 const ISR_F = 1n << 6n;
 
 function readSysreg(context: SystemContext, row: SysReg): bigint {
   const { registers } = context;
   switch (row.name) {
+    case "DCZID_EL0":
+      // DZP: this level may not.
+      return registers.get(row.name) | (registers.u32(ZVA_TRAP) === 0 ? 0n : DCZID_DZP);
     case "CNTFRQ_EL0":
       return COUNTER_HZ;
     case "CNTPCT_EL0":
@@ -209,9 +240,11 @@ function readSysreg(context: SystemContext, row: SysReg): bigint {
     case "CNTV_TVAL_EL0":
       return readTval(registers, "virtual", context.counter("virtual"));
     case "ISR_EL1":
-      return (context.irqLine ? ISR_I : 0n) | (context.fiqLine ? ISR_F : 0n);
-    case "OSLAR_EL1":
-      return 0n;
+      return (
+        (context.serror === null ? 0n : ISR_A) |
+        (context.irqLine ? ISR_I : 0n) |
+        (context.fiqLine ? ISR_F : 0n)
+      );
     default:
       return registers.get(row.name);
   }
@@ -240,11 +273,13 @@ function writeSysreg(context: SystemContext, row: SysReg, value: bigint): void {
     case "OSLAR_EL1":
       // OSLSR_EL1.OSLK follows the key's lowest bit.
       registers.set("OSLSR_EL1", 8n | ((value & 1n) << 1n));
+      context.debugChanged();
       return;
     default: {
       const old = registers.get(row.name);
       registers.set(row.name, (old & ~row.mask) | (value & row.mask));
       if (row.translates) context.translationChanged();
+      if (row.debugs) context.debugChanged();
     }
   }
 }
@@ -264,14 +299,12 @@ function move(context: SystemContext, word: number): SystemResult {
     return "next";
   }
   const row = SYSREG_BY_ENCODING.get(encoding);
-  if (row === undefined) {
-    if (isEl0 || !isRead || !isIdSpace(encoding)) return undefinedInstruction(context);
-    registers.setX(rt, 0n);
-    return "next";
-  }
+  if (row === undefined || row.access === "host") return undefinedInstruction(context);
   if (row.isPmu) return movePmu(context, row.name, isRead, rt);
-  const isReadOnly = row.access.startsWith("ro");
-  if (row.access === "host" || (!isRead && isReadOnly)) return undefinedInstruction(context);
+  if (row.access.startsWith(isRead ? "wo" : "ro")) return undefinedInstruction(context);
+  // The stack pointer in use has no name of its own.
+  const usesSp0 = (registers.pstate & PSTATE_BIT.SP) === 0;
+  if (row.name === "SP_EL0" && usesSp0) return undefinedInstruction(context);
   if (isEl0) {
     const allowed = row.access.endsWith("0") ? el0Control(context, row.name) : null;
     if (allowed === false) return trapToEl1(context, EC.sysreg, sysregIss(word));
@@ -353,10 +386,12 @@ function systemInstruction(context: SystemContext, word: number): SystemResult {
     if ((registers.get("SCTLR_EL1") & SCTLR_UCI) !== 0n) return "next";
     return trapToEl1(context, EC.sysreg, sysregIss(word));
   }
+  // DC ZVA comes here only where SCTLR_EL1.DZE forbids it to EL0.
+  if (crn === 7 && crm === 4 && op1 === 3) return trapToEl1(context, EC.sysreg, sysregIss(word));
   if (isEl0 || op1 !== 0) return undefinedInstruction(context);
   if (crn === 7 && crm === 8 && op2 < 4) {
-    context.translateAddress(registers.x(word & 31), (op2 & 1) !== 0, op2 < 2);
-    return "next";
+    const va = registers.x(word & 31);
+    return context.translateAddress(va, (op2 & 1) !== 0, op2 < 2) ? "next" : "leave";
   }
   if (crn === 8 && (crm === 3 || crm === 7) && TLBI_OPS.has(op2)) {
     context.tlbi();
@@ -373,6 +408,7 @@ interface Form {
 const FORMS: readonly Form[] = [
   { mask: 0xff00_0000, value: 0xd400_0000, execute: exception },
   { mask: 0xffff_ffff, value: 0xd69f_03e0, execute: exceptionReturnHere },
+  { mask: 0xffff_ffff, value: 0xd503_221f, execute: errorBarrier },
   { mask: 0xffff_ff1f, value: 0xd503_201f, execute: (c, word) => hint(c, (word >>> 5) & 7) },
   { mask: 0xfff8_f01f, value: 0xd500_401f, execute: msrImmediate },
   { mask: 0xffd0_0000, value: 0xd510_0000, execute: move },
