@@ -13,6 +13,7 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY tsconfig.json prisma.config.ts ./
 COPY prisma ./prisma
+COPY openapi ./openapi
 COPY tools ./tools
 COPY src ./src
 RUN node tools/build.mjs

@@ -49,7 +49,7 @@ export const ENVIRONMENT = {
   properties: {
     HOST: text("127.0.0.1", "Address to listen on; another than loopback needs TOKENS_FILE."),
     PORT: integer(8080, 0, 65_535, "Port to listen on; 0 takes a free one."),
-    DATA_DIR: text("./data", "Directory of the database."),
+    DATA_DIR: text("./data", "Directory of the database and the images."),
     LOG_LEVEL: {
       ...text("info", "trace, debug, info, warn, error, fatal or silent."),
       enum: ["trace", "debug", "info", "warn", "error", "fatal", "silent"],

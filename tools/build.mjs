@@ -1,4 +1,5 @@
-// Owns: making what is missing after a clone: native module, Prisma client, dist. Own process.
+// Owns: making what is missing after a clone: native module, Prisma client, API types, dist.
+// Own process.
 // Every step compares contents, not times, so a second call costs milliseconds.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -6,10 +7,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { clientTypes } from "./client-types.mjs";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 const require = createRequire(import.meta.url);
 const CLIENT = "src/generated/prisma";
+const TYPES = "src/generated/client.ts";
 
 function run(sentence, command, args) {
   console.log(`build: ${sentence}`);
@@ -69,6 +72,15 @@ function generateClient() {
   });
 }
 
+function generateTypes() {
+  const inputs = ["openapi/openapi.json", "tools/client-types.mjs"];
+  upToDate("src/generated/.client-stamp", fingerprint(inputs, ""), [TYPES], () => {
+    console.log("build: generating the client's types");
+    mkdirSync(join(ROOT, dirname(TYPES)), { recursive: true });
+    writeFileSync(join(ROOT, TYPES), clientTypes(join(ROOT, "openapi/openapi.json")));
+  });
+}
+
 function compile() {
   const sources = filesUnder("src").filter((file) => file.endsWith(".ts"));
   const compiled = sources.filter((file) => !file.endsWith(".d.ts"));
@@ -97,6 +109,7 @@ function removeOrphans(outputs) {
 export function build() {
   buildNative();
   generateClient();
+  generateTypes();
   compile();
 }
 

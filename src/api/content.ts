@@ -8,6 +8,7 @@ export const JSON_TYPE = "application/json";
 export const OCTETS = "application/octet-stream";
 export const PROBLEM_TYPE = "application/problem+json";
 export const MERGE_PATCH = "application/merge-patch+json";
+export const TEXT_TYPE = "text/plain";
 export const EVENT_STREAM = "text/event-stream";
 
 interface Range {

@@ -191,6 +191,53 @@ export const PROBLEMS = {
   "rate-limited": row(429, "Too many requests", "Wait as long as Retry-After says.", 1),
 
   // Resources named by the path.
+  "image-not-found": row(404, "No such image", "No image of this host has the name in the path."),
+  "image-unknown": row(422, "Unknown image in the body", "Upload it first: PUT /v1/images/{image}."),
+  "image-in-use": row(
+    409,
+    "A VM refers to the image",
+    "It may be started again, and then needs the same bytes. Delete the VM, or use another name.",
+  ),
+  "image-format": row(
+    422,
+    "Not an image that a board can load",
+    "A board takes a flat binary that begins with its first instruction, or a Linux arm64 Image.",
+  ),
+  "image-does-not-fit": row(
+    422,
+    "The image does not fit the board's memory",
+    "Image, initrd and device tree lie as QEMU lays them out; give the board more `memoryMiB`.",
+  ),
+  "image-lost": row(
+    409,
+    "The image's file is missing or was changed",
+    "Somebody touched the data directory. Upload the image again.",
+  ),
+  "image-limit": row(507, "There are as many images as there may be", "Delete some first."),
+  "owned-by-board": row(
+    409,
+    "That part of the VM is its board's",
+    "On a VM with a board the host is the VMM: it runs the vCPUs and owns their registers and the " +
+      "RAM's slot. Use the board's actions, or create the VM without `board`.",
+  ),
+  "no-board": row(409, "The VM has no board", "Create it with `board`."),
+  "board-state": row(
+    409,
+    "The board can't do that in its state",
+    "`boardState` says which; GET /v1/vms/{vm}/board tells why. `:start` switches a board on that " +
+      "is off.",
+  ),
+  "console-lost": row(
+    410,
+    "That output is not kept any more",
+    "The newest mebibyte is kept; read on from `oldest`.",
+  ),
+  "console-full": row(
+    409,
+    "The guest has not taken what was typed before",
+    "At most 64 KiB wait for it; type the rest later.",
+    1,
+  ),
   "vm-not-found": row(404, "No such VM", "No VM of this host has the id in the path."),
   "vcpu-not-found": row(404, "No such vCPU", "The VM has no vCPU with the id in the path."),
   "host-cpu-not-found": row(404, "No such host CPU", "The VM's slice has fewer host CPUs."),

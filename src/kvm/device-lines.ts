@@ -27,7 +27,7 @@ function hasPendingInterrupt(vm: Vm, vcpu: Vcpu): boolean {
   return vm.vgic.hasPending(vcpu) || pe?.timerFired === true;
 }
 
-/** Whether it sleeps on in WFI, WFE or a suspension. An event that ends a WFE is used up by that. */
+/** Whether it sleeps on in WFI, WFE or a suspension. An event that ends a WFE is used up. */
 export function isAsleep(vm: Vm, vcpu: Vcpu): boolean {
   const isSuspended = vcpu.mpState === KVM_MP_STATE.SUSPENDED;
   if (!vcpu.waitsForInterrupt && !vcpu.waitsForEvent && !isSuspended) return false;

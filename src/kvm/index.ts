@@ -5,6 +5,7 @@ export { checkExtension, enableCap, type HostCaps } from "./capabilities.js";
 export { setCounterOffset } from "./counter-offset.js";
 export { irqLine } from "./device-lines.js";
 export type { DirtyRing } from "./dirty-ring.js";
+export { SYSTEM_EVENT } from "./firmware/smccc.table.js";
 export { setGuestDebug } from "./guest-debug.js";
 export type { GuestMemfd } from "./guest-memfd.js";
 export { regWritableMasks } from "./id-regs.js";
@@ -19,7 +20,7 @@ export { getOneReg, getRegList, setOneReg } from "./one-reg.js";
 export { MEETING_PAIRS, POINT, POINT_NAMES, type PointName } from "./preemption.table.js";
 export { ListSource, PatternSource } from "./programs.js";
 export { Mutex } from "./sched/locks.js";
-export type { Op, StepObserver } from "./sched/scheduler.js";
+export { type Op, type StepObserver, Waitable } from "./sched/scheduler.js";
 export { viewStage2 } from "./stage2-view.js";
 export { statsFile } from "./stats.js";
 export { CAPS } from "./uapi/cap.table.js";
@@ -27,6 +28,7 @@ export { EXITS } from "./uapi/exit.table.js";
 export {
   FALLOC_FL,
   IPA_BITS_LIMIT,
+  KVM_ARM_VCPU,
   KVM_DIRTY_GFN,
   KVM_MP_STATE,
 } from "./uapi/flags.js";

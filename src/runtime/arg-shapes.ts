@@ -1,7 +1,14 @@
 // Owns: how each shape of command argument is written as JSON and read back, strictly. HTTP thread.
 // u64 is "0x…" and bytes are base64, as everywhere in the API (DESIGN 9).
 import { hex, parseU64 } from "../base/hex.js";
-import type { Access, EventfdRef, PatternKind, Program, RoutingEntry } from "../vmm/index.js";
+import type {
+  Access,
+  BoardAction,
+  EventfdRef,
+  PatternKind,
+  Program,
+  RoutingEntry,
+} from "../vmm/index.js";
 
 export type ArgShape =
   | "u32"
@@ -17,6 +24,7 @@ export type ArgShape =
   | "bytes"
   | "bytes?"
   | "backing"
+  | "board-action"
   | "eventfd"
   | "program"
   | "routes";
@@ -74,7 +82,7 @@ export function oneOf<T extends string | number>(data: unknown, values: readonly
   return found ?? fail(`is not one of ${values.join(", ")}`);
 }
 
-function text(data: unknown): string {
+export function text(data: unknown): string {
   return typeof data === "string" ? data : fail("is not a text");
 }
 
@@ -120,6 +128,7 @@ function route(data: unknown): RoutingEntry {
   return Object.fromEntries(read) as unknown as RoutingEntry;
 }
 
+const BOARD_ACTIONS: readonly BoardAction[] = ["start", "pause", "resume", "reset", "power-off"];
 const PATTERNS: readonly PatternKind[] = ["uniform", "zipf", "sequential", "hot-set"];
 const PATTERN_FIELDS = [
   "kind",
@@ -182,6 +191,7 @@ const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   bytes,
   "bytes?": orNull(bytes),
   backing: (data) => oneOf(data, ["ram", "unbacked"] as const),
+  "board-action": (data) => oneOf(data, BOARD_ACTIONS),
   eventfd,
   program,
   routes: (data) => exactList(data).map(route),

@@ -1,6 +1,7 @@
 // Owns: the door between the HTTP thread and a VM's thread, as an interface (DESIGN 1, 4).
 // The worker door (vm-thread.ts) and the inline door (inline-vm.ts) both implement it.
 import type {
+  BoardNews,
   Command,
   CommandArgs,
   CommandName,
@@ -34,7 +35,8 @@ export interface Stamped<T> {
 /** News from a VM's thread. */
 export type VmNews =
   | { readonly kind: "died"; readonly reason: string }
-  | { readonly kind: "replay-finished"; readonly diverged: string | null };
+  | { readonly kind: "replay-finished"; readonly diverged: string | null }
+  | BoardNews;
 
 export interface VmHandle {
   /**

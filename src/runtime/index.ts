@@ -1,8 +1,10 @@
 // Owns: runtime's front door. Both sides of the door between threads.
 export type {
+  BoardDefinition,
   CommandArgs,
   CommandName,
   CommandResult,
+  ImageRef,
   RunResult,
   VmCommands,
   VmDefinition,

@@ -1,7 +1,15 @@
 // Owns: an input log as JSON-ready data and back, with strict checks. HTTP thread.
 import { ServiceError } from "../base/errors.js";
 import { PAGE_SIZES } from "../base/page.js";
-import type { Command, CommandName, Stamp, VmDefinition } from "../vmm/index.js";
+import {
+  BOARD_LIMITS,
+  type BoardDefinition,
+  type Command,
+  type CommandName,
+  type ImageRef,
+  type Stamp,
+  type VmDefinition,
+} from "../vmm/index.js";
 import {
   type ArgShape,
   BadShape,
@@ -14,6 +22,7 @@ import {
   flag,
   integer,
   oneOf,
+  text,
   u64,
 } from "./arg-shapes.js";
 import type { InputLog, LoggedCommand } from "./handle.js";
@@ -47,15 +56,18 @@ export function decodeInputLog(data: unknown): InputLog {
   return { ...log, end };
 }
 
+const DEFINITION_FIELDS = ["type", "pageSize", "hostCpus", "seed", "clock", "dirtyTracking"];
+
 function decodeDefinition(data: unknown): VmDefinition {
   const place = "definition";
+  const hasBoard = typeof data === "object" && data !== null && "board" in data;
   const fields = at(place, () =>
-    exactObject(data, ["type", "pageSize", "hostCpus", "seed", "clock", "dirtyTracking"]),
+    exactObject(data, hasBoard ? [...DEFINITION_FIELDS, "board"] : DEFINITION_FIELDS),
   );
   const clock = at(`${place}.clock`, () =>
     exactObject(fields["clock"], ["mode", "nsPerInstruction", "idle"]),
   );
-  return {
+  const definition = {
     type: at(`${place}.type`, () => u64(fields["type"])),
     pageSize: at(`${place}.pageSize`, () => oneOf(fields["pageSize"], PAGE_SIZES)),
     hostCpus: at(`${place}.hostCpus`, () => count(fields["hostCpus"])),
@@ -70,6 +82,32 @@ function decodeDefinition(data: unknown): VmDefinition {
     dirtyTracking: at(`${place}.dirtyTracking`, () =>
       oneOf(fields["dirtyTracking"], ["write-protect", "dbm"] as const),
     ),
+  };
+  if (!hasBoard) return definition;
+  return { ...definition, board: decodeBoard(fields["board"], `${place}.board`) };
+}
+
+function decodeBoard(data: unknown, place: string): BoardDefinition {
+  const names = ["image", "initrd", "cmdline", "memoryMiB", "vcpus"];
+  const fields = at(place, () => exactObject(data, names));
+  const { initrd } = fields;
+  return {
+    image: decodeImage(fields["image"], `${place}.image`),
+    initrd: initrd === null ? null : decodeImage(initrd, `${place}.initrd`),
+    cmdline: at(`${place}.cmdline`, () => text(fields["cmdline"])),
+    memoryMiB: at(`${place}.memoryMiB`, () =>
+      integer(fields["memoryMiB"], BOARD_LIMITS.memoryMiBMin, BOARD_LIMITS.memoryMiBMax),
+    ),
+    vcpus: at(`${place}.vcpus`, () => integer(fields["vcpus"], 1, BOARD_LIMITS.vcpusMax)),
+  };
+}
+
+function decodeImage(data: unknown, place: string): ImageRef {
+  const fields = at(place, () => exactObject(data, ["name", "sha256", "size"]));
+  return {
+    name: at(`${place}.name`, () => text(fields["name"])),
+    sha256: at(`${place}.sha256`, () => text(fields["sha256"])),
+    size: at(`${place}.size`, () => count(fields["size"])),
   };
 }
 

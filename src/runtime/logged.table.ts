@@ -140,6 +140,13 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   getMpState: { logged: false, args: { vcpu: "u32" } },
   setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
 
+  loadBoard: { logged: true, args: { image: "bytes", initrd: "bytes?" } },
+  describeBoard: { logged: false, args: {} },
+  boardAction: { logged: true, args: { action: "board-action" } },
+  // What it changes, who is told of more output, is no state of the VM.
+  readConsole: { logged: false, args: { offset: "count", limit: "count" } },
+  typeConsole: { logged: true, args: { bytes: "bytes" } },
+
   disassemble: { logged: false, args: { vcpu: "u32", address: "u64?", count: "count" } },
   walkStage2: { logged: false, args: { ipa: "u64" } },
   counters: { logged: false, args: {} },

@@ -98,6 +98,12 @@ export class VmCore {
    * @returns "idle" when only a message, or time, can change anything
    */
   advance(maxSteps: number, interrupted: () => boolean): "idle" | "runnable" {
+    const state = this.#advance(maxSteps, interrupted);
+    for (const news of this.instance.takeNews()) this.#send({ kind: "news", news }, []);
+    return state;
+  }
+
+  #advance(maxSteps: number, interrupted: () => boolean): "idle" | "runnable" {
     const replay = this.#replay;
     if (replay === null) return this.instance.advance(maxSteps, interrupted);
     const entry = replay.log.entries[replay.next];

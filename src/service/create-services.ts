@@ -8,6 +8,7 @@ import { EventLog } from "./event-log.js";
 import { Eventfds } from "./eventfd-service.js";
 import { type HostUapi, hostService } from "./host-service.js";
 import { Idempotency } from "./idempotency-service.js";
+import { Images } from "./image-service.js";
 import { BOOTS_KEPT, DEFAULT_LIMITS, type ServiceLimits } from "./limits.js";
 import { reconcile } from "./reconcile.js";
 import { Recorder } from "./recorder.js";
@@ -48,9 +49,10 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   const events = await EventLog.open({ store, recorder, clock, limits }, hasCrashed);
   const registry = new VmRegistry();
   const parts = new VmParts({ recorder, events, clock });
+  const images = await Images.open({ store, recorder, registry, events, clock });
   const bootId = boot.id;
   const vms = new Vms({
-    ...{ registry, runtime, recorder, events, parts, clock, log, limits },
+    ...{ registry, runtime, recorder, events, parts, images, clock, log, limits },
     bootId,
   });
   const data = { bootId, version: boot.version, afterCrash: hasCrashed };
@@ -77,6 +79,7 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   let closing: Promise<void> | null = null;
   return {
     vms,
+    images,
     runs: new Runs({ registry, clock, runsPerVcpu: limits.runsPerVcpu }),
     eventfds: new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor }),
     events,

@@ -18,3 +18,15 @@ export function readCursor(cursor: string): number {
   }
   return Number(match[1]);
 }
+
+/** @param name of the last item of a page that is ordered by names */
+export function cursorOfName(name: string): string {
+  return Buffer.from(`name:${name}`).toString("base64url");
+}
+
+/** @throws ServiceError "cursor-invalid" */
+export function readNameCursor(cursor: string): string {
+  const text = Buffer.from(cursor, "base64url").toString("latin1");
+  if (text.startsWith("name:")) return text.slice("name:".length);
+  throw new ServiceError("cursor-invalid", "The cursor is not one that this list gave.");
+}

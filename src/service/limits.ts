@@ -27,6 +27,9 @@ export const DEFAULT_LIMITS: ServiceLimits = {
 /** Labels of a VM, however many requests set them; as many as one request may carry. */
 export const LABELS_MAX = 64;
 
+/** Images; each is a file, and the list is read from memory. */
+export const IMAGES_MAX = 1_000;
+
 /** Lives of the process that are remembered. */
 export const BOOTS_KEPT = 100;
 

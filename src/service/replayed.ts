@@ -14,6 +14,8 @@ export async function recordReplayed(
   log: InputLog | null,
 ): Promise<void> {
   const { shape } = entry;
+  // A board makes its parts again by itself, and nobody else may have made them.
+  if (entry.definition.board !== undefined) return;
   const objects = handle.call("listMemoryObjects", {}).then(({ value }) => {
     shape.memoryObjects.clear();
     value.forEach((view, ordinal) => {

@@ -27,6 +27,10 @@ export class Runs implements RunService {
     const entry = this.#deps.registry.require(vmId);
     const handle = entry.requireHandle();
     await requireVcpu(entry, vcpu);
+    if (entry.definition.board !== undefined) {
+      const why = "The VM has a board, which runs the vCPUs itself: use its actions.";
+      throw new ServiceError("owned-by-board", why);
+    }
     const runs = this.#runsOf(entry, vcpu);
     const active = runs.active;
     if (active !== null) {

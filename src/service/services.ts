@@ -4,10 +4,13 @@ import type {
   CommandArgs,
   CommandName,
   CommandResult,
+  ImageRef,
   RunResult,
   Stamped,
   VmDefinition,
 } from "../runtime/index.js";
+
+export type { BoardDefinition, ImageRef } from "../runtime/index.js";
 
 /** "active" has a thread; the others keep only their record. */
 export type VmState = "active" | "stopped" | "lost" | "failed";
@@ -28,11 +31,22 @@ export interface VmResource {
   readonly updatedAt: string;
 }
 
+/** A board as a client asks for it: images by name. */
+export interface BoardSpec {
+  readonly image: string;
+  readonly initrd: string | null;
+  readonly cmdline: string;
+  readonly memoryMiB: number;
+  readonly vcpus: number;
+}
+
 export interface VmSpec {
   readonly name: string | null;
   readonly uuid: string | null;
   readonly labels: Readonly<Record<string, string>>;
+  /** Without a board, which the service completes from `board`. */
   readonly definition: VmDefinition;
+  readonly board?: BoardSpec | null;
   /** An input log to replay (DESIGN 4), as downloaded. */
   readonly replay: unknown;
   readonly validateOnly: boolean;
@@ -63,7 +77,10 @@ export interface VmService {
     ifMatch: number | null,
   ): Promise<VmResource>;
   delete(id: string, ifMatch: number | null): Promise<void>;
-  /** Builds a stopped, lost or failed VM anew from its records: empty memory, same shape. */
+  /**
+   * Builds a stopped, lost or failed VM anew from its records: empty memory, same shape. Switches
+   * its board on, if it has one.
+   */
   start(id: string): Promise<VmResource>;
   /** Ends the thread, keeps the record. */
   stop(id: string): Promise<VmResource>;
@@ -76,8 +93,39 @@ export interface VmService {
     name: K,
     args: CommandArgs<K>,
   ): Promise<Stamped<CommandResult<K>>>;
+  /** Told when the VM's board changed its state or its console has more. @returns the end of it */
+  onBoardNews(id: string, listener: () => void): () => void;
   /** The VM's input log as JSON-ready data (u64 as hex, bytes as base64). */
   inputLog(id: string): Promise<unknown>;
+}
+
+export interface ImageResource extends ImageRef {
+  readonly version: number;
+  /** RFC 3339, UTC. */
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+export interface ImageCondition {
+  /** Versions that may be replaced; null for any, and for none. */
+  readonly ifMatch: readonly number[] | null;
+  /** Only if there is no image of that name. */
+  readonly onlyNew: boolean;
+}
+
+/** What boards load. ServiceError "image-not-found" for an unknown name in a path. */
+export interface ImageService {
+  list(limit: number, cursor: string | null): Promise<Page<ImageResource>>;
+  get(name: string): Promise<ImageResource>;
+  content(name: string): Promise<Uint8Array>;
+  /** Durable before it resolves. ServiceError "image-in-use" for other bytes of one in use. */
+  put(
+    name: string,
+    bytes: Uint8Array,
+    condition: ImageCondition,
+  ): Promise<{ image: ImageResource; created: boolean }>;
+  /** ServiceError "image-in-use" while a VM names it. */
+  delete(name: string, ifMatch: readonly number[] | null): Promise<void>;
 }
 
 export interface RunResource {
@@ -216,6 +264,7 @@ export interface Readiness {
 
 export interface Services {
   readonly vms: VmService;
+  readonly images: ImageService;
   readonly runs: RunService;
   readonly eventfds: EventfdService;
   readonly events: EventService;

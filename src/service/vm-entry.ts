@@ -24,6 +24,8 @@ export class VmEntry {
   /** Serialises create, start, stop, delete and changes of the record; never commands. */
   readonly changes = new ChangeQueue();
   readonly runs = new Map<number, VcpuRuns>();
+  /** Told when the board changed its state or has more output. */
+  readonly boardListeners = new Set<() => void>();
   record: VmRecord;
   handle: VmHandle | null = null;
   isDeleted = false;

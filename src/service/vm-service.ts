@@ -18,14 +18,17 @@ import {
   type VmHandle,
 } from "../runtime/index.js";
 import { type Change, EMPTY_SHAPE, type VmRecord } from "../store/index.js";
+import { pinBoard } from "./board-images.js";
 import { definitionToJson } from "./definition.js";
 import type { EventLog } from "./event-log.js";
-import { LABELS_MAX, type ServiceLimits } from "./limits.js";
+import type { Images } from "./image-service.js";
+import type { ServiceLimits } from "./limits.js";
 import { rebuild } from "./rebuild.js";
 import type { Recorder } from "./recorder.js";
 import { recordReplayed } from "./replayed.js";
 import type { Page, VmFilter, VmResource, VmService, VmSpec } from "./services.js";
 import { Shape } from "./shape.js";
+import { isSameLabels, mergeLabels, requireVersion } from "./vm-changes.js";
 import { VmEntry } from "./vm-entry.js";
 import { diedReason, eventData, STOPPED } from "./vm-history.js";
 import type { VmParts } from "./vm-parts.js";
@@ -37,6 +40,7 @@ export interface VmDeps {
   readonly recorder: Recorder;
   readonly events: EventLog;
   readonly parts: VmParts;
+  readonly images: Images;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: ServiceLimits;
@@ -79,16 +83,20 @@ export class Vms implements VmService {
     const replay = spec.replay === null || spec.replay === undefined ? null : spec.replay;
     // A log replays only on the definition that it was recorded with.
     const log = replay === null ? null : decodeInputLog(replay);
-    const definition = log?.definition ?? spec.definition;
-    const uuid = spec.uuid?.toLowerCase() ?? newUuid();
-    const release = registry.reserve(uuid);
+    const pinned = log === null ? pinBoard(this.#deps.images, spec.board ?? null) : null;
     let entry: VmEntry | null = null;
+    let release: (isAdded: boolean) => void = () => {};
     try {
+      const own = { ...spec.definition, ...(pinned === null ? {} : { board: pinned.board }) };
+      const definition = log?.definition ?? own;
+      const uuid = spec.uuid?.toLowerCase() ?? newUuid();
+      release = registry.reserve(uuid);
       const handle = await this.#build(definition, log);
       if (spec.validateOnly) await handle.close();
       else entry = await this.#register(spec, uuid, definition, handle, log);
     } finally {
       release(entry !== null);
+      pinned?.release();
     }
     return entry?.resource ?? null;
   }
@@ -147,7 +155,10 @@ export class Vms implements VmService {
   async start(id: string): Promise<VmResource> {
     this.#refuseWhileDraining();
     return this.#change(id, async (entry) => {
-      if (entry.handle !== null) return entry.resource;
+      if (entry.handle !== null) {
+        await switchOn(entry.definition, entry.handle);
+        return entry.resource;
+      }
       const handle = await this.#build(entry.definition, null);
       try {
         entry.shape.renumber(await rebuild(handle, entry.shape.records()));
@@ -156,6 +167,7 @@ export class Vms implements VmService {
         const parts: Change = { kind: "put-shape", vmId: id, shape: entry.shape.records() };
         const change: RecordChange = { state: "active", stateReason: null, starts };
         await this.#save(entry, change, "vm.started", [parts]);
+        await switchOn(entry.definition, handle);
       } catch (error) {
         entry.handle = null;
         await handle.close();
@@ -187,6 +199,12 @@ export class Vms implements VmService {
     return stamped;
   }
 
+  onBoardNews(id: string, listener: () => void): () => void {
+    const { boardListeners } = this.#deps.registry.require(id);
+    boardListeners.add(listener);
+    return () => boardListeners.delete(listener);
+  }
+
   async inputLog(id: string): Promise<unknown> {
     const entry = this.#deps.registry.require(id);
     return encodeInputLog(await entry.requireHandle().inputLog());
@@ -214,7 +232,7 @@ export class Vms implements VmService {
   }
 
   async #build(definition: VmDefinition, log: InputLog | null): Promise<VmHandle> {
-    const { runtime } = this.#deps;
+    const { runtime, images } = this.#deps;
     const handle = await (log === null
       ? runtime.start(definition)
       : runtime.start(definition, log));
@@ -222,6 +240,14 @@ export class Vms implements VmService {
     if (this.#isDraining) {
       await handle.close();
       this.#refuseWhileDraining();
+    }
+    const { board } = definition;
+    if (board === undefined || log !== null) return handle;
+    try {
+      await handle.call("loadBoard", await images.of(board));
+    } catch (error) {
+      await handle.close();
+      throw error;
     }
     return handle;
   }
@@ -278,8 +304,14 @@ export class Vms implements VmService {
       if (entry.handle !== handle) return;
       if (news.kind === "died") {
         this.#died(entry, handle, news.reason);
-      } else {
+      } else if (news.kind === "replay-finished") {
         void this.#replayed(entry, handle, log, news.diverged);
+      } else {
+        if (news.kind === "board") {
+          const data = { reason: news.reason };
+          this.#deps.events.announce(`vm.${news.event}`, `vms/${entry.id}`, data);
+        }
+        for (const listener of entry.boardListeners) listener();
       }
     });
   }
@@ -359,37 +391,7 @@ export class Vms implements VmService {
   }
 }
 
-function requireVersion(entry: VmEntry, ifMatch: number | null): void {
-  const { version } = entry.record;
-  if (ifMatch === null || ifMatch === version) return;
-  throw new ServiceError(
-    "precondition-failed",
-    `The VM has version ${version}, not ${ifMatch}: read it again.`,
-    { version },
-  );
-}
-
-function mergeLabels(
-  labels: Readonly<Record<string, string>>,
-  patch: Readonly<Record<string, string | null>>,
-): Readonly<Record<string, string>> {
-  const merged = new Map(Object.entries(labels));
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) merged.delete(name);
-    else merged.set(name, value);
-  }
-  if (merged.size > LABELS_MAX) {
-    const detail = `would be ${merged.size}; a VM has at most ${LABELS_MAX}`;
-    const errors = [{ pointer: "/labels", detail }];
-    throw new ServiceError("validation", `The labels ${detail}.`, { errors });
-  }
-  return Object.fromEntries(merged);
-}
-
-function isSameLabels(
-  a: Readonly<Record<string, string>>,
-  b: Readonly<Record<string, string>>,
-): boolean {
-  const names = Object.keys(a);
-  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+/** The board's power switch; a VM without one has none. */
+async function switchOn(definition: VmDefinition, handle: VmHandle): Promise<void> {
+  if (definition.board !== undefined) await handle.call("boardAction", { action: "start" });
 }

@@ -47,6 +47,10 @@ export function statementsOf(db: PrismaClient, change: Change): Statements {
         db.$executeRaw`DELETE FROM "ServiceBoot" WHERE seq <=
           (SELECT seq FROM "ServiceBoot" ORDER BY seq DESC LIMIT 1 OFFSET ${change.keep})`,
       ];
+    case "put-image":
+      return putRows(db, "Image", [rows.imageToRow(change.image)]);
+    case "delete-image":
+      return [db.image.deleteMany({ where: { name: change.name } })];
   }
 }
 

@@ -129,6 +129,17 @@ export interface BootRecord {
   readonly endedAt: string | null;
 }
 
+/** An image that boards can load; its bytes are in a file of their own. */
+export interface ImageRecord {
+  readonly name: string;
+  /** Lower-case hex. */
+  readonly sha256: string;
+  readonly size: number;
+  readonly version: number;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
 /** One part of a VM's shape, set or removed. */
 export type PartChange =
   | { readonly kind: "put-capability"; readonly value: CapabilityRecord }
@@ -156,4 +167,6 @@ export type Change =
   /** Forgets what expired before `now` and all but the newest `keep`. */
   | { readonly kind: "trim-idempotency"; readonly now: string; readonly keep: number }
   | { readonly kind: "put-boot"; readonly boot: BootRecord }
-  | { readonly kind: "trim-boots"; readonly keep: number };
+  | { readonly kind: "trim-boots"; readonly keep: number }
+  | { readonly kind: "put-image"; readonly image: ImageRecord }
+  | { readonly kind: "delete-image"; readonly name: string };

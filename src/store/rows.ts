@@ -4,6 +4,7 @@ import type {
   Event,
   GuestMemfd,
   IdempotencyKey,
+  Image,
   MemoryObject,
   Memslot,
   ServiceBoot,
@@ -16,6 +17,7 @@ import type {
   EventRecord,
   GuestMemfdRecord,
   IdempotencyRecord,
+  ImageRecord,
   JsonObject,
   MemoryObjectRecord,
   MemslotRecord,
@@ -162,4 +164,12 @@ export function bootToRow(record: BootRecord): ServiceBoot {
 
 export function bootFromRow(row: ServiceBoot): BootRecord {
   return { ...row, seq: Number(row.seq) };
+}
+
+export function imageToRow(image: ImageRecord): Image {
+  return { ...image, size: BigInt(image.size) };
+}
+
+export function imageFromRow(row: Image): ImageRecord {
+  return { ...row, size: Number(row.size) };
 }

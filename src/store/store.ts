@@ -3,7 +3,7 @@
 //   openStore: lock file → migrate → client with WAL, synchronous=FULL → Store
 //   reads go to the client directly; every write goes through commit() and the one write queue
 import { mkdir } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PrismaBetterSqlite3 } from "@prisma/adapter-better-sqlite3";
 import { assert } from "../base/assert.js";
@@ -12,8 +12,16 @@ import type { Log } from "../base/log.js";
 import { PrismaClient } from "../generated/prisma/client.js";
 import { statementsOf } from "./changes.js";
 import { connect, lockFile } from "./connection.js";
+import { ImageFiles } from "./image-files.js";
 import { migrate } from "./migrate.js";
-import type { BootRecord, Change, EventRecord, IdempotencyRecord, StoredVm } from "./records.js";
+import type {
+  BootRecord,
+  Change,
+  EventRecord,
+  IdempotencyRecord,
+  ImageRecord,
+  StoredVm,
+} from "./records.js";
 import * as rows from "./rows.js";
 import { WriteQueue } from "./write-queue.js";
 
@@ -46,6 +54,10 @@ export interface Store {
   eventRange(): Promise<{ readonly oldest: number; readonly newest: number }>;
   findIdempotency(key: string): Promise<IdempotencyRecord | null>;
   newestBoot(): Promise<BootRecord | null>;
+  /** By name. */
+  loadImages(): Promise<readonly ImageRecord[]>;
+  /** Bytes of images, by hash. */
+  readonly imageFiles: ImageFiles;
   /** Resolves when everything committed before is on disk. */
   drained(): Promise<void>;
   /** Finishes pending writes and gives the file free. */
@@ -64,7 +76,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const applied = await migrateFile(file, options);
     for (const name of applied) options.log.info({ migration: name }, "Migration applied.");
     const client = await openClient(file);
-    return new SqliteStore(client, options.clock, lock);
+    return new SqliteStore(client, options.clock, lock, join(dirname(file), "images"));
   } catch (error) {
     await lock.release();
     throw error;
@@ -91,13 +103,20 @@ async function openClient(file: string): Promise<PrismaClient> {
 }
 
 class SqliteStore implements Store {
+  readonly imageFiles: ImageFiles;
   readonly #client: PrismaClient;
   readonly #queue: WriteQueue;
   readonly #clock: Clock;
   readonly #lock: { release(): Promise<void> };
   #isClosed = false;
 
-  constructor(client: PrismaClient, clock: Clock, lock: { release(): Promise<void> }) {
+  constructor(
+    client: PrismaClient,
+    clock: Clock,
+    lock: { release(): Promise<void> },
+    folder: string,
+  ) {
+    this.imageFiles = new ImageFiles(folder);
     this.#client = client;
     this.#clock = clock;
     this.#lock = lock;
@@ -166,6 +185,11 @@ class SqliteStore implements Store {
   async newestBoot(): Promise<BootRecord | null> {
     const row = await this.#client.serviceBoot.findFirst({ orderBy: { seq: "desc" } });
     return row === null ? null : rows.bootFromRow(row);
+  }
+
+  async loadImages(): Promise<readonly ImageRecord[]> {
+    const found = await this.#client.image.findMany({ orderBy: { name: "asc" } });
+    return found.map(rows.imageFromRow);
   }
 
   drained(): Promise<void> {

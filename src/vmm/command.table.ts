@@ -37,6 +37,8 @@ import {
   type Vcpu,
   viewStage2,
 } from "../kvm/index.js";
+import { BOARD_COMMANDS } from "./board/board-commands.js";
+import type { Row } from "./command-row.js";
 import type { CommandArgs, CommandName, CommandResult } from "./commands.js";
 import { disassembleAt } from "./disassembly.js";
 import type { Machine } from "./machine.js";
@@ -48,6 +50,7 @@ import {
   writeObject,
 } from "./memory-access.js";
 import { programSource } from "./programs.js";
+import { kickVcpu } from "./run-label.js";
 import {
   guestMemfdView,
   hostCpuViews,
@@ -57,14 +60,6 @@ import {
   vcpuView,
   vmView,
 } from "./views.js";
-
-type Row<K extends CommandName> =
-  | { readonly now: (m: Machine, args: CommandArgs<K>) => CommandResult<K> }
-  | {
-      readonly op: (m: Machine, args: CommandArgs<K>) => Op<CommandResult<K>>;
-      /** The vCPU that the context runs, for its label and for kicks. */
-      readonly vcpu?: (args: CommandArgs<K>) => number;
-    };
 
 /** Loads of a program answered at most in one page of `readProgram`. */
 const LOADS_PAGE_MAX = 65536;
@@ -208,11 +203,7 @@ function readRing(m: Machine, args: CommandArgs<"readDirtyRing">) {
 function kick(m: Machine, id: number): null {
   const vcpu = vcpuOf(m, id);
   m.kvm.vm.counters.values.kicks++;
-  if (!vcpu.running) return null;
-  vcpu.kicked = true;
-  m.kvm.vm.vgic.kick(vcpu);
-  m.kvm.vm.cpuFree.wake();
-  m.hurry(id);
+  kickVcpu(m.kvm, vcpu);
   return null;
 }
 
@@ -457,6 +448,8 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   },
   getMpState: { now: (m, { vcpu }) => ({ mpState: idleVcpu(m, vcpu).mpState }) },
   setMpState: { now: setMpState },
+
+  ...BOARD_COMMANDS,
 
   disassemble: {
     now: (m, { vcpu, address, count }) => disassembleAt(m.kvm, idleVcpu(m, vcpu), address, count),

@@ -3,8 +3,11 @@
 // their own, or lent to the reader (base/lent-bytes.ts). Runs on any thread. A refusal arrives as
 // KvmError or ServiceError.
 import type { ErrnoName } from "../base/errno.table.js";
+import type { BoardCommands } from "./board/commands.js";
 import type { DirtyTracking } from "./definition.js";
 import type { GuestCommands } from "./guest-commands.js";
+
+export type { BoardAction, BoardNews } from "./board/commands.js";
 
 /** KVM_EXIT_* names that a run can end with; numbers are in kvm/uapi/exit.table.ts. */
 export type ExitReason =
@@ -266,7 +269,7 @@ export interface EventfdRef {
 }
 
 /** Name → [arguments, result]. The table of commands is vmm/command.table.ts. */
-export interface VmCommands extends GuestCommands {
+export interface VmCommands extends GuestCommands, BoardCommands {
   describe: [Record<string, never>, VmView];
   checkExtension: [{ cap: number }, number];
   enableCap: [{ cap: number; flags: number; args: readonly bigint[] }, null];

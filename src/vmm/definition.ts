@@ -6,6 +6,23 @@ export type IdlePolicy = "jump" | "paced";
 /** How stores to logged pages are noticed; see docs/dirty-tracking.md. */
 export type DirtyTracking = "write-protect" | "dbm";
 
+/** An image as a VM was given it: the name may come to mean another one, the bytes may not. */
+export interface ImageRef {
+  readonly name: string;
+  /** Lower-case hex digits. */
+  readonly sha256: string;
+  readonly size: number;
+}
+
+/** The machine that the vmm builds around KVM's VM (DESIGN 10). */
+export interface BoardDefinition {
+  readonly image: ImageRef;
+  readonly initrd: ImageRef | null;
+  readonly cmdline: string;
+  readonly memoryMiB: number;
+  readonly vcpus: number;
+}
+
 /** Everything needed to build the same VM again. u64 as bigint. */
 export interface VmDefinition {
   /** KVM_CREATE_VM's argument: bits 7:0 IPA size in bits, 0 means 40. */
@@ -23,6 +40,8 @@ export interface VmDefinition {
     readonly idle: IdlePolicy;
   };
   readonly dirtyTracking: DirtyTracking;
+  /** Absent: the client is the VMM. */
+  readonly board?: BoardDefinition;
 }
 
 /** One application of a command: when it took effect, in the VM's own time (DESIGN 4). */

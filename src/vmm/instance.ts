@@ -2,12 +2,16 @@
 // VM thread, or inline.
 import { systemClock } from "../base/clock.js";
 import type { Op } from "../kvm/index.js";
+import { refuseOwned } from "./board/owned.table.js";
 import { COMMANDS } from "./command.table.js";
-import type { Command } from "./commands.js";
+import type { BoardNews, Command } from "./commands.js";
 import type { Stamp, VmDefinition } from "./definition.js";
 import type { InstanceDeps, Outcome, VmInstance } from "./instance-door.js";
 import { IOCTL_OF } from "./ioctl-of.table.js";
-import { Machine, runLabel } from "./machine.js";
+import { Machine } from "./machine.js";
+import { runLabel } from "./run-label.js";
+
+const NO_NEWS: readonly BoardNews[] = [];
 
 /** A row of the table without its own types: the names of command and row agree by construction. */
 interface AnyRow {
@@ -59,6 +63,7 @@ export class Instance implements VmInstance {
     const ioctl = IOCTL_OF[command.name];
     try {
       if (ioctl !== undefined) this.machine.kvm.vm.checkAlive(ioctl);
+      if (this.machine.board !== null) refuseOwned(this.machine.board, command);
       if (row.now !== undefined) return { ok: true, value: row.now(this.machine, command.args) };
       if (row.op !== undefined) {
         this.#begin(command, row, row.op(this.machine, command.args), done);
@@ -102,6 +107,10 @@ export class Instance implements VmInstance {
       return `step ${step} came after ${vm.instructions} instructions, not ${instructions}`;
     }
     return null;
+  }
+
+  takeNews(): readonly BoardNews[] {
+    return this.machine.board?.takeNews() ?? NO_NEWS;
   }
 
   digest(): { digest: string; parts: Record<string, string> } {

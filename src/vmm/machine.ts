@@ -6,6 +6,7 @@ import { TRANSFER_BYTES_MIN } from "../base/limits.js";
 import { Digest, type Saved, type Stateful } from "../base/saved.js";
 import { Unacknowledged } from "../base/unacknowledged.js";
 import { Kvm, type KvmDeps } from "../kvm/index.js";
+import { Board } from "./board/board.js";
 import type { CoalescedEntry } from "./commands.js";
 import type { VmDefinition } from "./definition.js";
 import { Harvests } from "./harvests.js";
@@ -21,6 +22,8 @@ export class Machine {
   readonly definition: VmDefinition;
   readonly kvm: Kvm;
   readonly harvests: Harvests;
+  /** null: the client is the VMM. */
+  readonly board: Board | null;
   readonly #lender = new Lender(LENT_BUFFERS);
   readonly coalesced = new Unacknowledged<readonly CoalescedEntry[]>("d");
 
@@ -43,20 +46,14 @@ export class Machine {
       deps,
     );
     this.harvests = new Harvests(this.kvm);
+    const { board, seed } = definition;
+    this.board = board === undefined ? null : new Board(board, this.kvm, seed);
   }
 
   /** Room for a large answer, lent to its reader: what is in it is no state of the VM. */
   room(bytes: number): Uint8Array {
     const lent = bytes < TRANSFER_BYTES_MIN ? null : this.#lender.lend(bytes);
     return lent ?? new Uint8Array(bytes);
-  }
-
-  /** Puts a vCPU's run first at the scheduler's next choice. */
-  hurry(vcpu: number): void {
-    const label = runLabel(vcpu);
-    for (const context of this.kvm.vm.sched.contexts) {
-      if (context.label === label) context.urgent = true;
-    }
   }
 
   /** Every part with state of its own, in the order in which they are loaded. */
@@ -76,6 +73,7 @@ export class Machine {
       ...vm.vcpus,
       this.harvests,
       this.coalesced,
+      ...(this.board === null ? [] : [this.board]),
     ];
   }
 
@@ -111,9 +109,4 @@ export class Machine {
     all.value(parts);
     return { digest: all.hex(), parts };
   }
-}
-
-/** Label of a run's context. */
-export function runLabel(vcpu: number): string {
-  return `run:${vcpu}`;
 }

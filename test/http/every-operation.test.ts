@@ -23,6 +23,8 @@ interface Parameter {
   readonly schema: { readonly examples?: readonly unknown[] };
 }
 
+const OCTETS = "application/octet-stream";
+
 let face: Face;
 let operations: readonly Op[] = [];
 
@@ -65,6 +67,11 @@ async function namesOf(op: Op): Promise<Record<string, string>> {
     const made = await face.call("post", `/v1/vms/${vm}/vcpus/0/runs`);
     names["run"] = made.body.id;
   }
+  if (op.path.includes("{image}")) {
+    names["image"] = "hello.flat";
+    const put = face.call("put", "/v1/images/hello.flat");
+    await put.set("content-type", OCTETS).send(Buffer.from([1, 2, 3]));
+  }
   if (op.id === "startVm") await face.call("post", `/v1/vms/${vm}:stop`);
   return names;
 }
@@ -91,7 +98,10 @@ function bodyOf(op: Op): { type: string; example: unknown } | null {
 function send(op: Op, url: string, body: unknown): Test {
   const call = face.call(op.method, url);
   const given = bodyOf(op);
-  if (given === null) return call;
+  if (given === null) {
+    const takesBytes = JSON.stringify(op.op["requestBody"] ?? {}).includes(OCTETS);
+    return takesBytes ? call.set("content-type", OCTETS).send(Buffer.from([1, 2])) : call;
+  }
   return call.set("content-type", given.type).send(JSON.stringify(body));
 }
 

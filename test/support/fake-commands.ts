@@ -56,6 +56,18 @@ const routes = [
   },
 ];
 
+const board = {
+  state: "running" as const,
+  reason: null,
+  format: "flat" as const,
+  entry: 0x4008_0000n,
+  dtb: 0x4400_0000n,
+  initrd: null,
+  resets: 0,
+  console: { oldest: 0, end: 6, typed: 0 },
+  unassigned: { count: 0, last: null },
+};
+
 /** A statistics file with one cumulative counter. */
 function statsFile(): Uint8Array {
   const bytes = new Uint8Array(24 + 48 + 64 + 8);
@@ -191,6 +203,16 @@ export const COMMAND_RESULTS: Results = {
   hasVmAttr: () => null,
   getMpState: () => ({ mpState: 0 }),
   setMpState: () => null,
+  loadBoard: () => board,
+  describeBoard: () => board,
+  boardAction: ({ action }) => ({ ...board, state: action === "pause" ? "paused" : "running" }),
+  readConsole: ({ offset, limit }) => ({
+    offset,
+    bytes: new Uint8Array(Buffer.from("hello\n")).slice(offset, offset + limit),
+    oldest: 0,
+    end: 6,
+  }),
+  typeConsole: ({ bytes }) => ({ accepted: bytes.length, typed: 0 }),
   disassemble: ({ address }) => [
     { address: address ?? 0x4008_0000n, word: 0xd503_201f, text: "nop" },
   ],

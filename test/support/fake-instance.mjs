@@ -122,6 +122,10 @@ class FakeInstance {
     finish?.({ ok: true, value: { errno: null, exitReason, retired: 0, program } });
   }
 
+  takeNews() {
+    return [];
+  }
+
   digest() {
     return { digest: this.state.toString(16), parts: {} };
   }

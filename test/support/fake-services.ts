@@ -13,6 +13,7 @@ import type {
 } from "../../src/service/index.js";
 import { COMMAND_RESULTS } from "./fake-commands.js";
 import { hostService } from "./fake-host.js";
+import { fakeImages } from "./fake-images.js";
 
 const NOW = "2026-11-20T12:00:00.000Z";
 
@@ -193,6 +194,10 @@ function vmService(fake: Fake): Services["vms"] {
       value: fake.command(id, name, args) as never,
       stamp: { seq: 0, step: 0, instructions: 0, virtualNs: 0, cut: false },
     }),
+    onBoardNews: (id) => {
+      fake.vm(id);
+      return () => {};
+    },
     inputLog: async (id) => {
       fake.vm(id);
       return { version: 1, definition: {}, entries: [], truncated: false };
@@ -357,6 +362,7 @@ export function fakeServices(): { services: Services; control: FakeControl } {
   const fake = new Fake();
   const services: Services = {
     vms: vmService(fake),
+    images: fakeImages(),
     runs: runService(fake),
     eventfds: eventfdService(fake),
     events: eventService(fake),

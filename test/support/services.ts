@@ -103,6 +103,8 @@ function bound(store: Store): Store {
     eventRange: () => store.eventRange(),
     findIdempotency: (key) => store.findIdempotency(key),
     newestBoot: () => store.newestBoot(),
+    loadImages: () => store.loadImages(),
+    imageFiles: store.imageFiles,
     drained: () => store.drained(),
     close: () => store.close(),
   };

@@ -6,6 +6,8 @@ export interface RoundTripRow {
   readonly part: string;
   /** `kind` of the part in Machine.save(), and members on the way down to this class's own state. */
   readonly at: readonly string[];
+  /** Which machine of the test has it; the one without a board by default. */
+  readonly on?: "board";
   /** What the busy machine of the test does to it. */
   readonly busy: string;
 }
@@ -35,4 +37,7 @@ export const ROUND_TRIPS: readonly RoundTripRow[] = [
   { part: "A64Engine", at: ["vcpu-2", "a64"], busy: "code run up to an MMIO exit" },
   { part: "Harvests", at: ["harvests"], busy: "a log kept until it is acknowledged" },
   { part: "Unacknowledged", at: ["unacknowledged"], busy: "a drained queue kept" },
+  { part: "Board", at: ["board"], on: "board", busy: "a guest paused after a reset" },
+  { part: "Pl011", at: ["board", "uart"], on: "board", busy: "bytes typed, registers written" },
+  { part: "Console", at: ["board", "console"], on: "board", busy: "output" },
 ];

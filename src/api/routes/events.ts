@@ -2,12 +2,13 @@
 //
 //   server.ready ─▶ (gap)? ─▶ what was missed ─▶ what happens ─▶ … ─▶ server.draining
 // The stream pulls from the history, so a slow reader costs no memory: it only falls behind.
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyRequest } from "fastify";
 import Type from "typebox";
 import { EVENT_STREAM, invalid, JSON_TYPE, negotiate } from "../content.js";
 import type { ApiDeps } from "../deps.js";
 import { json, type Operation, operation } from "../operation.js";
 import { Events, EventsQuery } from "../schemas/service.schema.js";
+import { type Stream, streamOf } from "../sse.js";
 import { linkNext } from "../support.js";
 
 const LIMIT_DEFAULT = 100;
@@ -15,18 +16,6 @@ const LIMIT_DEFAULT = 100;
 const BATCH = 500;
 /** What a client waits before it connects again, milliseconds. */
 const RETRY_MS = 2000;
-
-/** What @fastify/sse adds to a reply whose request asked for a stream. */
-interface Stream {
-  readonly isConnected: boolean;
-  send(message: { id?: string; event?: string; data: unknown; retry?: number }): Promise<void>;
-  sendHeaders(): void;
-  onClose(callback: () => void): void;
-}
-
-function streamOf(reply: FastifyReply): Stream | undefined {
-  return (reply as unknown as { sse?: Stream }).sse;
-}
 
 /** Last-Event-ID, else `after`, else null: only what happens from now on. */
 function startOf(request: FastifyRequest, after: number | undefined): number | null {

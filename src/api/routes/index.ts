@@ -2,8 +2,10 @@
 import type { ApiDeps } from "../deps.js";
 import type { Operation } from "../operation.js";
 import { attributeOperations } from "./attributes.js";
+import { boardOperations } from "./board.js";
 import { capabilityOperations } from "./capabilities.js";
 import { coalescedOperations } from "./coalesced.js";
+import { consoleOperations } from "./console.js";
 import { dirtyLogOperations } from "./dirty-log.js";
 import { dirtyRingOperations } from "./dirty-ring.js";
 import { eventfdOperations } from "./eventfds.js";
@@ -12,6 +14,7 @@ import { guestOperations } from "./guest.js";
 import { guestMemfdOperations } from "./guest-memfds.js";
 import { healthOperations } from "./health.js";
 import { hostOperations } from "./host.js";
+import { imageOperations } from "./images.js";
 import { inspectOperations } from "./inspect.js";
 import { ioeventfdOperations } from "./ioeventfds.js";
 import { irqOperations } from "./irq.js";
@@ -29,6 +32,9 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
   return [
     ...hostOperations(deps),
     ...vmOperations(deps),
+    ...imageOperations(deps),
+    ...boardOperations(deps),
+    ...consoleOperations(deps),
     ...capabilityOperations(deps),
     ...inspectOperations(deps),
     ...vcpuOperations(deps),

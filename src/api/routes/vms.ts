@@ -79,7 +79,8 @@ function createVm({ services, options }: ApiDeps): Operation {
     summary: "Create a VM",
     description:
       "KVM_CREATE_VM. Durable before the answer. `type` goes to KVM as it is; `ipaBits` is sugar " +
-      "for it. With `inputs` the VM replays a log and takes its definition from there.",
+      "for it. With `inputs` the VM replays a log and takes its definition from there. With " +
+      "`board` the host is the VMM: it loads the image, and `:start` switches the guest on.",
     body: VmCreate,
     bodyOptional: true,
     bodyLimit: options.binaryBodyBytes,
@@ -87,7 +88,10 @@ function createVm({ services, options }: ApiDeps): Operation {
       200: json("With `validateOnly`: nothing was created.", Validated),
       201: withHeaders(json("The VM, active.", Vm), { ...LOCATION, ...ETAG }),
     },
-    problems: ["validation", "uuid-taken", "kvm-errno", "bad-input-log", "vm-limit", "draining"],
+    problems: [
+      ...["validation", "uuid-taken", "kvm-errno", "bad-input-log", "vm-limit", "draining"],
+      ...["image-unknown", "image-format", "image-does-not-fit", "not-implemented"],
+    ] as const,
     handle: async ({ body, reply }) => {
       const vm = await services.vms.create(specOf(body, options.defaultSeed));
       if (vm === null) return { valid: true };
@@ -223,7 +227,8 @@ function verb(deps: ApiDeps, name: "start" | "stop"): Operation {
     heavy: true,
     summary: isStart ? "Start a VM anew" : "Stop a VM",
     description: isStart
-      ? "Builds a stopped, lost or failed VM from its records: same shape, empty memory."
+      ? "Builds a stopped, lost or failed VM from its records: same shape, empty memory. A " +
+        "board that is off is switched on."
       : "Ends the VM's thread; guest memory and KVM's state are gone, the record stays.",
     params: VmParams,
     answers: { 200: withHeaders(json("The VM.", Vm), ETAG) },

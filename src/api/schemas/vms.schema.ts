@@ -1,6 +1,7 @@
 // Owns: shapes of VMs: definition, resource, requests. HTTP thread.
 import Type from "typebox";
 import { PAGE_SIZES } from "../../base/page.js";
+import { BoardCreate, BoardDefinition } from "./board.schema.js";
 import {
   closed,
   count,
@@ -70,6 +71,7 @@ export const VmDefinition = Type.Object(
     seed: hexU64("Seeds every pseudo-random choice of the VM.", "0x1"),
     clock: Type.Object({ mode, nsPerInstruction, idle }, closed),
     dirtyTracking,
+    board: Type.Optional(BoardDefinition),
   },
   { ...closed, $id: "VmDefinition", description: "What the VM is made from." },
 );
@@ -184,6 +186,7 @@ export const VmCreate = Type.Object(
       ),
     ),
     dirtyTracking: Type.Optional(dirtyTracking),
+    board: Type.Optional(BoardCreate),
     inputs: Type.Optional(
       Type.Object(
         { log: InputLog },

@@ -1,8 +1,11 @@
 // Owns: a VM's definition from the body of its creation, defaults applied here. HTTP thread.
 import type { Static } from "typebox";
+import { ERRNO } from "../../base/errno.table.js";
+import { ServiceError } from "../../base/errors.js";
 import { invalid } from "../content.js";
+import { BOARD_DEFAULTS } from "../schemas/board.schema.js";
 import { PAGE_SIZE_DEFAULT, type VmCreate } from "../schemas/vms.schema.js";
-import type { VmSpec } from "../services.js";
+import type { BoardSpec, VmSpec } from "../services.js";
 import { bigOr } from "../support.js";
 
 type Body = Static<typeof VmCreate>;
@@ -16,7 +19,29 @@ const DEFINING = [
   "seed",
   "clock",
   "dirtyTracking",
+  "board",
 ] as const;
+
+/** @throws ServiceError "not-implemented" for an interrupt controller */
+function boardOf({ board }: Body): BoardSpec | null {
+  if (board === undefined) return null;
+  if (board.gic !== undefined) {
+    const why = "A board has no interrupt controller on this host yet: leave `gic` out.";
+    const ioctl = "KVM_CREATE_DEVICE";
+    throw new ServiceError("not-implemented", why, {
+      ioctl,
+      errno: "ENODEV",
+      errnoValue: ERRNO.ENODEV,
+    });
+  }
+  return {
+    image: board.image,
+    initrd: board.initrd ?? null,
+    cmdline: board.cmdline ?? "",
+    memoryMiB: board.memoryMiB ?? BOARD_DEFAULTS.memoryMiB,
+    vcpus: board.vcpus ?? BOARD_DEFAULTS.vcpus,
+  };
+}
 
 function checkTogether(body: Body): void {
   if (body.type !== undefined && body.ipaBits !== undefined) {
@@ -34,6 +59,9 @@ function checkTogether(body: Body): void {
  */
 export function specOf(body: Body, defaultSeed: bigint): VmSpec {
   checkTogether(body);
+  const board = boardOf(body);
+  // DESIGN 3: a board lives in real time unless it is asked to be exact.
+  const mode = body.clock?.mode ?? (board === null ? "virtual" : "wall");
   return {
     name: body.name ?? null,
     uuid: body.uuid?.toLowerCase() ?? null,
@@ -44,12 +72,13 @@ export function specOf(body: Body, defaultSeed: bigint): VmSpec {
       hostCpus: body.hostCpus ?? 0,
       seed: bigOr(body.seed, defaultSeed),
       clock: {
-        mode: body.clock?.mode ?? "virtual",
+        mode,
         nsPerInstruction: body.clock?.nsPerInstruction ?? 1,
-        idle: body.clock?.idle ?? "jump",
+        idle: body.clock?.idle ?? (board === null ? "jump" : "paced"),
       },
       dirtyTracking: body.dirtyTracking ?? "write-protect",
     },
+    board,
     replay: body.inputs?.log ?? null,
     validateOnly: body.validateOnly ?? false,
   };

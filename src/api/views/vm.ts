@@ -10,6 +10,7 @@ function definitionView(definition: VmResource["definition"]) {
     seed: hex(definition.seed),
     clock: definition.clock,
     dirtyTracking: definition.dirtyTracking,
+    ...(definition.board === undefined ? {} : { board: definition.board }),
   };
 }
 
@@ -17,8 +18,9 @@ export function vmPath(id: string): string {
   return `/v1/vms/${encodeURIComponent(id)}`;
 }
 
-function linksOf(id: string) {
+function linksOf({ id, definition }: VmResource) {
   const self = vmPath(id);
+  const board = { board: `${self}/board`, console: `${self}/console` };
   return {
     self,
     start: `${self}:start`,
@@ -30,6 +32,7 @@ function linksOf(id: string) {
     digest: `${self}/digest`,
     counters: `${self}/counters`,
     stats: `${self}/stats`,
+    ...(definition.board === undefined ? {} : board),
   };
 }
 
@@ -46,7 +49,7 @@ export function vmSummary(vm: VmResource) {
     createdAt: vm.createdAt,
     updatedAt: vm.updatedAt,
     definition: definitionView(vm.definition),
-    links: linksOf(vm.id),
+    links: linksOf(vm),
   };
 }
 

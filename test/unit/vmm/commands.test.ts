@@ -2,8 +2,10 @@
 // Method: a table that names each command with arguments that pass and arguments that don't.
 import { describe, expect, it } from "vitest";
 import { isLent } from "../../../src/base/lent-bytes.js";
+import { BOARD_COMMANDS } from "../../../src/vmm/board/board-commands.js";
 import { COMMANDS } from "../../../src/vmm/command.table.js";
 import type { CommandArgs, CommandName } from "../../../src/vmm/commands.js";
+import { guestImage, InlineBoard } from "../../support/board.js";
 import { BASE, Inline } from "../../support/inline.js";
 
 type Case<K extends CommandName> = {
@@ -39,6 +41,8 @@ const events = {
 const debug = { control: 3, bcr: [0n], bvr: [], wcr: [], wvr: [] };
 /** struct kvm_smccc_filter: one function from 1 on, DENY. */
 const filter = Uint8Array.from({ length: 24 }, (_, at) => (at % 4 === 0 && at <= 8 ? 1 : 0));
+const HELLO = guestImage("hello");
+const NONE = "no-board";
 const RUN = { immediateExit: true, mmioData: null };
 
 /** What setUp makes: slot 0 logs, slot 1 does not; vCPU 0 with a ring; memfd 1; harvest h1. */
@@ -280,6 +284,14 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     good: { vcpu: 0, mpState: 5 },
     bad: [[{ vcpu: 0, mpState: 1 }, "EINVAL"]],
   },
+  loadBoard: {
+    good: { image: HELLO, initrd: null },
+    bad: [[{ image: HELLO, initrd: null }, NONE]],
+  },
+  describeBoard: { good: none, bad: [[none, NONE]] },
+  boardAction: { good: { action: "start" }, bad: [[{ action: "pause" }, NONE]] },
+  readConsole: { good: { offset: 0, limit: 9 }, bad: [[{ offset: 0, limit: 9 }, NONE]] },
+  typeConsole: { good: { bytes }, bad: [[{ bytes }, NONE]] },
   disassemble: {
     good: { vcpu: 7, address: BigInt(BASE), count: 4 },
     bad: [
@@ -313,6 +325,12 @@ function setUp() {
   return vm;
 }
 
+/** A command of a board finds one that has its image, but for the one that brings it. */
+function setUpFor(name: CommandName): Inline {
+  if (!Object.hasOwn(BOARD_COMMANDS, name)) return setUp();
+  return name === "loadBoard" ? new InlineBoard() : InlineBoard.with(HELLO);
+}
+
 /** What can cross a thread: no functions, no views of the VM's own memory, unless it is lent. */
 function isPlain(value: unknown): boolean {
   if (value instanceof Uint8Array) return value.buffer instanceof ArrayBuffer || isLent(value);
@@ -328,7 +346,7 @@ describe("commands", () => {
   });
 
   it.each(names.filter((name) => CASES[name].good !== undefined))("%s answers", (name) => {
-    const vm = setUp();
+    const vm = setUpFor(name);
     const pending = vm.begin(name, CASES[name].good as never);
     vm.pumpUntil(() => pending.done);
     const { value } = pending;
@@ -428,59 +446,5 @@ describe("memory", () => {
     vm.store(0, [BASE + 4096]);
     expect(read(0)).toEqual(zero);
     expect(read(1)).not.toEqual(one);
-  });
-});
-
-describe("harvests", () => {
-  const take = (vm: Inline, key: string | null, after: string | null) =>
-    vm.call("harvestDirtyLog", { slot: 0, key, after });
-
-  it.each([0n, 1n])("keep their bits until they are acknowledged (manual protect %d)", (manual) => {
-    const vm = new Inline();
-    vm.enable(168, manual);
-    vm.slot(0, 64, { flags: 1 });
-    vm.vcpu();
-    vm.store(0, [BASE]);
-    const first = take(vm, null, null);
-    vm.store(0, [BASE + 4096]);
-    const again = take(vm, null, null);
-    expect(again).toEqual({ ...first, repeated: true });
-    // What was handed out is the caller's own.
-    again.bitmap.fill(0);
-    expect(vm.call("getHarvest", { slot: 0, id: "h1" }).bitmap).toEqual(first.bitmap);
-    const next = take(vm, null, "h1");
-    expect(next).toMatchObject({ id: "h2", repeated: false });
-    expect(next.bitmap[0]).toBe(manual === 1n ? 3 : 2);
-    vm.call("acknowledgeHarvest", { slot: 0, id: "h2" });
-    vm.call("acknowledgeHarvest", { slot: 0, id: "h2" });
-    expect(vm.refused("getHarvest", { slot: 0, id: "h2" })).toBe("harvest-not-found");
-  });
-
-  it("two at once take the bits once", () => {
-    for (const seed of [1n, 2n, 3n, 4n]) {
-      const vm = new Inline({ schedule: "seeded", seed });
-      vm.slot(0, 4096, { flags: 1 });
-      vm.vcpu();
-      vm.store(0, [BASE, BASE + 4000 * 4096]);
-      const args = { slot: 0, key: "same", after: null };
-      const both = [0, 1].map(() => vm.begin("harvestDirtyLog", args));
-      vm.pumpUntil(() => both.every(({ done }) => done));
-      const [one, two] = both.map((pending) => pending.value);
-      expect(one!.bitmap).toEqual(two!.bitmap);
-      expect(one!.bitmap[0]).toBe(1);
-      expect([one!.repeated, two!.repeated].sort()).toEqual([false, true]);
-    }
-  });
-
-  it("of a deleted slot stay readable, and the next slot of that number begins anew", () => {
-    const vm = new Inline();
-    vm.slot(0, 64, { flags: 1 });
-    vm.vcpu();
-    vm.store(0, [BASE]);
-    take(vm, null, null);
-    vm.deleteSlot(0);
-    expect(vm.call("getHarvest", { slot: 0, id: "h1" }).bitmap[0]).toBe(1);
-    vm.slot(0, 128, { flags: 1 });
-    expect(take(vm, "k", "h1")).toMatchObject({ id: "h2", npages: 128, repeated: false });
   });
 });

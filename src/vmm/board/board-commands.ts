@@ -1,0 +1,19 @@
+// Owns: what each command of a board does: one row per name of BoardCommands. VM thread.
+import { ServiceError } from "../../base/errors.js";
+import type { Row } from "../command-row.js";
+import type { Machine } from "../machine.js";
+import type { Board } from "./board.js";
+import type { BoardCommands } from "./commands.js";
+
+function boardOf(m: Machine): Board {
+  if (m.board !== null) return m.board;
+  throw new ServiceError("no-board", "The VM has no board: whoever created it is its VMM.");
+}
+
+export const BOARD_COMMANDS: { readonly [K in keyof BoardCommands]: Row<K> } = {
+  loadBoard: { op: (m, { image, initrd }) => boardOf(m).install(image, initrd) },
+  describeBoard: { now: (m) => boardOf(m).view() },
+  boardAction: { op: (m, { action }) => boardOf(m).act(action) },
+  readConsole: { now: (m, { offset, limit }) => boardOf(m).read(offset, limit) },
+  typeConsole: { now: (m, { bytes }) => boardOf(m).type(bytes) },
+};

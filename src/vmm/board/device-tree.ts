@@ -1,0 +1,84 @@
+// Owns: the device tree of a board: what its guest is told of the machine. Any thread.
+// @source guest-payloads.md 3.2
+import { Prng } from "../../base/prng.js";
+import { FdtWriter } from "./fdt.js";
+import { MIB, RAM_BASE, UART } from "./memory-map.table.js";
+
+export interface TreeInput {
+  readonly memoryMiB: number;
+  readonly cmdline: string;
+  /** Guest-physical range of the initrd. */
+  readonly initrd: { readonly start: number; readonly end: number } | null;
+  /** MPIDR affinity of each CPU. */
+  readonly cpus: readonly bigint[];
+  readonly seed: bigint;
+}
+
+const CLOCK_PHANDLE = 1;
+/** A kernel without it makes its entropy from the timer, for tens of millions of instructions. */
+const RNG_SEED_BYTES = 32;
+
+/** The smallest tree: RAM, CPUs, PSCI, the UART. Nothing interrupts, so no node says so. */
+export function deviceTree(input: TreeInput): Uint8Array {
+  const fdt = new FdtWriter();
+  fdt.node("", () => {
+    fdt.cells("#address-cells", 2);
+    fdt.cells("#size-cells", 2);
+    fdt.text("compatible", "tidemark,board");
+    fdt.text("model", "tidemark,board");
+    fdt.node("chosen", () => chosen(fdt, input));
+    fdt.node(`memory@${RAM_BASE.toString(16)}`, () => {
+      fdt.text("device_type", "memory");
+      fdt.cells64("reg", RAM_BASE, input.memoryMiB * MIB);
+    });
+    fdt.node("cpus", () => cpus(fdt, input.cpus));
+    fdt.node("psci", () => {
+      fdt.text("compatible", "arm,psci-1.0", "arm,psci-0.2");
+      fdt.text("method", "hvc");
+    });
+    fdt.node("apb-pclk", () => {
+      fdt.text("compatible", "fixed-clock");
+      fdt.cells("#clock-cells", 0);
+      fdt.cells("clock-frequency", UART.clockHz);
+      fdt.cells("phandle", CLOCK_PHANDLE);
+    });
+    fdt.node(uartName(), () => {
+      fdt.text("compatible", "arm,pl011", "arm,primecell");
+      fdt.cells64("reg", UART.base, UART.size);
+      fdt.cells("clocks", CLOCK_PHANDLE, CLOCK_PHANDLE);
+      fdt.text("clock-names", "uartclk", "apb_pclk");
+    });
+  });
+  return fdt.finish();
+}
+
+function uartName(): string {
+  return `pl011@${UART.base.toString(16)}`;
+}
+
+function chosen(fdt: FdtWriter, { cmdline, initrd, seed }: TreeInput): void {
+  fdt.text("stdout-path", `/${uartName()}`);
+  if (cmdline !== "") fdt.text("bootargs", cmdline);
+  if (initrd !== null) {
+    fdt.cells64("linux,initrd-start", initrd.start);
+    fdt.cells64("linux,initrd-end", initrd.end);
+  }
+  const prng = new Prng(seed);
+  fdt.bytes(
+    "rng-seed",
+    Uint8Array.from({ length: RNG_SEED_BYTES }, () => prng.below(256)),
+  );
+}
+
+function cpus(fdt: FdtWriter, affinities: readonly bigint[]): void {
+  fdt.cells("#address-cells", 1);
+  fdt.cells("#size-cells", 0);
+  for (const affinity of affinities) {
+    fdt.node(`cpu@${affinity.toString(16)}`, () => {
+      fdt.text("device_type", "cpu");
+      fdt.text("compatible", "arm,armv8");
+      fdt.cells("reg", Number(affinity));
+      fdt.text("enable-method", "psci");
+    });
+  }
+}

@@ -1,0 +1,189 @@
+// Goal: the command line runs guests to their end and tells their status, on any host.
+// Method: the compiled command as a child process, with guests of test/guest and a real service.
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import * as a64 from "../support/a64.js";
+import { type RealService, ROOT, startReal, temporary } from "../support/real-service.js";
+
+const MAIN = join(ROOT, "dist", "cli", "main.js");
+const HELLO = join(ROOT, "test", "guest", "hello.bin");
+const SMP = join(ROOT, "test", "guest", "smp.bin");
+const LIMIT_S = "60";
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  /** Resolves once standard output has a text. */
+  shows(text: string): Promise<void>;
+}
+
+let files: { path: string; remove(): Promise<void> };
+beforeAll(async () => {
+  files = await temporary("cli");
+});
+afterAll(() => files.remove());
+
+function start(...args: string[]): Started {
+  const env = { PATH: process.env["PATH"], TMPDIR: files.path };
+  const child = spawn(process.execPath, [MAIN, ...args], { env, stdio: "pipe" });
+  let out = "";
+  let err = "";
+  const waiting: (() => void)[] = [];
+  child.stdout.on("data", (chunk: Buffer) => {
+    out += chunk.toString();
+    for (const look of waiting) look();
+  });
+  child.stderr.on("data", (chunk: Buffer) => {
+    err += chunk.toString();
+  });
+  const ended = new Promise<Ended>((resolve) => {
+    child.once("close", (code) => resolve({ code, out, err }));
+  });
+  const shows = (text: string) =>
+    new Promise<void>((resolve, reject) => {
+      waiting.push(() => out.includes(text) && resolve());
+      waiting.at(-1)?.();
+      void ended.then(() => reject(new Error(`it ended without "${text}": ${out}${err}`)));
+    });
+  return { child, ended, shows };
+}
+
+function runToEnd(...args: string[]): Promise<Ended> {
+  const { child, ended } = start(...args);
+  child.stdin?.end();
+  return ended;
+}
+
+/** A flat binary of a few words. */
+function image(name: string, ...words: readonly number[]): string {
+  const path = join(files.path, name);
+  writeFileSync(path, a64.bytesOf(words));
+  return path;
+}
+
+/** Own hosts that left their records behind. */
+const leftovers = async () =>
+  (await readdir(files.path)).filter((name) => name.startsWith("tidemark-run-"));
+
+describe("run, on a host of its own", () => {
+  it("prints the console and ends with the guest's status", async () => {
+    const good = await runToEnd("run", SMP, "--smp", "2", "--timeout", LIMIT_S);
+    const output = "core 0 is up\ncore 1 is up\ncore 1 is off\nEXIT: STATUS=1\n";
+    expect(good).toEqual({ code: 0, out: output, err: "" });
+    // Without a second core the guest finds fault: STATUS=3.
+    const bad = await runToEnd("run", SMP, "--timeout", LIMIT_S, "--clock", "virtual");
+    expect(bad).toEqual({ code: 1, out: "core 0 is up\nEXIT: STATUS=3\n", err: "" });
+    expect(await leftovers()).toEqual([]);
+  });
+
+  it("types what comes in on standard input", async () => {
+    const { child, ended, shows } = start("run", HELLO, "--timeout", LIMIT_S, "--mem", "16");
+    await shows("type a line\n");
+    child.stdin?.end("moin moin\n");
+    const { code, out } = await ended;
+    expect([code, out.split("\n").slice(2, 4)]).toEqual([
+      0,
+      ["you typed: moin moin", "EXIT: STATUS=1"],
+    ]);
+  });
+
+  it("ends with 124 when time is up, 130 after Ctrl-C; nothing stays behind", async () => {
+    const late = await runToEnd("run", HELLO, "--timeout", "2");
+    expect([late.code, late.err]).toEqual([124, "tidemark: The guest ran longer than 2 s.\n"]);
+    const { child, ended, shows } = start("run", HELLO);
+    await shows("type a line\n");
+    child.kill("SIGINT");
+    expect(await ended).toMatchObject({ code: 130, err: "tidemark: Interrupted.\n" });
+    expect(await leftovers()).toEqual([]);
+  });
+
+  it("ends with 125 and the reason when the guest crashes or is no image", async () => {
+    const crash = image("crash", ...a64.mov(0, 0x900_0000n), a64.ldp(1, 2, 0));
+    const crashed = await runToEnd("run", crash, "--timeout", LIMIT_S);
+    expect(crashed.code).toBe(125);
+    expect(crashed.err).toMatch(/^tidemark: The guest crashed: vCPU 0 at PC 0x40080004 .*ENOSYS/);
+    const elf = await runToEnd("run", image("elf", 0x464c_457f));
+    expect([elf.code, elf.err]).toEqual([125, expect.stringContaining("objcopy")]);
+  });
+
+  it("says how it is used", async () => {
+    expect(await runToEnd("--help")).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^usage/),
+    });
+    const version = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as object;
+    expect(version).toMatchObject({ version: (await runToEnd("--version")).out.trim() });
+    for (const args of [[], ["fly"], ["run"], ["run", HELLO, "--smp", "0"], ["run", HELLO, "-x"]]) {
+      const { code, err } = await runToEnd(...args);
+      expect([args, code, err]).toEqual([args, 125, expect.stringContaining("usage: tidemark")]);
+    }
+  });
+});
+
+describe("on a given host", () => {
+  let service: RealService;
+  beforeAll(async () => {
+    service = await startReal({ dataDir: join(files.path, "data") });
+  });
+  afterAll(async () => {
+    expect(await service.stop()).toBe(0);
+  });
+  const get = async (path: string) =>
+    (await (await fetch(`${service.origin}${path}`)).json()) as { items: unknown[] };
+
+  it("run takes VM and image back", async () => {
+    const server = ["--server", service.origin];
+    const { child, ended, shows } = start("run", HELLO, ...server, "--timeout", LIMIT_S);
+    await shows("type a line\n");
+    expect((await get("/v1/vms")).items).toMatchObject([{ name: "hello.bin", state: "active" }]);
+    child.stdin?.end("x\n");
+    expect((await ended).code).toBe(0);
+    expect((await get("/v1/vms")).items).toEqual([]);
+    expect((await get("/v1/images")).items).toEqual([]);
+  });
+
+  it("vm lists, shows and removes", async () => {
+    const made = await fetch(`${service.origin}/v1/vms`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ name: "guest-1" }),
+    });
+    const { id } = (await made.json()) as { id: string };
+    const server = ["--server", service.origin];
+    const list = await runToEnd("vm", "ls", ...server);
+    expect(list.out).toMatch(new RegExp(`^ID +STATE +NAME +IMAGE\\n${id} +active +guest-1 +-\\n$`));
+    const shown = await runToEnd("vm", "show", id, ...server);
+    expect(JSON.parse(shown.out)).toMatchObject({ id, name: "guest-1" });
+    expect(await runToEnd("vm", "rm", id, ...server)).toMatchObject({ code: 0, out: `${id}\n` });
+    const gone = await runToEnd("vm", "show", id, ...server);
+    expect([gone.code, gone.err]).toEqual([125, `tidemark: There is no VM ${id}.\n`]);
+  });
+});
+
+it("serve is the service", async () => {
+  const data = join(files.path, "serve");
+  const env = { PORT: "0", DATA_DIR: data, LOG_LEVEL: "silent" };
+  const child = spawn(process.execPath, [MAIN, "serve"], { env, stdio: "pipe" });
+  const origin = await new Promise<string>((resolve, reject) => {
+    let out = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      out += chunk.toString();
+      const at = /listens at (\S+)/.exec(out)?.[1];
+      if (at !== undefined) resolve(at);
+    });
+    child.once("close", () => reject(new Error(`it ended: ${out}`)));
+  });
+  expect((await fetch(`${origin}/readyz`)).status).toBe(200);
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  child.kill("SIGTERM");
+  expect(await ended).toBe(0);
+});

@@ -1,0 +1,41 @@
+// Goal: the guests' binaries are what their sources say.
+// Method: where an A64 assembler is installed, assembles each source again and compares.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+
+const FOLDER = fileURLToPath(new URL(".", import.meta.url));
+const PREFIX = "aarch64-linux-gnu-";
+const sources = readdirSync(FOLDER).filter((file) => file.endsWith(".S"));
+const hasAssembler = spawnSync(`${PREFIX}as`, ["--version"]).error === undefined;
+
+describe("guests", () => {
+  it("have a source and a binary each", () => {
+    const binaries = readdirSync(FOLDER).filter((file) => file.endsWith(".bin"));
+    expect(binaries.map((file) => file.replace(".bin", ".S"))).toEqual(sources);
+    expect(sources.length).toBeGreaterThan(0);
+  });
+
+  it.runIf(hasAssembler).each(sources)("%s is assembled into its binary", (source) => {
+    const work = mkdtempSync(join(tmpdir(), "tidemark-guest-"));
+    try {
+      const object = join(work, "guest.o");
+      const flat = join(work, "guest.bin");
+      const steps = [
+        ["as", "-o", object, join(FOLDER, source)],
+        ["objcopy", "-O", "binary", object, flat],
+      ] as const;
+      for (const [tool, ...args] of steps) {
+        const { status, stderr } = spawnSync(`${PREFIX}${tool}`, args);
+        expect([status, stderr.toString()]).toEqual([0, ""]);
+      }
+      const wanted = readFileSync(join(FOLDER, source.replace(".S", ".bin")));
+      expect(readFileSync(flat).equals(wanted)).toBe(true);
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
+  });
+});

@@ -1,0 +1,69 @@
+// Owns: the guests of test/guest, and a board with one of them in the test's own thread.
+// Test process.
+import { readFileSync } from "node:fs";
+import type { BoardAction, BoardNews } from "../../src/vmm/commands.js";
+import type { BoardDefinition } from "../../src/vmm/definition.js";
+import { Inline, type InlineOptions, MIB } from "./inline.js";
+
+/** @returns the bytes of test/guest/{name}.bin */
+export function guestImage(name: string): Uint8Array {
+  return new Uint8Array(readFileSync(new URL(`../guest/${name}.bin`, import.meta.url)));
+}
+
+export const BOARD: BoardDefinition = {
+  image: { name: "guest", sha256: "0".repeat(64), size: 4 },
+  initrd: null,
+  cmdline: "",
+  memoryMiB: 8,
+  vcpus: 1,
+};
+
+export interface BoardOptions {
+  readonly board?: Partial<BoardDefinition>;
+  readonly vm?: InlineOptions;
+  readonly initrd?: Uint8Array;
+}
+
+export class InlineBoard extends Inline {
+  readonly news: BoardNews[] = [];
+
+  constructor(options: BoardOptions = {}) {
+    const board = { ...BOARD, ...options.board };
+    super({ budgetBytes: 256 * MIB, ...options.vm, board });
+  }
+
+  static with(image: Uint8Array, options: BoardOptions = {}): InlineBoard {
+    const vm = new InlineBoard(options);
+    vm.call("loadBoard", { image, initrd: options.initrd ?? null });
+    return vm;
+  }
+
+  act(action: BoardAction) {
+    return this.call("boardAction", { action });
+  }
+
+  view() {
+    return this.call("describeBoard", {});
+  }
+
+  console(): string {
+    const { bytes } = this.call("readConsole", { offset: 0, limit: MIB });
+    return Buffer.from(bytes).toString("latin1");
+  }
+
+  typed(text: string): void {
+    this.call("typeConsole", { bytes: new Uint8Array(Buffer.from(text, "latin1")) });
+  }
+
+  /** Runs until the console shows a text. */
+  until(text: string): void {
+    this.pumpUntil(() => this.console().includes(text));
+    if (!this.console().includes(text)) throw new Error(`no "${text}" in: ${this.console()}`);
+  }
+
+  /** Events of the board so far, by name. */
+  events(): string[] {
+    this.news.push(...this.instance.takeNews());
+    return this.news.flatMap((news) => (news.kind === "board" ? [news.event] : []));
+  }
+}

@@ -1,0 +1,180 @@
+// Goal: the UART is a PL011 to the register, and the device tree one that others can read.
+// Method: registers by hand; the tree read back by a reader of the test, and by dtc where it is.
+import { spawnSync } from "node:child_process";
+import { describe, expect, it } from "vitest";
+import { Console } from "../../../../src/vmm/board/console.js";
+import { deviceTree } from "../../../../src/vmm/board/device-tree.js";
+import { Pl011 } from "../../../../src/vmm/board/pl011.js";
+
+const DR = 0;
+const RSR = 4;
+const FR = 0x18;
+const LCR_H = 0x2c;
+const CR = 0x30;
+const IFLS = 0x34;
+const IMSC = 0x38;
+const RIS = 0x3c;
+const MIS = 0x40;
+const ICR = 0x44;
+
+function uart() {
+  const sent: number[] = [];
+  const device = new Pl011((byte) => sent.push(byte));
+  const typed = (text: string) => device.type(new Uint8Array(Buffer.from(text)));
+  return { device, sent, typed };
+}
+
+describe("PL011", () => {
+  it("has the reset values and ID bytes of the part", () => {
+    const { device } = uart();
+    const ids = [0x11, 0x10, 0x14, 0, 0x0d, 0xf0, 0x05, 0xb1];
+    expect(ids.map((_, i) => device.read(0xfe0 + 4 * i))).toEqual(ids);
+    expect([FR, CR, IFLS, IMSC, RIS, MIS].map((at) => device.read(at))).toEqual([
+      0x90, 0x300, 0x12, 0, 0, 0,
+    ]);
+    expect(device.read(0x80)).toBe(0);
+  });
+
+  it("keeps only the bits that exist", () => {
+    const { device } = uart();
+    for (const at of [0x20, 0x24, 0x28, LCR_H, CR, IFLS, IMSC, 0x48]) device.write(at, ~0);
+    const kept = [0x20, 0x24, 0x28, LCR_H, CR, IFLS, IMSC, 0x48].map((at) => device.read(at));
+    expect(kept).toEqual([0xff, 0xffff, 0x3f, 0xff, 0xff87, 0x3f, 0x7ff, 7]);
+    device.write(FR, 0);
+    expect(device.read(FR)).toBe(0x90);
+  });
+
+  it("sends at once and says so in TXRIS until it is cleared", () => {
+    const { device, sent } = uart();
+    device.write(DR, 0x141);
+    expect(sent).toEqual([0x41]);
+    expect(device.read(RIS)).toBe(0x20);
+    expect(device.interrupt).toBe(false);
+    device.write(IMSC, 0x20);
+    expect([device.read(MIS), device.interrupt]).toEqual([0x20, true]);
+    device.write(ICR, 0x20);
+    expect([device.read(RIS), device.interrupt]).toEqual([0, false]);
+  });
+
+  it("holds one byte without FIFOs and sixteen with them; nothing typed is lost", () => {
+    const { device, typed } = uart();
+    const text = "abcdefghijklmnopqrst";
+    typed(text);
+    expect([device.read(FR) & 0x50, device.read(RIS)]).toEqual([0x40, 0x10]);
+    expect(device.read(DR)).toBe(0x61);
+    // Switching the FIFOs on empties them, and the line goes on.
+    device.write(LCR_H, 0x10);
+    expect(device.read(FR) & 0x50).toBe(0x40);
+    const taken: number[] = [];
+    while ((device.read(FR) & 0x10) === 0) taken.push(device.read(DR));
+    expect(Buffer.from(taken).toString()).toBe(text.slice(2));
+    expect([device.read(DR), device.backlog]).toEqual([0, 0]);
+  });
+
+  it("raises RX at the level of IFLS, and the time-out below it", () => {
+    const { device, typed } = uart();
+    device.write(LCR_H, 0x10);
+    for (const [level, bytes] of [2, 4, 8, 12, 14].entries()) {
+      device.write(IFLS, level << 3);
+      typed("x".repeat(bytes));
+      expect([level, device.read(RIS)]).toEqual([level, 0x10]);
+      device.read(DR);
+      expect([level, device.read(RIS)]).toEqual([level, 0x40]);
+      while ((device.read(FR) & 0x10) === 0) device.read(DR);
+      expect([level, device.read(RIS)]).toEqual([level, 0]);
+    }
+  });
+
+  it("loops back, and then a full receiver loses bytes", () => {
+    const { device, sent } = uart();
+    device.write(CR, 0x380);
+    device.write(DR, 0x41);
+    device.write(DR, 0x42);
+    expect(sent).toEqual([]);
+    expect([device.read(RSR), device.read(RIS) & 0x400]).toEqual([8, 0x400]);
+    expect(device.read(DR)).toBe(0x41);
+    device.write(DR, 0x43);
+    expect(device.read(DR)).toBe(0x843);
+    expect(device.read(RSR)).toBe(8);
+    device.write(RSR, 0);
+    expect(device.read(RSR)).toBe(0);
+  });
+});
+
+describe("console", () => {
+  it("keeps the newest mebibyte by absolute offset", () => {
+    const kept = new Console();
+    for (let i = 0; i < 2 ** 20 + 5; i++) kept.put(i & 0xff);
+    expect([kept.oldest, kept.end]).toEqual([5, 2 ** 20 + 5]);
+    expect(kept.window(0, 2)).toMatchObject({ offset: 5, bytes: Uint8Array.of(5, 6) });
+    expect(kept.window(2 ** 20 + 3, 9).bytes).toEqual(Uint8Array.of(3, 4));
+    expect(kept.window(2 ** 30, 9)).toMatchObject({ offset: kept.end, bytes: new Uint8Array(0) });
+    const copy = new Console();
+    copy.load(kept.save());
+    expect(copy.window(0, 2 ** 20)).toEqual(kept.window(0, 2 ** 20));
+    copy.put(1);
+    expect(copy.oldest).toBe(6);
+  });
+});
+
+/** Paths and properties of a tree, by the specification's structure block. */
+function readTree(blob: Uint8Array): ReadonlyMap<string, Uint8Array> {
+  const view = new DataView(blob.buffer, blob.byteOffset);
+  const [magic, total, structure, strings] = [0, 4, 8, 12].map((at) => view.getUint32(at));
+  expect([magic, total]).toEqual([0xd00d_feed, blob.length]);
+  const nul = (at: number) => Buffer.from(blob.slice(at, blob.indexOf(0, at))).toString();
+  const found = new Map<string, Uint8Array>();
+  const path: string[] = [];
+  for (let at = structure ?? 0; ; ) {
+    const token = view.getUint32(at);
+    at += 4;
+    if (token === 9) return found;
+    if (token === 1) {
+      const name = nul(at);
+      path.push(name);
+      at += (name.length + 4) & ~3;
+    } else if (token === 2) path.pop();
+    else {
+      expect(token).toBe(3);
+      const length = view.getUint32(at);
+      const name = nul((strings ?? 0) + view.getUint32(at + 4));
+      found.set(`${path.join("/")}/${name}`, blob.slice(at + 8, at + 8 + length));
+      at += 8 + ((length + 3) & ~3);
+    }
+  }
+}
+
+describe("device tree", () => {
+  const tree = deviceTree({
+    memoryMiB: 3584,
+    cmdline: "console=ttyAMA0",
+    initrd: { start: 0x4800_0000, end: 0x4800_0123 },
+    cpus: [0n, 1n, 0x100n],
+    seed: 7n,
+  });
+
+  it("tells RAM, CPUs, PSCI, the UART and how to start", () => {
+    const found = readTree(tree);
+    const hex = (path: string) => Buffer.from(found.get(path) ?? []).toString("hex");
+    const text = (path: string) => Buffer.from(found.get(path) ?? []).toString();
+    expect(hex("/memory@40000000/reg")).toBe("000000004000000000000000e0000000");
+    expect(hex("/cpus/cpu@100/reg")).toBe("00000100");
+    expect(text("/psci/compatible")).toBe("arm,psci-1.0\0arm,psci-0.2\0");
+    expect(text("/psci/method")).toBe("hvc\0");
+    expect(hex("/pl011@9000000/reg")).toBe("00000000090000000000000000001000");
+    expect(text("/chosen/stdout-path")).toBe("/pl011@9000000\0");
+    expect(text("/chosen/bootargs")).toBe("console=ttyAMA0\0");
+    expect(hex("/chosen/linux,initrd-end")).toBe("0000000048000123");
+    expect(found.get("/chosen/rng-seed")).toHaveLength(32);
+    expect([...found.keys()].filter((path) => path.includes("interrupt"))).toEqual([]);
+  });
+
+  it("is small, and dtc finds nothing wrong with it", () => {
+    expect(tree.length).toBeLessThan(1400);
+    const dtc = spawnSync("dtc", ["-I", "dtb", "-O", "dts"], { input: tree });
+    // Not every machine has it; the reader above has checked the structure.
+    if (dtc.error === undefined) {
+      expect([dtc.status, dtc.stderr.toString()]).toEqual([0, ""]);
+    }
+  });
+});
