@@ -20,10 +20,11 @@ export function shouldNotifyUser(vm: Vm, vcpu: Vcpu): boolean {
 }
 
 /** Whether a WFI is over: a line is high, masked or not, a timer has fired, an SError waits. */
-function hasPendingInterrupt(vm: Vm, vcpu: Vcpu): boolean {
+export function hasPendingInterrupt(vm: Vm, vcpu: Vcpu): boolean {
   const pe = vcpu.a64?.pe;
   if (pe !== undefined && pe.serror !== null) return true;
   if (pe?.irqLine === true || pe?.fiqLine === true) return true;
+  if (pe !== undefined && pe.serror !== null) return true;
   return vm.vgic.hasPending(vcpu) || pe?.timerFired === true;
 }
 

@@ -3,7 +3,13 @@
 import { assert } from "../base/assert.js";
 import { ServiceError } from "../base/errors.js";
 import { type A64Engine, EC, type HostCpu, type Stop } from "../machine/index.js";
-import { armWakeUp, isAsleep, outputLines, shouldNotifyUser } from "./device-lines.js";
+import {
+  armWakeUp,
+  hasPendingInterrupt,
+  isAsleep,
+  outputLines,
+  shouldNotifyUser,
+} from "./device-lines.js";
 import { hypercall } from "./firmware/hypercalls.js";
 import { SYSTEM_EVENT } from "./firmware/smccc.table.js";
 import type { Mmu } from "./mmu.js";
@@ -134,8 +140,14 @@ export class RunLoop {
       vcpu.waitsForEvent = false;
       return INTERRUPTED;
     }
-    if (vcpu.mpState === KVM_MP_STATE.STOPPED) {
+    const isSuspended = vcpu.mpState === KVM_MP_STATE.SUSPENDED;
+    if (isSuspended && hasPendingInterrupt(vm, vcpu)) {
+      const systemEvent = { type: SYSTEM_EVENT.WAKEUP, data: [] };
+      return { errno: null, exitReason: "KVM_EXIT_SYSTEM_EVENT", systemEvent };
+    }
+    if (vcpu.mpState !== KVM_MP_STATE.RUNNABLE) {
       vm.putVcpu(vcpu);
+      if (isSuspended) armWakeUp(vm, vcpu);
       return vcpu.wait;
     }
     if (isAsleep(vm, vcpu)) {
@@ -146,10 +158,6 @@ export class RunLoop {
     vm.timers.disarm(vcpu);
     vcpu.waitsForInterrupt = false;
     vcpu.waitsForEvent = false;
-    if (vcpu.mpState === KVM_MP_STATE.SUSPENDED) {
-      const systemEvent = { type: SYSTEM_EVENT.WAKEUP, data: [] };
-      return { errno: null, exitReason: "KVM_EXIT_SYSTEM_EVENT", systemEvent };
-    }
     applyReset(vcpu);
     if (shouldNotifyUser(vm, vcpu)) return INTERRUPTED;
     if (this.#ringIsFull(vcpu)) {
@@ -295,11 +303,6 @@ export class RunLoop {
   }
 }
 
-/** kvm_arm_pmu_v3_enable: a PMU that was asked for must be initialised before the first run. */
-function isReadyToRun(vcpu: Vcpu): boolean {
-  return !hasPmu(vcpu) || vcpu.pmuCreated;
-}
-
 const DEBUG_CLASSES: ReadonlySet<number> = new Set([
   EC.breakpointLower,
   EC.softwareStepLower,
@@ -328,6 +331,11 @@ function sea({ caps, pageSize }: Vm, a64: A64Engine): RunOutcome | null {
   const gpa = BigInt(a64.externalIpa - (a64.externalIpa % pageSize));
   const armSea = { flags: GPA_VALID, esr: a64.esr & SEA_ESR, gva: a64.far, gpa };
   return { errno: null, exitReason: "KVM_EXIT_ARM_SEA", armSea };
+}
+
+/** kvm_arm_pmu_v3_enable: a PMU that was asked for must be initialised before the first run. */
+function isReadyToRun(vcpu: Vcpu): boolean {
+  return !hasPmu(vcpu) || vcpu.pmuCreated;
 }
 
 function loadedCpu(vcpu: Vcpu): HostCpu {

@@ -46,8 +46,8 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
     refuse("EINVAL", "all vCPUs of a VM have the same features");
   }
   vcpu.a64 ??= newEngine(vm, ioctl);
-  vcpu.a64.pe.onEvent = () => vcpu.wait.wake();
   applyGuestDebug(vcpu);
+  vcpu.a64.pe.onEvent = () => vcpu.wait.wake();
   vcpu.features = set;
   if ((set & (1 << KVM_ARM_VCPU.PSCI_0_2)) === 0) vm.firmware.psciVersion = PSCI_VERSION.V0_1;
   resetEngine(vm, vcpu);

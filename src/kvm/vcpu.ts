@@ -62,11 +62,11 @@ export class Vcpu {
   pmuCreated = false;
   /** IPA of the stolen-time record, or null. */
   pvtimeIpa: bigint | null = null;
+  /** KVM_SET_GUEST_DEBUG, while it is enabled. */
+  guestDebug: GuestDebug | null = null;
   /** What it waited for host CPUs so far, and how much of that its record has. */
   runDelayNs = 0;
   lastSteal = 0;
-  /** KVM_SET_GUEST_DEBUG, while it is enabled. */
-  guestDebug: GuestDebug | null = null;
   ring: DirtyRing | null = null;
   mpState: number = KVM_MP_STATE.RUNNABLE;
   /** In WFE until the event stream, an event or an interrupt. */
@@ -128,9 +128,9 @@ export class Vcpu {
       deviceIrqLevel: this.deviceIrqLevel,
       pmuCreated: this.pmuCreated,
       pvtimeIpa: this.pvtimeIpa,
+      guestDebug: this.guestDebug,
       runDelayNs: this.runDelayNs,
       lastSteal: this.lastSteal,
-      guestDebug: this.guestDebug,
       engine: this.synthetic.save(),
       a64: this.a64?.save() ?? null,
       ring: this.ring?.save() ?? null,
@@ -152,9 +152,9 @@ export class Vcpu {
       deviceIrqLevel: number;
       pmuCreated: boolean;
       pvtimeIpa: bigint | null;
+      guestDebug: GuestDebug | null;
       runDelayNs: number;
       lastSteal: number;
-      guestDebug: GuestDebug | null;
       engine: Saved;
       a64: Saved | null;
       ring: Saved | null;
@@ -170,10 +170,10 @@ export class Vcpu {
     this.deviceIrqLevel = data.deviceIrqLevel;
     this.pmuCreated = data.pmuCreated;
     this.pvtimeIpa = data.pvtimeIpa;
-    this.runDelayNs = data.runDelayNs;
-    this.lastSteal = data.lastSteal;
     this.guestDebug = data.guestDebug;
     applyGuestDebug(this);
+    this.runDelayNs = data.runDelayNs;
+    this.lastSteal = data.lastSteal;
     this.synthetic.load(data.engine);
     if (data.a64 !== null) this.a64?.load(data.a64);
     if (data.ring !== null) this.ring?.load(data.ring);

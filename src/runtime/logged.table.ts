@@ -110,13 +110,6 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   getRegList: { logged: true, args: { vcpu: "u32" } },
   getOneReg: { logged: true, args: { vcpu: "u32", reg: "u64" } },
   setOneReg: { logged: true, args: { vcpu: "u32", reg: "u64", value: "bytes" } },
-  setCounterOffset: { logged: true, args: { offset: "u64", reserved: "u64" } },
-  setVcpuAttr: {
-    logged: true,
-    args: { vcpu: "u32", group: "u32", attr: "u64", value: "bytes" },
-  },
-  getVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
-  hasVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
   finalizeVcpu: { logged: false, args: { vcpu: "u32", feature: "int" } },
   getVcpuEvents: { logged: false, args: { vcpu: "u32" } },
   setVcpuEvents: {
@@ -137,6 +130,13 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   setVmAttr: { logged: true, args: { group: "u32", attr: "u64", value: "bytes" } },
   getVmAttr: { logged: false, args: { group: "u32", attr: "u64" } },
   hasVmAttr: { logged: false, args: { group: "u32", attr: "u64" } },
+  setCounterOffset: { logged: true, args: { offset: "u64", reserved: "u64" } },
+  setVcpuAttr: {
+    logged: true,
+    args: { vcpu: "u32", group: "u32", attr: "u64", value: "bytes" },
+  },
+  getVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
+  hasVcpuAttr: { logged: false, args: { vcpu: "u32", group: "u32", attr: "u64" } },
   getMpState: { logged: false, args: { vcpu: "u32" } },
   setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
 

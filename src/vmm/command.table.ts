@@ -397,27 +397,6 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
       return null;
     },
   },
-  setCounterOffset: {
-    now: (m, { offset, reserved }) => {
-      setCounterOffset(m.kvm.vm, offset, reserved);
-      return null;
-    },
-  },
-  setVcpuAttr: {
-    now: (m, { vcpu, group, attr, value }) => {
-      setVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr, value);
-      return null;
-    },
-  },
-  getVcpuAttr: {
-    now: (m, { vcpu, group, attr }) => getVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr),
-  },
-  hasVcpuAttr: {
-    now: (m, { vcpu, group, attr }) => {
-      hasVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr);
-      return null;
-    },
-  },
   finalizeVcpu: { now: (m, { vcpu, feature }) => armVcpuFinalize(idleVcpu(m, vcpu), feature) },
   getVcpuEvents: { now: (m, { vcpu }) => getVcpuEvents(idleVcpu(m, vcpu)) },
   setVcpuEvents: {
@@ -443,6 +422,27 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   hasVmAttr: {
     now: (_m, { group, attr }) => {
       hasVmAttr(group, attr);
+      return null;
+    },
+  },
+  setCounterOffset: {
+    now: (m, { offset, reserved }) => {
+      setCounterOffset(m.kvm.vm, offset, reserved);
+      return null;
+    },
+  },
+  setVcpuAttr: {
+    now: (m, { vcpu, group, attr, value }) => {
+      setVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr, value);
+      return null;
+    },
+  },
+  getVcpuAttr: {
+    now: (m, { vcpu, group, attr }) => getVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr),
+  },
+  hasVcpuAttr: {
+    now: (m, { vcpu, group, attr }) => {
+      hasVcpuAttr(m.kvm.vm, idleVcpu(m, vcpu), group, attr);
       return null;
     },
   },

@@ -63,6 +63,22 @@ function runGuest(vm: Inline): void {
   expect(vm.run(2).exitReason).toBe("KVM_EXIT_MMIO");
 }
 
+/** What userspace sets of guest code before it runs, and what waits for its next run. */
+function setUpGuest(vm: Inline): void {
+  const value = Uint8Array.from({ length: 24 }, (_, at) => (at === 3 ? 0xc6 : at === 4 ? 1 : 0));
+  vm.call("setVmAttr", { group: 0, attr: 0n, value });
+  vm.call("setOneReg", { vcpu: 2, reg: ID_AA64ISAR0, value: new Uint8Array(8) });
+  const registers = { bcr: [1n], bvr: [2n], wcr: [], wvr: [] };
+  vm.call("setGuestDebug", { vcpu: 2, control: 0x2_0001, ...registers });
+  vm.call("setVcpuEvents", {
+    vcpu: 2,
+    serrorPending: true,
+    serrorHasEsr: true,
+    extDabtPending: false,
+    serrorEsr: 77n,
+  });
+}
+
 const PMCR = 0x6030_0000_0013_dce0n;
 const PMCCNTR = 0x6030_0000_0013_dce8n;
 const PMCNTENSET = 0x6030_0000_0013_dce1n;
@@ -81,22 +97,6 @@ function setTime(vm: Inline): void {
   vm.call("irqLine", { irq: 2 << 16, level: 1 });
   vm.call("setOneReg", { vcpu: 2, reg: PMCNTENSET, value: u64(2n ** 31n) });
   vm.call("setOneReg", { vcpu: 2, reg: PMCR, value: u64(1n | (3n << 11n)) });
-}
-
-/** What userspace sets of guest code before it runs, and what waits for its next run. */
-function setUpGuest(vm: Inline): void {
-  const value = Uint8Array.from({ length: 24 }, (_, at) => (at === 3 ? 0xc6 : at === 4 ? 1 : 0));
-  vm.call("setVmAttr", { group: 0, attr: 0n, value });
-  vm.call("setOneReg", { vcpu: 2, reg: ID_AA64ISAR0, value: new Uint8Array(8) });
-  const registers = { bcr: [1n], bvr: [2n], wcr: [], wvr: [] };
-  vm.call("setGuestDebug", { vcpu: 2, control: 0x2_0001, ...registers });
-  vm.call("setVcpuEvents", {
-    vcpu: 2,
-    serrorPending: true,
-    serrorHasEsr: true,
-    extDabtPending: false,
-    serrorEsr: 77n,
-  });
 }
 
 /** Puts something into every part and leaves nothing under way. */

@@ -80,10 +80,10 @@ export class A64Engine implements GuestEngine {
   reset(config: PeConfig): void {
     this.config = config;
     this.pe.registers.reset(config);
-    this.pe.pmu.config = config.pmu ?? null;
-    this.pe.pmu.restart();
     this.pe.debug.stepped = "no";
     this.pe.debugChanged();
+    this.pe.pmu.config = config.pmu ?? null;
+    this.pe.pmu.restart();
     this.pe.mmu.registersChanged();
     this.#machine.forgetJumps(this.pe.window);
     this.pe.serror = null;

@@ -1,8 +1,7 @@
 // Goal: a guest debugs itself: breakpoints, watchpoints, software step, the OS lock; as the
-// kernel's selftest debug-exceptions wants it. Method: guests whose handler tells why it was called.
+// kernel's selftest debug-exceptions. Method: guests whose handler tells what it was called for.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
-import { BASE } from "../../support/inline.js";
 import {
   brk,
   daifClr,
@@ -22,7 +21,8 @@ import {
   useVectors,
   VECTORS,
   X,
-} from "../../support/selftest-guest.js";
+} from "../../support/guest-code.js";
+import { BASE } from "../../support/inline.js";
 
 type Encoding = Parameters<typeof mrs>[1];
 const SS = 1n;

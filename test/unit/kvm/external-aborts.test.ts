@@ -3,7 +3,6 @@
 // Method: guests whose handlers tell the syndrome, over the API's commands.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
-import { BASE } from "../../support/inline.js";
 import {
   daifClr,
   daifSet,
@@ -20,7 +19,8 @@ import {
   UART,
   useVectors,
   X,
-} from "../../support/selftest-guest.js";
+} from "../../support/guest-code.js";
+import { BASE } from "../../support/inline.js";
 
 const NONE = {
   serrorPending: false,

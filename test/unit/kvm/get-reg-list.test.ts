@@ -1,7 +1,7 @@
 // Goal: KVM_GET_REG_LIST names what KVM names on such a host, and every id reads and takes back
 // what it read; as the kernel's selftest get-reg-list. Method: a blessed list, written down here.
 import { describe, expect, it } from "vitest";
-import { Guest, little, sysId } from "../../support/selftest-guest.js";
+import { Guest, little, sysId } from "../../support/guest-code.js";
 
 const CORE = 0x6030_0000_0010_0000n;
 const range = (count: number): bigint[] => Array.from({ length: count }, (_, n) => BigInt(n));

@@ -2,7 +2,6 @@
 // Method: small guests at EL1 and EL0, with and without stage 1.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
-import { BASE } from "../../support/inline.js";
 import {
   Guest,
   hvc,
@@ -17,7 +16,8 @@ import {
   useVectors,
   VECTORS,
   X,
-} from "../../support/selftest-guest.js";
+} from "../../support/guest-code.js";
+import { BASE } from "../../support/inline.js";
 
 const OFF = { exitReason: "KVM_EXIT_SYSTEM_EVENT" };
 const USER = BASE + 2 * K4;

@@ -2,7 +2,6 @@
 // the guest notices nothing. Method: guests that are run from exit to exit.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
-import { BASE, Inline } from "../../support/inline.js";
 import {
   brk,
   daifClr,
@@ -22,7 +21,8 @@ import {
   useVectors,
   VECTORS,
   X,
-} from "../../support/selftest-guest.js";
+} from "../../support/guest-code.js";
+import { BASE, Inline } from "../../support/inline.js";
 
 const ENABLE = 1;
 const SINGLESTEP = 2;

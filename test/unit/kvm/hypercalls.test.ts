@@ -2,8 +2,8 @@
 // Method: the bitmap registers, then guests that make every optional call.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
+import { Guest } from "../../support/guest-code.js";
 import { BASE } from "../../support/inline.js";
-import { Guest } from "../../support/selftest-guest.js";
 
 const bmap = (index: number): bigint => 0x6030_0000_0016_0000n | BigInt(index);
 const NOT_SUPPORTED = 2n ** 64n - 1n;

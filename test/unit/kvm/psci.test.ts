@@ -2,8 +2,8 @@
 // Method: two vCPUs; guests that call, and what the API shows of them.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
+import { Guest, PC, smc, UART, X } from "../../support/guest-code.js";
 import { BASE } from "../../support/inline.js";
-import { Guest, PC, smc, UART, X } from "../../support/selftest-guest.js";
 
 const CPU_ON = 0xc400_0003n;
 const AFFINITY_INFO = 0xc400_0004n;

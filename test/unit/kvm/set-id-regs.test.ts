@@ -2,8 +2,8 @@
 // the kernel's selftest set_id_regs wants it. Method: KVM's own ids; a guest that reads them.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
+import { Guest, mrs, SYS, sysId, X } from "../../support/guest-code.js";
 import { Inline } from "../../support/inline.js";
-import { Guest, mrs, SYS, sysId, X } from "../../support/selftest-guest.js";
 
 const ISAR0 = sysId(SYS.ID_AA64ISAR0_EL1);
 const PFR0 = sysId(SYS.ID_AA64PFR0_EL1);

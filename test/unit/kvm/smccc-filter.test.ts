@@ -2,8 +2,8 @@
 // Method: the VM's device attribute with bytes of struct kvm_smccc_filter; guests that call.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
+import { Guest, hvc, PC, smc, X } from "../../support/guest-code.js";
 import { BASE } from "../../support/inline.js";
-import { Guest, hvc, PC, smc, X } from "../../support/selftest-guest.js";
 
 const HANDLE = 0;
 const DENY = 1;

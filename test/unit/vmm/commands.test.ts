@@ -213,38 +213,6 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     good: { vcpu: 7, reg: PC, value: bits },
     bad: [[{ vcpu: 7, reg: PC, value: bytes }, "EINVAL"]],
   },
-  setCounterOffset: {
-    good: { offset: 5n, reserved: 0n },
-    bad: [[{ offset: 5n, reserved: 1n }, "EINVAL"]],
-  },
-  setVcpuAttr: {
-    good: { vcpu: 0, group: 2, attr: 0n, value: littleEndian(BigInt(BASE) + 64n) },
-    bad: [
-      [{ vcpu: 1, group: 2, attr: 0n, value: bits }, "vcpu-not-found"],
-      [{ vcpu: 0, group: 2, attr: 0n, value: littleEndian(BigInt(BASE) + 32n) }, "EINVAL"],
-      [{ vcpu: 0, group: 2, attr: 0n, value: littleEndian(0n) }, "EINVAL"],
-      [{ vcpu: 0, group: 2, attr: 0n, value: bytes }, "EFAULT"],
-      [{ vcpu: 0, group: 2, attr: 1n, value: bits }, "ENXIO"],
-      [{ vcpu: 0, group: 1, attr: 0n, value: bits }, "EINVAL"],
-      [{ vcpu: 0, group: 3, attr: 0n, value: bits }, "ENXIO"],
-    ],
-  },
-  getVcpuAttr: {
-    good: { vcpu: 0, group: 1, attr: 0n },
-    bad: [
-      [{ vcpu: 0, group: 1, attr: 4n }, "ENXIO"],
-      [{ vcpu: 0, group: 2, attr: 1n }, "ENXIO"],
-      [{ vcpu: 0, group: 9, attr: 0n }, "ENXIO"],
-    ],
-  },
-  hasVcpuAttr: {
-    good: { vcpu: 0, group: 2, attr: 0n },
-    bad: [
-      [{ vcpu: 0, group: 1, attr: 4n }, "ENXIO"],
-      [{ vcpu: 0, group: 2, attr: 2n ** 32n }, "ENXIO"],
-      [{ vcpu: 0, group: 9, attr: 0n }, "ENXIO"],
-    ],
-  },
   finalizeVcpu: {
     good: undefined as never,
     bad: [
@@ -279,6 +247,38 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   },
   getVmAttr: { good: undefined as never, bad: [[{ group: 0, attr: 0n }, "EINVAL"]] },
   hasVmAttr: { good: { group: 0, attr: 0n }, bad: [[{ group: 0, attr: 1n }, "ENXIO"]] },
+  setCounterOffset: {
+    good: { offset: 5n, reserved: 0n },
+    bad: [[{ offset: 5n, reserved: 1n }, "EINVAL"]],
+  },
+  setVcpuAttr: {
+    good: { vcpu: 0, group: 2, attr: 0n, value: littleEndian(BigInt(BASE) + 64n) },
+    bad: [
+      [{ vcpu: 1, group: 2, attr: 0n, value: bits }, "vcpu-not-found"],
+      [{ vcpu: 0, group: 2, attr: 0n, value: littleEndian(BigInt(BASE) + 32n) }, "EINVAL"],
+      [{ vcpu: 0, group: 2, attr: 0n, value: littleEndian(0n) }, "EINVAL"],
+      [{ vcpu: 0, group: 2, attr: 0n, value: bytes }, "EFAULT"],
+      [{ vcpu: 0, group: 2, attr: 1n, value: bits }, "ENXIO"],
+      [{ vcpu: 0, group: 1, attr: 0n, value: bits }, "EINVAL"],
+      [{ vcpu: 0, group: 3, attr: 0n, value: bits }, "ENXIO"],
+    ],
+  },
+  getVcpuAttr: {
+    good: { vcpu: 0, group: 1, attr: 0n },
+    bad: [
+      [{ vcpu: 0, group: 1, attr: 4n }, "ENXIO"],
+      [{ vcpu: 0, group: 2, attr: 1n }, "ENXIO"],
+      [{ vcpu: 0, group: 9, attr: 0n }, "ENXIO"],
+    ],
+  },
+  hasVcpuAttr: {
+    good: { vcpu: 0, group: 2, attr: 0n },
+    bad: [
+      [{ vcpu: 0, group: 1, attr: 4n }, "ENXIO"],
+      [{ vcpu: 0, group: 2, attr: 2n ** 32n }, "ENXIO"],
+      [{ vcpu: 0, group: 9, attr: 0n }, "ENXIO"],
+    ],
+  },
   getMpState: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   setMpState: {
     good: { vcpu: 0, mpState: 5 },

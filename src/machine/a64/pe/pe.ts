@@ -63,6 +63,9 @@ export class Pe implements MmuContext, SystemContext {
   readonly window: number;
   readonly registers: PeRegisters;
   readonly mmu: PeMmu;
+  readonly debug: PeDebug;
+  /** ISS of the virtual SError that waits (HCR_EL2.VSE, VSESR_EL2), or null. */
+  serror: number | null = null;
   readonly pmu: Pmu;
   /** The interrupt lines as the host drives them. */
   irqLine = false;
@@ -73,9 +76,6 @@ export class Pe implements MmuContext, SystemContext {
   onEvent: (() => void) | null = null;
   /** Edges of the event stream that the event register has seen. */
   eventEdges: bigint | null = null;
-  readonly debug: PeDebug;
-  /** ISS of the virtual SError that waits (HCR_EL2.VSE, VSESR_EL2), or null. */
-  serror: number | null = null;
   stop: PeStop | null = null;
   readonly #host: PeHost;
   readonly #memory: HostMemory;

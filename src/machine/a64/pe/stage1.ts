@@ -288,6 +288,6 @@ function stage2(out: Stage1Result, level: number, pa: number, at: number): "stag
   out.walk = true;
   out.level = level;
   out.external = pa >= 0;
-  out.ipa = at;
+  if (out.external) out.ipa = at;
   return "stage2";
 }

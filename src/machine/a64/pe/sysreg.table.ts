@@ -8,10 +8,10 @@ export interface PeConfig {
   readonly mpidr: bigint;
   /** Bits of a physical address as the guest sees it: its IPA size. */
   readonly ipaBits: number;
-  /** There with KVM_ARM_VCPU_PMU_V3 only. */
-  readonly pmu?: PmuConfig;
   /** ID registers that differ from what the host has, by name. */
   readonly ids?: ReadonlyMap<string, bigint>;
+  /** There with KVM_ARM_VCPU_PMU_V3 only. */
+  readonly pmu?: PmuConfig;
 }
 
 /** Read-write, -only, write-only, from which level on; "host": EL2's alone, and KVM's. */
@@ -29,10 +29,10 @@ export interface SysReg {
   readonly slot: number;
   /** A write changes how addresses are translated. */
   readonly translates: boolean;
-  /** One of the PMU's, which has rules of its own: pmu.ts. */
-  readonly isPmu: boolean;
   /** A write changes what is debugged. */
   readonly debugs: boolean;
+  /** One of the PMU's, which has rules of its own: pmu.ts. */
+  readonly isPmu: boolean;
 }
 
 export const encodingOf = (op0: number, op1: number, crn: number, crm: number, op2: number): number =>
@@ -212,10 +212,6 @@ const READ_AS_ZERO: readonly Row[] = [
   ["ERXMISC1_EL1", [3, 0, 5, 5, 1], "rw1", 0n, 0n],
 ];
 
-const PMU: readonly Row[] = PMU_REGISTERS.map(({ name, encoding }) => {
-  return [name, encoding, "rw0", name === "PMCR_EL0" ? PMCR_RESET : 0n];
-});
-const PMU_NAMES: ReadonlySet<string> = new Set(PMU_REGISTERS.map(({ name }) => name));
 /** The ID space: op0 3, op1 0, CRn 0, CRm 1 to 7. What has no row above reads as zero. */
 const ID_SPACE: readonly Row[] = Array.from({ length: 56 }, (_, n) => {
   const [crm, op2] = [1 + (n >>> 3), n & 7];
@@ -225,6 +221,10 @@ const ID_SPACE: readonly Row[] = Array.from({ length: 56 }, (_, n) => {
 function isSame(a: readonly number[], b: readonly number[]): boolean {
   return a.every((part, at) => part === b[at]);
 }
+const PMU: readonly Row[] = PMU_REGISTERS.map(({ name, encoding }) => {
+  return [name, encoding, "rw0", name === "PMCR_EL0" ? PMCR_RESET : 0n];
+});
+const PMU_NAMES: ReadonlySet<string> = new Set(PMU_REGISTERS.map(({ name }) => name));
 
 /** Read by functions of pe/system.ts, or found elsewhere in the window. */
 const COMPUTED: ReadonlySet<string> = new Set([
@@ -248,7 +248,8 @@ const TRANSLATES: ReadonlySet<string> = new Set([
 ]);
 
 let slots = 0;
-export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO, ...PMU, ...ID_SPACE].map(
+const ALL_ROWS: readonly Row[] = [...ROWS, ...READ_AS_ZERO, ...ID_SPACE, ...PMU];
+export const SYSREGS_TABLE: readonly SysReg[] = ALL_ROWS.map(
   ([name, [op0, op1, crn, crm, op2], access, reset = 0n, mask = ALL]) => ({
     name,
     encoding: encodingOf(op0, op1, crn, crm, op2),
@@ -257,8 +258,8 @@ export const SYSREGS_TABLE: readonly SysReg[] = [...ROWS, ...READ_AS_ZERO, ...PM
     mask,
     slot: COMPUTED.has(name) ? -1 : slots++,
     translates: TRANSLATES.has(name),
-    isPmu: PMU_NAMES.has(name),
     debugs: name === "MDSCR_EL1" || name.startsWith("DBGB") || name.startsWith("DBGW"),
+    isPmu: PMU_NAMES.has(name),
   }),
 );
 
