@@ -1,5 +1,6 @@
 // Owns: the smallest machine that a vector needs: one PE at EL0 over flat pages. Test process.
 // Addresses are mapped where the vector says; everything else is a fault, and a fault is a failure.
+// A store to a page of decoded code drops it, as the PE's MMU does.
 import { CodeCache } from "../../src/machine/a64/code-cache.js";
 import { A64Core, type CoreCode, type SystemResult } from "../../src/machine/a64/core.js";
 import { newDecoder, tier0 } from "../../src/machine/a64/isa.js";
@@ -50,7 +51,8 @@ export class FlatMachine {
   /** What went wrong in the last run, or null. */
   problem: string | null = null;
 
-  constructor(translation: CoreCode["translation"] = null) {
+  /** @param decoder what tier 1 takes instructions for; another one is a planted defect */
+  constructor(translation: CoreCode["translation"] = null, decoder = newDecoder()) {
     const memory = new HostMemory(MEMORY_BYTES);
     memory.ensure(MEMORY_BYTES);
     this.u8 = memory.u8;
@@ -59,7 +61,7 @@ export class FlatMachine {
     const { bytes, handlers, slots } = tier0();
     module ??= new WebAssembly.Module(bytes);
     this.#cache = new CodeCache(memory, ARENA, newDecoder(), handlers);
-    const code = { module, slots, decoder: newDecoder(), translation } as const;
+    const code = { module, slots, decoder, translation } as const;
     this.#core = new A64Core(memory, code, this.#cache, {
       fetchPage: (_, low, high) => this.#fetchPage(low, high),
       access: (_, low, high, flags) => this.#access(low, high, flags),
@@ -76,9 +78,13 @@ export class FlatMachine {
     this.#mapped.clear();
     this.#cache.dropAll();
     this.#core.forgetJumps(WINDOW);
-    this.u8.fill(0xff, WINDOW + TLB, WINDOW + TLB + TLB_ENTRIES * TLB_ENTRY_BYTES);
+    this.#forgetTranslations();
     this.#view.setBigUint64(WINDOW + EXCLUSIVE_VA, MASK_64, true);
     this.problem = null;
+  }
+
+  #forgetTranslations(): void {
+    this.u8.fill(0xff, WINDOW + TLB, WINDOW + TLB + TLB_ENTRIES * TLB_ENTRY_BYTES);
   }
 
   /** Maps the page of an address, filled with the guard. @returns host address of the page */
@@ -116,6 +122,11 @@ export class FlatMachine {
     this.#core.translateHere(WINDOW);
   }
 
+  /** What was translated so far; null without tier 1. */
+  get translated(): A64Core["translated"] {
+    return this.#core.translated;
+  }
+
   /** Runs at most `budget` instructions. @returns how many retired */
   run(budget: number): number {
     return this.#core.run(WINDOW, budget);
@@ -151,7 +162,10 @@ export class FlatMachine {
   #fetchPage(low: number, high: number): number {
     const va = (high >>> 0) * 2 ** 32 + (low >>> 0);
     // A branch may go anywhere; what lies there is UNDEFINED, should it be executed.
-    return this.#mapped.get(Math.floor(va / PAGE)) ?? ELSEWHERE;
+    const page = this.#mapped.get(Math.floor(va / PAGE)) ?? ELSEWHERE;
+    // From now on a store to it must be seen.
+    if (!this.#cache.has(page)) this.#forgetTranslations();
+    return page;
   }
 
   #access(low: number, high: number, flags: number): number {
@@ -167,14 +181,17 @@ export class FlatMachine {
     if ((flags & SLOW.aligned) !== 0 && va % element !== 0) {
       return isAttempt ? 0 : this.#faults(`unaligned ${name} 0x${va.toString(16)}`);
     }
-    if (Math.floor(va / PAGE) !== Math.floor((va + bytes - 1) / PAGE)) {
-      if (isAttempt) return 0;
+    const isWrite = (flags & SLOW.write) !== 0;
+    const crosses = Math.floor(va / PAGE) !== Math.floor((va + bytes - 1) / PAGE);
+    if (crosses && isAttempt) return 0;
+    if (isWrite) for (const host of crosses ? [first, last] : [first]) this.#dropCode(host);
+    if (crosses) {
       const at = WINDOW + BOUNCE;
       for (let i = 0; i < bytes; i++) this.u8[at + i] = this.u8[this.host(va + i)]!;
-      this.#bounced = (flags & SLOW.write) !== 0 ? { va, bytes } : null;
+      this.#bounced = isWrite ? { va, bytes } : null;
       return at;
     }
-    this.#fill(va, first);
+    this.#fill(va, first, isWrite);
     return first;
   }
 
@@ -183,12 +200,18 @@ export class FlatMachine {
     return 0;
   }
 
-  #fill(va: number, host: number): void {
+  #dropCode(host: number): void {
+    if (this.#cache.drop(host - (host % PAGE))) this.#core.forgetJumps(WINDOW);
+  }
+
+  #fill(va: number, host: number, isWrite: boolean): void {
     const page = Math.floor(va / PAGE);
     const hash = (page ^ Math.floor(page / TLB_ENTRIES)) & (TLB_ENTRIES - 1);
     const entry = WINDOW + TLB + hash * TLB_ENTRY_BYTES;
+    const known = this.#view.getBigUint64(entry + TLB_READ, true) === BigInt(page);
     this.#view.setBigUint64(entry + TLB_READ, BigInt(page), true);
-    this.#view.setBigUint64(entry + TLB_WRITE, BigInt(page), true);
+    const write = isWrite ? BigInt(page) : MASK_64;
+    if (isWrite || !known) this.#view.setBigUint64(entry + TLB_WRITE, write, true);
     this.#view.setInt32(entry + TLB_ADDEND, host - va, true);
   }
 
