@@ -23,7 +23,7 @@ import { Pairs } from "../test/simulation/pairs.js";
 const USAGE = `usage: npm run sim -- [options]
 Runs seeded interleavings of stores, GET, CLEAR, kicks, slot changes, splits, log toggles, ring
 harvests and resets, and compares what clients acquired with every store that committed.
-  --seeds COUNT      interleavings over all modes (default 10500)
+  --seeds COUNT      interleavings over all modes (default 21000)
   --seed N           this seed only, once per mode; or the first one, with --seeds
   --mode NAME        one tracking mode (test/simulation/modes.table.ts)
   --page-size N      4096, 16384 or 65536 instead of the seed's choice
@@ -88,7 +88,7 @@ function workInChild(job: Job): Promise<Report> {
 
 function printTotals(totals: ReadonlyMap<string, ModeTotals>): ModeTotals {
   const all = newTotals();
-  const columns = ["interleavings", "steps", "accesses", "stores", "acquired"] as const;
+  const columns = ["interleavings", "steps", "accesses", "stores", "acquired", "changed"] as const;
   const rest = ["comparisons", "falsePositives", "lostPages", "replays"] as const;
   const names = [...columns, ...rest];
   const row = (first: string, cells: readonly string[]) =>
@@ -161,7 +161,7 @@ function options(): Options | "help" | "wrong" {
   if (values.help) return "help";
   const { mode } = values;
   const modes = modesNamed(mode).length;
-  const count = Number(values.seeds ?? (values.seed === undefined ? 10_500 : modes));
+  const count = Number(values.seeds ?? (values.seed === undefined ? 21_000 : modes));
   const firstSeed = Number(values.seed ?? 1);
   const pageSize = values["page-size"] === undefined ? null : Number(values["page-size"]);
   const jobs = Number(values.jobs);

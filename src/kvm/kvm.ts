@@ -1,6 +1,6 @@
 // Owns: one VM's KVM put together: state and operations. VM thread.
 import type { Clock } from "../base/clock.js";
-import { Host, type HostConfig } from "../machine/index.js";
+import { Host, type HostConfig, type Translation } from "../machine/index.js";
 import type { Charger } from "./account.js";
 import { DirtyLog } from "./dirty-log.js";
 import type { EventfdPort } from "./io-bus.js";
@@ -18,6 +18,8 @@ export interface KvmDeps {
   readonly eventfds: EventfdPort;
   /** Seed of the scheduler's choices; null means round robin. */
   readonly scheduleSeed: bigint | null;
+  /** When hot guest code is translated; null for never. */
+  readonly translation: Translation | null;
   readonly clock: Clock;
 }
 
@@ -41,6 +43,7 @@ export class Kvm {
       eventfds: deps.eventfds,
       vmid: 1,
       seed: host.seed,
+      translation: deps.translation,
       clock: deps.clock,
     });
     this.log = new DirtyLog(this.vm);

@@ -78,7 +78,7 @@ function newEngine(vm: Vm, ioctl: string): A64Engine {
     vm.account.release(pages * vm.pageSize);
     throw noRoom();
   };
-  vm.a64 ??= new A64Machine(vm.host, allocate(arena), (more) => vm.ticks(more));
+  vm.a64 ??= new A64Machine(vm.host, allocate(arena), (more) => vm.ticks(more), vm.translation);
   const engine = new A64Engine(vm.host, vm.a64, vm.a64.addPe(allocate(window)), vm);
   // CNTVCT begins near 0 with the last vCPU, VM-wide; our choice: at its first initialisation.
   vm.a64.virtualOffset = vm.counterOffset ?? vm.ticks();

@@ -11,6 +11,7 @@ import {
   HCR_VM,
   type Host,
   type HostCpu,
+  type Translation,
 } from "../machine/index.js";
 import { Account, type Charger } from "./account.js";
 import { AddressSpace } from "./address-space.js";
@@ -82,6 +83,7 @@ export function ipaBitsOf(type: bigint): number {
 
 export class Vm {
   readonly config: VmConfig;
+  readonly translation: Translation | null;
   readonly host: Host;
   readonly sched: Scheduler;
   /** Time of the machine; only a wall clock looks at it. */
@@ -154,10 +156,12 @@ export class Vm {
       eventfds: EventfdPort;
       vmid: number;
       seed: bigint;
+      translation: Translation | null;
       clock: Clock;
     },
   ) {
     this.config = config;
+    this.translation = deps.translation;
     this.host = deps.host;
     this.sched = deps.sched;
     this.clock = deps.clock;

@@ -32,6 +32,7 @@ export class HostCpu {
   readonly fault: Stage2Fault = { kind: "translation", level: 0, ipa: 0, isWrite: false };
   /** Clean-to-dirty updates done by this CPU's MMU. */
   hardwareDirtied = 0;
+  /** A statistic, no state: translated code may begin a walk that an abort makes it do again. */
   walks = 0;
   readonly #memory: HostMemory;
   readonly #geometry: PageGeometry;
@@ -142,7 +143,6 @@ export class HostCpu {
       registers: { ...this.#registers },
       tlb: this.tlb.save(),
       hardwareDirtied: this.hardwareDirtied,
-      walks: this.walks,
     };
     return { kind: `host-cpu-${this.index}`, version: 1, data };
   }
@@ -152,12 +152,10 @@ export class HostCpu {
       registers: Record<El2Register, bigint>;
       tlb: Saved;
       hardwareDirtied: number;
-      walks: number;
     };
     Object.assign(this.#registers, data.registers);
     this.tlb.load(data.tlb);
     this.hardwareDirtied = data.hardwareDirtied;
-    this.walks = data.walks;
     this.#regime = null;
   }
 }

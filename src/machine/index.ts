@@ -15,6 +15,7 @@ export {
   type SysReg,
 } from "./a64/pe/sysreg.table.js";
 export { COUNTER_HZ, readControl } from "./a64/pe/timer.js";
+export type { Translation } from "./a64/tier1/tier1.js";
 export type { GuestEngine, Stop } from "./engine.js";
 export { Host, type HostConfig } from "./host.js";
 export { HCR_VM, type HostCpu, type Stage2Fault } from "./host-cpu.js";

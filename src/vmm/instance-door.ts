@@ -2,6 +2,7 @@
 import type { Clock } from "../base/clock.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
+import type { Translation } from "../machine/index.js";
 import type { BoardNews, Command } from "./commands.js";
 import type { Stamp, VmDefinition } from "./definition.js";
 
@@ -14,6 +15,11 @@ export interface InstanceDeps {
   readonly eventfds: EventfdCounters;
   /** "round-robin" in the worker; "seeded" inline draws every choice from the VM's seed. */
   readonly schedule: "round-robin" | "seeded";
+  /**
+   * When hot guest code is translated; null for never, absent for the default. What a VM does, and
+   * its digest, don't depend on it.
+   */
+  readonly translation?: Translation | null;
   /** Time of the machine, for wall clocks and paced virtual ones; the system's unless given. */
   readonly clock?: Clock;
 }

@@ -31,6 +31,7 @@ export class Instance implements VmInstance {
       budget: deps.budget,
       eventfds: deps.eventfds,
       scheduleSeed: deps.schedule === "seeded" ? definition.seed : null,
+      translation: deps.translation === undefined ? {} : deps.translation,
       clock: deps.clock ?? systemClock,
     });
   }

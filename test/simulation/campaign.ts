@@ -10,6 +10,8 @@ import { runOne } from "./simulation.js";
 
 /** Every n-th interleaving is run again from its recorded commands. */
 const REPLAY_EVERY = 17;
+/** The same with guest code, which is then translated at other moments. */
+const REPLAY_GUESTS_EVERY = 7;
 
 export interface Failure {
   readonly mode: string;
@@ -24,6 +26,8 @@ export interface ModeTotals extends OracleCounts {
   steps: number;
   accesses: number;
   milliseconds: number;
+  /** Pages of other bytes than the client's copy, when they were acquired. */
+  changed: number;
 }
 
 export interface Campaign {
@@ -52,6 +56,7 @@ export function newTotals(): ModeTotals {
     steps: 0,
     accesses: 0,
     milliseconds: 0,
+    changed: 0,
     stores: 0,
     acquired: 0,
     falsePositives: 0,
@@ -77,7 +82,7 @@ export function runCampaign(campaign: Campaign, pairs: Pairs): CampaignResult {
   for (let n = campaign.part; n < count && nowMs() < campaign.endMs; n += campaign.of) {
     const mode = modes[n % modes.length]!;
     const seed = firstSeed + Math.floor(n / modes.length);
-    const isReplayed = n % REPLAY_EVERY === 0;
+    const isReplayed = n % (mode.hasGuests ? REPLAY_GUESTS_EVERY : REPLAY_EVERY) === 0;
     const start = nowMs();
     const result = runOne({ mode, seed, pageSize, plant: null, pairs, isReplayed });
     if (result.failure !== null) {

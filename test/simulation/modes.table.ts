@@ -10,9 +10,11 @@ export interface Mode {
   readonly hasBlocks: boolean;
   /** KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE set to a level 2 block. */
   readonly splitsEagerly: boolean;
+  /** Some vCPUs, or all, run guest code instead of lists of accesses. */
+  readonly hasGuests?: true;
 }
 
-export const MODES: readonly Mode[] = [
+const SYNTHETIC: readonly Mode[] = [
   { name: "wp-legacy", tracking: "write-protect", manual: 0, ring: "none", hasBlocks: false, splitsEagerly: false },
   { name: "wp-legacy-blocks", tracking: "write-protect", manual: 0, ring: "none", hasBlocks: true, splitsEagerly: false },
   { name: "wp-manual", tracking: "write-protect", manual: 1, ring: "none", hasBlocks: false, splitsEagerly: false },
@@ -28,4 +30,9 @@ export const MODES: readonly Mode[] = [
   { name: "dbm-manual", tracking: "dbm", manual: 1, ring: "none", hasBlocks: false, splitsEagerly: false },
   { name: "dbm-initset", tracking: "dbm", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: false },
   { name: "dbm-initset-split", tracking: "dbm", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: true },
+];
+
+export const MODES: readonly Mode[] = [
+  ...SYNTHETIC,
+  ...SYNTHETIC.map((mode): Mode => ({ ...mode, name: `a64-${mode.name}`, hasGuests: true })),
 ];

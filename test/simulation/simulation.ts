@@ -7,8 +7,9 @@ import type { Prng } from "../../src/base/prng.js";
 import { POINT } from "../../src/kvm/index.js";
 import { leafState } from "../../src/machine/index.js";
 import { Content } from "./client/content.js";
+import { Guests, GuestVcpuClient } from "./client/guests.js";
 import { LogClient } from "./client/logs.js";
-import { drawHot, drawList, warmProgram } from "./client/programs.js";
+import { drawHot, drawList } from "./client/programs.js";
 import { RingClient } from "./client/rings.js";
 import { Memory, SlotClient } from "./client/slots.js";
 import { VcpuClient } from "./client/vcpus.js";
@@ -36,7 +37,7 @@ export interface RunResult {
   readonly steps: number;
   readonly accesses: number;
   readonly commands: number;
-  readonly counts: OracleCounts;
+  readonly counts: OracleCounts & { readonly changed: number };
   /** The VM's own counters: what kinds of events the run really had. */
   readonly events: Readonly<Record<string, number>>;
 }
@@ -55,7 +56,8 @@ export class Simulation {
   readonly #link: Link;
   readonly #oracle: Oracle;
   readonly #world: World;
-  readonly #vcpus: readonly VcpuClient[];
+  readonly #vcpus: readonly (VcpuClient | GuestVcpuClient)[];
+  readonly #guests: Guests | null;
   readonly #memories: readonly Memory[];
   readonly #slots: readonly SlotClient[];
   readonly #logs: readonly LogClient[];
@@ -68,11 +70,14 @@ export class Simulation {
     this.#options = options;
     this.#prng = prngOf(seed, mode);
     this.#layout = drawLayout(this.#prng, mode, pageSize);
-    this.#link = new Link(this.#layout.definition);
+    const { guest } = this.#layout;
+    this.#link = new Link(this.#layout.definition, guest?.translation());
     this.#oracle = new Oracle(this.#layout.definition.pageSize);
     const hasAlias = this.#layout.homes.some((home) => home.alias !== null);
     const { host } = this.#vm;
-    const content = new Content(host.memory, this.#oracle.model, seed % 3 === 0 && !hasAlias);
+    // What guest code stores can only be seen by its bytes.
+    const isCompared = guest !== null || (seed % 3 === 0 && !hasAlias);
+    const content = new Content(host.memory, this.#oracle.model, isCompared);
     this.#world = {
       mode,
       layout: this.#layout,
@@ -85,18 +90,22 @@ export class Simulation {
     };
     this.#enableCaps();
     this.#vcpus = Array.from({ length: this.#layout.vcpus }, (_, id) => {
-      return new VcpuClient(this.#world, id);
+      return guest?.runs[id] === true
+        ? new GuestVcpuClient(this.#world, guest, id)
+        : new VcpuClient(this.#world, id);
     });
+    const guests = this.#vcpus.filter((vcpu) => vcpu instanceof GuestVcpuClient);
+    this.#guests = guest === null ? null : new Guests(this.#world, guest, guests);
     for (const { synthetic } of this.#vm.vcpus) {
       synthetic.observer = (ipa, _length, pa) => this.#oracle.store(ipa, pa);
     }
-    const { homes } = this.#layout;
+    const homes = guest === null ? this.#layout.homes : [...this.#layout.homes, guest.home];
     const memories = new Map<number, Memory>();
     for (const home of homes) {
       const shared = home.alias === null ? undefined : memories.get(home.alias);
       memories.set(home.slot, shared ?? new Memory(this.#world, home));
     }
-    this.#memories = [...new Set(memories.values())];
+    this.#memories = [...new Set(memories.values())].filter(({ home }) => home.isPinned !== true);
     this.#slots = homes.map((home) => {
       return new SlotClient(this.#world, home, memories.get(home.slot)!);
     });
@@ -132,6 +141,7 @@ export class Simulation {
     try {
       for (const slot of this.#slots) slot.act();
       this.#settle();
+      this.#guests?.init();
       for (let phase = 0; phase < phases && this.#failure === null; phase++) this.#phase();
     } catch (error) {
       this.#oracle.fail(error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -144,15 +154,16 @@ export class Simulation {
       steps: this.#vm.sched.steps,
       accesses: this.#vm.instructions,
       commands: this.#link.recorded.length,
-      counts: this.#oracle.counts,
+      counts: { ...this.#oracle.counts, changed: this.#world.content.changed },
       events: { ...this.#vm.counters.values },
     };
   }
 
   #replayed(): string | null {
-    const { digest } = this.#link.instance.digest();
-    const end = { steps: this.#vm.sched.steps, digest };
-    const diverged = replay(this.#layout.definition, this.#link, end);
+    const { parts } = this.#link.instance.digest();
+    const end = { steps: this.#vm.sched.steps, parts };
+    const { definition, guest } = this.#layout;
+    const diverged = replay(definition, this.#link, end, guest?.retranslation());
     return diverged === null ? null : `replay diverged: ${diverged}`;
   }
 
@@ -186,7 +197,7 @@ export class Simulation {
       slot.setLogging(false);
       this.#settle();
       for (const vcpu of this.#vcpus) {
-        vcpu.load(warmProgram(this.#world, slot.home.slot));
+        vcpu.warm(slot.home.slot);
         vcpu.act();
       }
       this.#link.advance(200);
@@ -202,6 +213,7 @@ export class Simulation {
       if (prng.below(3) > 0) vcpu.act();
     }
     const { slot, memory, kick } = this.#weights;
+    if (this.#guests !== null && prng.below(8) === 0) this.#guests.patch();
     const kind = prng.below(slot + memory + kick + 60);
     if (kind < slot) prng.pick(this.#slots).act();
     else if (kind < slot + memory) this.#memory();
@@ -240,13 +252,25 @@ export class Simulation {
       if (slot === undefined) continue;
       const bitmap = slot.dirtyBitmap;
       const words = this.#vm.host.memory.u32;
-      this.#oracle.mustContain(log.slot, "anything that is still to come", (offset) => {
+      const isToCome = (offset: number): boolean => {
         const word = bitmap === null ? 0 : words[(bitmap.pa >>> 2) + (offset >>> 5)]!;
         if ((word & (1 << (offset & 31))) !== 0) return true;
         if (pending.has(`${log.slot}:${offset}`) || log.isWaiting(offset)) return true;
         return this.#isHardwareDirty(slot.baseGfn + offset);
-      });
+      };
+      this.#oracle.mustContain(log.slot, "anything that is still to come", isToCome);
+      if (this.#guests !== null) this.#compare(log.slot, isToCome);
     }
+  }
+
+  /** What changed since the client copied it must be in a report. */
+  #compare(slot: number, isReported: (offset: number) => boolean): void {
+    const { model, counts } = this.#oracle;
+    if (model.slot(slot).current?.isLogging !== true || model.slot(slot).isChanging) return;
+    const old = this.#world.content.compare(slot, isReported);
+    if (old === null) return;
+    counts.lostPages++;
+    this.#oracle.fail(old);
   }
 
   /** Hardware's own record: a writable-dirty leaf under DBM. */
@@ -287,10 +311,10 @@ export class Simulation {
     const isReported = (slot: number, offset: number) => logs.get(slot)!.isReported(offset);
     for (const slot of logs.keys()) {
       this.#oracle.mustContain(slot, what, (offset) => isReported(slot, offset));
-      if (this.#oracle.model.slot(slot).current?.isLogging !== true) continue;
-      const old = this.#world.content.compare(slot, (offset) => isReported(slot, offset));
-      if (old !== null) this.#oracle.fail(old);
+      this.#compare(slot, (offset) => isReported(slot, offset));
     }
+    const sum = this.#guests?.check() ?? null;
+    if (sum !== null) this.#oracle.fail(sum);
     const hardware = this.#hardware();
     const { model } = this.#oracle;
     const isClean = (slot: number, offset: number) => !isReported(slot, offset);

@@ -29,6 +29,63 @@ export const subs = (rd: number, rn: number, imm: number): number =>
 /** Branches by a number of instructions. */
 export const bne = (by: number): number => u32(0x5400_0001 | ((by & 0x7ffff) << 5));
 export const b = (by: number): number => u32(0x1400_0000 | (by & 0x3ff_ffff));
+const reg3 = (base: number, rd: number, rn: number, rm: number): number =>
+  u32(base | (rm << 16) | (rn << 5) | rd);
+export const addReg = (rd: number, rn: number, rm: number, shift = 0): number =>
+  u32(reg3(0x8b00_0000, rd, rn, rm) | (shift << 10));
+export const subReg = (rd: number, rn: number, rm: number): number => reg3(0xcb00_0000, rd, rn, rm);
+export const subsReg = (rd: number, rn: number, rm: number): number =>
+  reg3(0xeb00_0000, rd, rn, rm);
+export const orrReg = (rd: number, rn: number, rm: number, shift = 0): number =>
+  u32(reg3(0xaa00_0000, rd, rn, rm) | (shift << 10));
+export const bicReg = (rd: number, rn: number, rm: number): number => reg3(0x8a20_0000, rd, rn, rm);
+/** rd = ra + rn × rm. */
+export const madd = (rd: number, rn: number, rm: number, ra: number): number =>
+  u32(reg3(0x9b00_0000, rd, rn, rm) | (ra << 10));
+/** rd = bits [from, from + width) of rn. */
+export const ubfx = (rd: number, rn: number, from: number, width: number): number =>
+  u32(0xd340_0000 | (from << 16) | ((from + width - 1) << 10) | (rn << 5) | rd);
+export const lsr = (rd: number, rn: number, by: number): number => ubfx(rd, rn, by, 64 - by);
+export const sub = (rd: number, rn: number, imm: number): number =>
+  u32(0xd100_0000 | (imm << 10) | (rn << 5) | rd);
+export const ldr = (rt: number, rn: number, offset = 0): number =>
+  u32(0xf940_0000 | ((offset / 8) << 10) | (rn << 5) | rt);
+export const strw = (rt: number, rn: number, offset = 0): number =>
+  u32(0xb900_0000 | ((offset / 4) << 10) | (rn << 5) | rt);
+/** STUR: 8 bytes at any byte from -256 to 255. */
+export const stur = (rt: number, rn: number, offset: number): number =>
+  u32(0xf800_0000 | ((offset & 0x1ff) << 12) | (rn << 5) | rt); // tidy: a bit position
+export const stp = (rt: number, rt2: number, rn: number, offset = 0): number =>
+  u32(0xa900_0000 | (((offset / 8) & 0x7f) << 15) | (rt2 << 10) | (rn << 5) | rt);
+/** DUP Vd.2D, Xn. */
+export const dup = (vd: number, rn: number): number => u32(0x4e08_0c00 | (rn << 5) | vd);
+export const strq = (vt: number, rn: number): number => u32(0x3d80_0000 | (rn << 5) | vt);
+export const stpq = (vt: number, vt2: number, rn: number, offset = 0): number =>
+  u32(0xad00_0000 | (((offset / 16) & 0x7f) << 15) | (vt2 << 10) | (rn << 5) | vt);
+export const ldxr = (rt: number, rn: number): number => u32(0xc85f_7c00 | (rn << 5) | rt);
+/** Stores rt if nothing came between; status 0 in rs then. */
+export const stxr = (rs: number, rt: number, rn: number): number =>
+  u32(0xc800_7c00 | (rs << 16) | (rn << 5) | rt);
+/** rt = the old value; rs is added to it. */
+export const ldadd = (rs: number, rt: number, rn: number): number => reg3(0xf820_0000, rt, rn, rs);
+export const dcZva = (rt: number): number => u32(0xd50b_7420 | rt);
+export const dcCvau = (rt: number): number => u32(0xd50b_7b20 | rt);
+export const icIvau = (rt: number): number => u32(0xd50b_7520 | rt);
+export const cbnz = (rt: number, by: number): number =>
+  u32(0xb500_0000 | ((by & 0x7ffff) << 5) | rt);
+export const beq = (by: number): number => u32(0x5400_0000 | ((by & 0x7ffff) << 5));
+/** Unsigned: higher or same. */
+export const bhs = (by: number): number => u32(0x5400_0002 | ((by & 0x7ffff) << 5));
+/** Address of the instruction `by` further on. */
+export const adr = (rd: number, by: number): number =>
+  u32(0x1000_0000 | ((by & 0x7ffff) << 5) | rd);
+export const br = (rn: number): number => u32(0xd61f_0000 | (rn << 5));
+export const blr = (rn: number): number => u32(0xd63f_0000 | (rn << 5));
+export const RET = 0xd65f_03c0;
+export const DSB = 0xd503_3b9f;
+/** TLBI VMALLE1IS. */
+export const TLBI_ALL = 0xd508_831f;
+export const brk = (imm: number): number => u32(0xd420_0000 | (imm << 5));
 export const svc = (imm: number): number => u32(0xd400_0001 | (imm << 5));
 export const HVC = 0xd400_0002;
 export const ERET = 0xd69f_03e0;
@@ -40,7 +97,7 @@ export const daifclr = (bits: number): number => u32(0xd503_40ff | (bits << 8));
 export const ISB = 0xd503_3fdf;
 
 /** op0, op1, CRn, CRm, op2 of system registers that guests here use. */
-const SYSREG = {
+export const SYSREG = {
   SCTLR_EL1: [3, 0, 1, 0, 0],
   TTBR0_EL1: [3, 0, 2, 0, 0],
   TTBR1_EL1: [3, 0, 2, 0, 1],

@@ -19,7 +19,7 @@ import type {
 } from "../../src/vmm/commands.js";
 import type { VmDefinition } from "../../src/vmm/definition.js";
 import { Instance } from "../../src/vmm/instance.js";
-import type { Outcome } from "../../src/vmm/instance-door.js";
+import type { InstanceDeps, Outcome } from "../../src/vmm/instance-door.js";
 
 export const MIB = 2 ** 20;
 export const GIB = 2 ** 30;
@@ -39,6 +39,7 @@ export interface InlineOptions extends Partial<VmDefinition> {
   readonly schedule?: "seeded" | "round-robin";
   readonly budgetBytes?: number;
   readonly eventfds?: EventfdCounters;
+  readonly translation?: InstanceDeps["translation"];
   /** Real time, for wall and paced clocks; it moves only when told. */
   readonly time?: ManualClock;
 }
@@ -108,11 +109,12 @@ export class Inline {
       budgetBytes = GIB,
       eventfds,
       time: clock = new ManualClock(),
+      translation = {},
       ...definition
     } = options;
     this.budget = MemoryBudget.create(budgetBytes);
     this.eventfds = eventfds ?? EventfdCounters.create(64);
-    const deps = { budget: this.budget, eventfds: this.eventfds, schedule, clock };
+    const deps = { budget: this.budget, eventfds: this.eventfds, schedule, clock, translation };
     this.instance = new Instance({ ...DEFINITION, ...definition }, deps);
   }
 

@@ -12,6 +12,9 @@ export class Content {
   /** By slot: page offset → bytes. A slot that is not here can't be compared. */
   readonly #copies = new Map<number, Map<number, Uint8Array>>();
 
+  /** Pages that had really changed when they were acquired. */
+  changed = 0;
+
   constructor(memory: HostMemory, model: MemoryModel, isOn: boolean) {
     this.#memory = memory;
     this.#model = model;
@@ -49,8 +52,19 @@ export class Content {
   copy(slot: number, offset: number): void {
     const copies = this.#copies.get(slot);
     const bytes = copies === undefined ? null : this.#page(slot, offset);
+    const old = copies?.get(offset);
     if (copies === undefined || bytes === null) return;
+    if (old !== undefined && Buffer.compare(bytes, old) !== 0) this.changed++;
     copies.set(offset, bytes.slice());
+  }
+
+  /** The host's own store: the client knows of it. */
+  patch(slot: number, at: number, bytes: Uint8Array): void {
+    const { pageSize } = this.#model;
+    for (const [i, byte] of bytes.entries()) {
+      const copy = this.#copies.get(slot)?.get(Math.floor((at + i) / pageSize));
+      if (copy !== undefined) copy[(at + i) % pageSize] = byte;
+    }
   }
 
   /** @returns a page whose copy is old although no report is due for it, as a sentence, or null */

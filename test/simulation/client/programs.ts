@@ -13,7 +13,7 @@ export function drawHot(world: World): readonly number[] {
   const pages: number[] = [];
   for (const slot of oracle.model.slots.values()) {
     const place = slot.current;
-    if (place === null) continue;
+    if (place === null || slot.id === world.layout.guest?.home.slot) continue;
     const count = 1 + prng.below(10);
     for (let i = 0; i < count; i++) {
       const kind = prng.below(10);
@@ -66,7 +66,8 @@ export function drawList(world: World): Program {
 export function drawProgram(world: World): Program {
   const { prng, layout, oracle } = world;
   const { pageSize } = layout.definition;
-  const places = [...oracle.model.slots.values()].flatMap((slot) => slot.current ?? []);
+  const slots = [...oracle.model.slots.values()].filter(({ id }) => id !== layout.guest?.home.slot);
+  const places = slots.flatMap((slot) => slot.current ?? []);
   if (places.length === 0 || chance(world, layout.isFlooded ? 20 : 70)) {
     return chance(world, 45) ? world.common : drawList(world);
   }

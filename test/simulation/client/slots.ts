@@ -107,7 +107,7 @@ export class SlotClient {
       npages,
       hvaPage,
       isLogging: chance(this.#world, this.hasBlocks ? 30 : 65),
-      isReadOnly: chance(this.#world, 3),
+      isReadOnly: this.home.isPinned !== true && chance(this.#world, 3),
     };
   }
 
@@ -152,7 +152,7 @@ export class SlotClient {
       this.#set(place, place);
       return;
     }
-    const kind = prng.below(100);
+    const kind = this.home.isPinned === true ? 0 : prng.below(100);
     if (kind < 50) {
       const place = { ...current, isLogging: !current.isLogging };
       this.#set(place, place);

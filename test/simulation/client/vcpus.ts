@@ -1,7 +1,7 @@
 // The client's vCPU threads: set a program, RUN, answer what comes back, RUN again; and kicks.
 import type { CommandResult, Program } from "../../../src/vmm/index.js";
 import { chance, type World } from "../world.js";
-import { drawProgram } from "./programs.js";
+import { drawProgram, warmProgram } from "./programs.js";
 
 export class VcpuClient {
   readonly id: number;
@@ -29,6 +29,11 @@ export class VcpuClient {
     if (this.#isRunning) return;
     this.#world.link.now("setProgram", { vcpu: this.id, program });
     this.#needsProgram = false;
+  }
+
+  /** Maps what a slot has, as far as one access in each half block does. */
+  warm(slot: number): void {
+    this.load(warmProgram(this.#world, slot));
   }
 
   /** Runs again, unless it runs already. */

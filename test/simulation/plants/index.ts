@@ -1,6 +1,7 @@
 // Every row of plants.table.ts with the way it is planted.
 import type { Plant, Planting } from "../plant.js";
 import { PLANTS, type PlantName } from "../plants.table.js";
+import { GUEST_PLANTS } from "./guests.js";
 import { LOG_PLANTS } from "./log.js";
 import { RING_PLANTS } from "./rings.js";
 import { SLOT_PLANTS } from "./slots.js";
@@ -12,6 +13,7 @@ const PLANTINGS: { readonly [name in PlantName]: Planting } = {
   ...LOG_PLANTS,
   ...SLOT_PLANTS,
   ...RING_PLANTS,
+  ...GUEST_PLANTS,
 };
 
 /** @returns undefined for a name that the table does not have */

@@ -1,0 +1,62 @@
+// Goal: guest code that changes itself does what memory says once the guest has synchronised, hot
+// and translated or not. Method: a loop that rewrites one of its own instructions now and then and
+// compares what it did with what the instruction says; with DC and IC, and with what CTR_EL0.IDC
+// and DIC allow: DSB and ISB alone.
+import { describe, expect, it } from "vitest";
+import * as a64 from "../../support/a64.js";
+import { BASE, Inline } from "../../support/inline.js";
+import { little, reg } from "../../support/registers.js";
+
+const MOVZ_X12 = a64.mov(12, 0n)[0]!;
+const ROUNDS = 150_000n;
+
+/** x1: rounds; x2: how often it differed. Rewrites in one of 16,384 rounds: between two slices it is translated. */
+function rewriting(sync: readonly number[]): number[] {
+  const patch = [
+    a64.ubfx(13, 1, 3, 16),
+    ...a64.mov(14, BigInt(MOVZ_X12)),
+    a64.orrReg(14, 14, 13, 5),
+    a64.strw(14, 16),
+    ...sync,
+  ];
+  const loop = [
+    a64.adr(16, 3 + patch.length),
+    a64.ubfx(13, 1, 0, 14),
+    a64.cbnz(13, 1 + patch.length),
+    ...patch,
+    MOVZ_X12,
+    a64.ldrw(13, 16),
+    a64.ubfx(13, 13, 5, 16),
+    a64.subsReg(31, 12, 13),
+    a64.beq(2),
+    a64.add(2, 2, 1),
+    a64.subs(1, 1, 1),
+  ];
+  return [...loop, a64.bne(-loop.length), ...a64.powerOff()];
+}
+
+const CLEANED = [a64.dcCvau(16), a64.DSB, a64.icIvau(16), a64.DSB, a64.ISB];
+
+describe.each([
+  ["never translated", null],
+  ["translated at once", {}],
+  ["in small regions", { regionMax: 6 }],
+] as const)("%s", (_name, translation) => {
+  it.each([
+    ["DC, IC, ISB", CLEANED],
+    ["DSB and ISB", [a64.DSB, a64.ISB]],
+  ])("%s", (_sync, sync) => {
+    const vm = new Inline({ translation });
+    vm.slot(0, 16);
+    vm.vcpu();
+    vm.call("vcpuInit", { vcpu: 0, target: 5, features: [4n] });
+    vm.call("writePhysicalMemory", { gpa: BigInt(BASE), bytes: a64.bytesOf(rewriting(sync)) });
+    const set = (id: bigint, value: bigint) =>
+      vm.call("setOneReg", { vcpu: 0, reg: id, value: little(value, 8) });
+    set(reg.PC, BigInt(BASE));
+    set(reg.x(1), ROUNDS);
+    expect(vm.run().exitReason).toBe("KVM_EXIT_SYSTEM_EVENT");
+    expect(vm.call("getOneReg", { vcpu: 0, reg: reg.x(1) }).value).toBe(0n);
+    expect(vm.call("getOneReg", { vcpu: 0, reg: reg.x(2) }).value).toBe(0n);
+  });
+});
