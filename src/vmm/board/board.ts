@@ -22,6 +22,7 @@ import {
   type RunOutcome,
   SYSTEM_EVENT,
   setOneReg,
+  setVcpuAttr,
   type Vcpu,
   Waitable,
 } from "../../kvm/index.js";
@@ -36,7 +37,11 @@ import { MIB, RAM_BASE, UART } from "./memory-map.table.js";
 import { Pl011 } from "./pl011.js";
 
 const TARGET_GENERIC_V8 = 5;
-const PSCI_0_2 = 1 << KVM_ARM_VCPU.PSCI_0_2;
+/** As QEMU asks of KVM for its virt machine. */
+const FEATURES = (1 << KVM_ARM_VCPU.PSCI_0_2) | (1 << KVM_ARM_VCPU.PMU_V3);
+/** KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT. */
+const PMU_GROUP = 0;
+const PMU_INIT = 1n;
 const POWER_OFF = 1 << KVM_ARM_VCPU.POWER_OFF;
 /** KVM_REG_ARM_CORE ids of X0 and PC. */
 const X0 = 0x6030_0000_0010_0000n;
@@ -276,7 +281,8 @@ export class Board {
     writeGuest(this.#kvm, BigInt(at.dtb), tree);
     for (const vcpu of vm.vcpus) {
       const isFirst = vcpu.index === 0;
-      armVcpuInit(vm, vcpu, TARGET_GENERIC_V8, [PSCI_0_2 | (isFirst ? 0 : POWER_OFF)]);
+      armVcpuInit(vm, vcpu, TARGET_GENERIC_V8, [FEATURES | (isFirst ? 0 : POWER_OFF)]);
+      if (!vcpu.pmuCreated) setVcpuAttr(vm, vcpu, PMU_GROUP, PMU_INIT, new Uint8Array(0));
       if (!isFirst) continue;
       // The reset left X1 to X3 zero and EL1h with DAIF masked.
       setOneReg(vm, vcpu, PC, u64Bytes(at.entry));
