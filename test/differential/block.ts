@@ -59,12 +59,15 @@ class BlockMaker {
   readonly #strict: boolean;
   readonly #e = new Emitter();
   readonly #functions: Label[] = [];
+  /** A patch drops the code of its page, so most blocks have none. */
+  readonly #patches: boolean;
   #depth = 0;
 
   constructor(prng: Prng, options: WordOptions) {
     this.#prng = prng;
     this.#words = new WordMaker(prng, options);
     this.#strict = options.strict;
+    this.#patches = prng.below(3) === 0;
   }
 
   words(): readonly number[] {
@@ -95,7 +98,7 @@ class BlockMaker {
     else if (roll < 90) this.#call();
     else if (roll < 93) this.#indirect();
     else if (roll < 96) this.#exclusive();
-    else if (roll < 98) this.#patch();
+    else if (roll < 99 && this.#patches) this.#patch();
     else this.#control();
   }
 

@@ -57,4 +57,16 @@ describe("lockstep", () => {
     expect(result.differences.some((text) => text === "x2 is 0x3a9a, not 0x3a99")).toBe(true);
     expect(result.culprit).toMatch(/^instruction 15002, pc 0x40080010: 0x91000422/);
   });
+
+  it("sees a byte of memory that no register shows", () => {
+    const image = (data: number): Uint8Array => a64.bytesOf([...a64.powerOff(), data]);
+    const { differences, culprit } = lockstep({
+      guests: guests([image(1), image(2)], 2 ** 24),
+      every: 1000,
+      instructions: 1000,
+      progress: () => {},
+    });
+    expect(differences).toEqual([expect.stringMatching(/of host memory is 2, not 1$/)]);
+    expect(culprit).toMatch(/^not found again/);
+  });
 });

@@ -1,4 +1,5 @@
-// Owns: a block in tier 0 and in tier 1, sliced differently, compared at random stops. Test process.
+// Owns: a block in tier 0 and in tier 1, sliced differently, compared at random stops.
+// Test process.
 import { Prng } from "../../src/base/prng.js";
 import type { Insn } from "../../src/machine/a64/insn.js";
 import type { Decoder } from "../../src/machine/a64/pattern.js";
@@ -95,7 +96,7 @@ export class Pair {
 
 /** Places of a block's code that are translated before it begins. */
 function placesOf(prng: Prng, { at, words }: Block): number[] {
-  return Array.from({ length: prng.below(6) }, () => at + 4 * prng.below(words.length));
+  return Array.from({ length: prng.below(12) }, () => at + 4 * prng.below(words.length));
 }
 
 const whole = (left: number): number => left;
