@@ -46,8 +46,6 @@ export const madd = (rd: number, rn: number, rm: number, ra: number): number =>
 export const ubfx = (rd: number, rn: number, from: number, width: number): number =>
   u32(0xd340_0000 | (from << 16) | ((from + width - 1) << 10) | (rn << 5) | rd);
 export const lsr = (rd: number, rn: number, by: number): number => ubfx(rd, rn, by, 64 - by);
-export const sub = (rd: number, rn: number, imm: number): number =>
-  u32(0xd100_0000 | (imm << 10) | (rn << 5) | rd);
 export const ldr = (rt: number, rn: number, offset = 0): number =>
   u32(0xf940_0000 | ((offset / 8) << 10) | (rn << 5) | rt);
 export const strw = (rt: number, rn: number, offset = 0): number =>
