@@ -1,10 +1,23 @@
 // Owns: hints, barriers, PSTATE, system registers and instructions, exception generation.
 // VM thread.
 // @source Arm ARM C4.1, "Branches, Exception Generating and System instructions"
-import { const64, constV } from "../../wasm/value.js";
+import { const64, constV, type I32 } from "../../wasm/value.js";
+import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { dst, src } from "../operand.js";
-import { EXCLUSIVE_VA, FPCR, FPSR, TPIDR_EL0, TPIDRRO_EL0, ZVA_TRAP } from "../window.js";
+import { PSTATE_BIT } from "../pe/registers.js";
+import { SYSREG_BY_NAME } from "../pe/sysreg.table.js";
+import {
+  EXCLUSIVE_VA,
+  FETCH_TAG,
+  FPCR,
+  FPSR,
+  PSTATE,
+  SYSREGS,
+  TPIDR_EL0,
+  TPIDRRO_EL0,
+  ZVA_TRAP,
+} from "../window.js";
 
 /** What a row hands to the system side, which decodes it by tables of its own. */
 function bySystem(name: string, pattern: string, valid?: (f: Record<string, number>) => boolean) {
@@ -95,6 +108,38 @@ const DIRECT: readonly Insn[] = [
   }),
 ];
 
+/** Registers of EL1 that are just storage, and that kernels move often. */
+const PLAIN = ["TPIDR_EL1", "SP_EL0", "ELR_EL1", "SPSR_EL1", "ESR_EL1", "FAR_EL1"] as const;
+
+/** What the system side decides: EL0, and SP_EL0 while it is the stack pointer in use. */
+function needsSystem(a: Asm, name: string): I32 {
+  const isEl0 = a.window32(FETCH_TAG).eqz();
+  return name === "SP_EL0" ? isEl0.or(a.window32(PSTATE).and(PSTATE_BIT.SP).eqz()) : isEl0;
+}
+
+/** Without asking the system side where it has nothing to say. */
+function plain(name: (typeof PLAIN)[number]): readonly Insn[] {
+  const { encoding, slot, mask } = SYSREG_BY_NAME.get(name)!;
+  const at = SYSREGS + 8 * slot;
+  const bits = encoding.toString(2).padStart(16, "0");
+  return [
+    insn(`MRS_${name}`, `1101010100 1 ${bits} Rt:5`, {
+      ops: ({ Rt }) => ({ t: dst(Rt!) }),
+      sem: (a, { t }) => {
+        a.c.if(needsSystem(a, name), () => a.system());
+        a.setX(t, a.window64(at));
+      },
+    }),
+    insn(`MSR_${name}`, `1101010100 0 ${bits} Rt:5`, {
+      ops: ({ Rt }) => ({ t: src(Rt!) }),
+      sem: (a, { t }) => {
+        a.c.if(needsSystem(a, name), () => a.system());
+        a.setWindow64(at, a.x(t).and(mask));
+      },
+    }),
+  ];
+}
+
 /** DCZID_EL0.BS = 4: the block that DC ZVA clears. */
 export const ZVA_BYTES = 64;
 
@@ -122,4 +167,11 @@ const BY_SYSTEM: readonly Insn[] = [
   bySystem("ERET_64E_branch_reg", "1101011 0100 11111 000000 11111 00000"),
 ];
 
-export const SYSTEM: readonly Insn[] = [...HINTS, ...BARRIERS, ...DIRECT, DC_ZVA, ...BY_SYSTEM];
+export const SYSTEM: readonly Insn[] = [
+  ...HINTS,
+  ...BARRIERS,
+  ...DIRECT,
+  ...PLAIN.flatMap(plain),
+  DC_ZVA,
+  ...BY_SYSTEM,
+];

@@ -49,6 +49,8 @@ const BY_ADDRESS = STEP;
 export interface Branches {
   /** Writes a branch to the block at a place in the page, if the region has it. */
   toPlace(place: number): boolean;
+  /** Whether the region has more than one way in, so that indirect branches may come back. */
+  readonly isReentered: boolean;
   /** Writes a branch to the region's head, which goes on at a place in the page. */
   byLabel(place: I32): void;
 }
@@ -59,7 +61,7 @@ export class Tier1Asm extends Asm {
   readonly #cpu: I32;
   readonly #base: Variable<I32>;
   readonly #va: Variable<I64>;
-  readonly #bank: Variable<I32>;
+  #bank: Variable<I32> | null = null;
   readonly #budget: Variable<I32>;
   readonly #result: Variable<I32>;
   readonly #target: Variable<I64>;
@@ -84,7 +86,6 @@ export class Tier1Asm extends Asm {
     this.#cpu = c.param(0, "i32");
     this.#base = c.variable("i32");
     this.#va = c.variable("i64");
-    this.#bank = c.variable("i32");
     this.#budget = c.variable("i32");
     this.#result = c.variable("i32");
     this.#target = c.variable("i64");
@@ -120,7 +121,7 @@ export class Tier1Asm extends Asm {
     }
     this.#base.set(c.load32(this.#cpu, CODE_BASE));
     this.#va.set(c.load64(this.#cpu, CODE_VA));
-    this.#bank.set(c.load32(this.#cpu, TLB_BANK));
+    this.#bank?.set(c.load32(this.#cpu, TLB_BANK));
     this.#budget.set(c.load32(this.#cpu, BUDGET));
     if (this.#flags.isUsed) this.#flags.enter();
     for (const [offset, variable] of this.#locals) variable.set(c.load64(this.#cpu, offset));
@@ -363,7 +364,7 @@ export class Tier1Asm extends Asm {
       .xor(page.shrU(TLB_PAGE_SHIFT))
       .wrap()
       .and(TLB_ENTRIES - 1);
-    const bank = access.unprivileged ? this.#cpu.add(TLB) : this.#bank.get();
+    const bank = access.unprivileged ? this.#cpu.add(TLB) : this.#privileged();
     const entry = c.keep(bank.add(hash.shl(ENTRY_SHIFT)));
     const last = bytes === 1 ? page : at.add(bytes - 1).shrU(TLB_PAGE_SHIFT);
     const tag = last.or(c.load64(this.#cpu, TLB_GENERATION));
@@ -381,6 +382,12 @@ export class Tier1Asm extends Asm {
       },
     );
     return host.get();
+  }
+
+  /** TLB bank of the present exception level. */
+  #privileged(): I32 {
+    this.#bank ??= this.c.lasting("i32");
+    return this.#bank.get();
   }
 
   /** Nothing is left to do: an access that isn't in one place of memory is tier 0's. */
@@ -412,11 +419,12 @@ export class Tier1Asm extends Asm {
     copy.set(target);
     const to = copy.get();
     this.#settle();
-    const past = c.keep(to.sub(this.#va.get()));
-    // Word-aligned and within this page: in one comparison.
-    const isHere = past.rotr(2).ltU(RECORDS_PER_PAGE);
-    const place = past.wrap().shrU(2);
-    c.if(isHere, () => this.#branches!.byLabel(place));
+    if (this.#branches!.isReentered) {
+      const past = c.keep(to.sub(this.#va.get()));
+      // Word-aligned and within this page: in one comparison.
+      const isHere = past.rotr(2).ltU(RECORDS_PER_PAGE);
+      c.if(isHere, () => this.#branches!.byLabel(past.wrap().shrU(2)));
+    }
     this.#byAddress(to);
   }
 

@@ -16,12 +16,13 @@ export interface TranslatedFunction {
   readonly code: Uint8Array;
 }
 
-/** Whether the region's indirect branches may come back into it. */
-function hasIndirect({ blocks }: Region): boolean {
-  return blocks.some(({ insns }) => {
+/** Whether indirect branches may come back into the region: it has more than one way in. */
+function isReentered({ blocks }: Region): boolean {
+  const isIndirect = blocks.some(({ insns }) => {
     const flow = insns.at(-1)!.row?.spec.flow;
     return flow === "indirect" || flow === "indirect-call";
   });
+  return isIndirect && blocks.filter(({ isEntry }) => isEntry).length > 1;
 }
 
 function needsFp({ blocks }: Region): boolean {
@@ -36,6 +37,7 @@ export class RegionWriter {
   readonly #asm: Tier1Asm;
   readonly #structurer: Structurer;
   readonly #first: number;
+  readonly #isReentered: boolean;
   readonly #label = this.#c.variable("i32");
   /** What is known of the flags at the end of blocks that are written. */
   readonly #flagsAfter = new Map<number, FlagsState>();
@@ -48,11 +50,12 @@ export class RegionWriter {
     this.#predecessors = region.blocks.map((_, n) =>
       region.blocks.flatMap(({ successors }, from) => (successors.includes(n) ? [from] : [])),
     );
+    this.#isReentered = isReentered(region);
     this.#structurer = new Structurer({
       c: this.#c,
       blocks: region.blocks,
       label: this.#label,
-      isReentered: hasIndirect(region),
+      isReentered: this.#isReentered,
       writeBlock: (n) => this.#block(n),
       miss: () => this.#asm.missed(this.#label.get().add(this.#first)),
     });
@@ -66,6 +69,7 @@ export class RegionWriter {
         if (block !== undefined) this.#structurer.branch(block);
         return block !== undefined;
       },
+      isReentered: this.#isReentered,
       byLabel: (place: Parameters<Tier1Asm["missed"]>[0]): void => {
         this.#label.set(place.sub(this.#first));
         this.#structurer.again();
