@@ -7,6 +7,7 @@ const core = (word: number): bigint => 0x6030_0000_0010_0000n | BigInt(word);
 export const reg = {
   x: (n: number): bigint => core(2 * n),
   SP: core(0x3e),
+  SP_EL1: core(0x44),
   PC: core(0x40),
   PSTATE: core(0x42),
   sys: (name: SysregName): bigint => {

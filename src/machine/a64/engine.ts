@@ -27,6 +27,8 @@ import {
 
 /** Instructions of one slice: at most half a millisecond. */
 const SLICE_INSTRUCTIONS = 100_000;
+/** Exceptions and system instructions of one slice: some milliseconds. */
+const SLICE_SLOW = 500;
 /** What an exception or exit costs of a slice, so that endless ones end it. */
 const STOP_COST = 8;
 const INSTRUCTION_BYTES = 4n;
@@ -122,7 +124,8 @@ export class A64Engine implements GuestEngine {
     const { pe } = this;
     const lines = pe.outputLines();
     let left = budget;
-    while (left > 0) {
+    pe.slowLeft = SLICE_SLOW;
+    while (left > 0 && pe.slowLeft > 0) {
       if (pe.outputLines() !== lines) return "line";
       if (pe.takeInterrupts()) pe.debug.exceptionTaken();
       pe.stop = null;

@@ -78,8 +78,7 @@ export const ZVA_TRAP = 1008;
 
 /** What the PE's state is: the rest is made from it, or means something within a run only. */
 export const STATE: readonly (readonly [from: number, to: number])[] = [
-  [0, SLOT_SINK],
-  [PC, CODE_VA],
+  [0, CODE_VA],
   [EXCLUSIVE_VA, BOUNCE],
   [PSTATE, BUDGET],
 ];

@@ -2,8 +2,9 @@
 //
 //   begin: jump to the routine in x20 ─ x3 rounds of it ─▶ done: MMIO store, then begin again
 //   x0 window   x1 its pages   x2 LCG (state, x5 and x6 its constants)   x7 shared words
-//   x8, x9 own additions to them   x19 doorbell   x21 own code   x22 code of the host
-//   x23 its newest   x24 descriptors of the window, x25 and x18 what to set and clear in one   x26 stride
+//   x8, x9 own additions to them   x19 doorbell   x21 own code   x22 code of the host, x23 its
+//   newest constant   x24 descriptors of the window, x25 and x18 what to set and clear in one
+//   x26 stride
 import * as a64 from "../../support/a64.js";
 
 /** Byte offsets in the slot of code. */

@@ -10,7 +10,10 @@ import { little, reg } from "../../support/registers.js";
 const MOVZ_X12 = a64.mov(12, 0n)[0]!;
 const ROUNDS = 150_000n;
 
-/** x1: rounds; x2: how often it differed. Rewrites in one of 16,384 rounds: between two slices it is translated. */
+/**
+ * x1: rounds; x2: how often it differed.
+ * Rewrites in one of 16,384 rounds: between two slices it is translated.
+ */
 function rewriting(sync: readonly number[]): number[] {
   const patch = [
     a64.ubfx(13, 1, 3, 16),

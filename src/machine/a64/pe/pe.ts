@@ -54,6 +54,8 @@ export type PeStop =
 /** Interrupt lines out of the PE, as bits. */
 export const LINE = { virtualTimer: 1 << 0, physicalTimer: 1 << 1, pmu: 1 << 2 } as const;
 
+/** Of a slice's slow work: everything cached is forgotten, and found again afterwards. */
+const INVALIDATION_COST = 4;
 const WNR = 1 << 6;
 /** ISS of a software step: what was stepped is known; it was a load-exclusive. */
 const STEP = { ISV: 1 << 24, EX: 1 << 6 } as const;
@@ -77,6 +79,11 @@ export class Pe implements MmuContext, SystemContext {
   /** Edges of the event stream that the event register has seen. */
   eventEdges: bigint | null = null;
   stop: PeStop | null = null;
+  /**
+   * What a slice may still spend outside of WebAssembly, in exceptions and system instructions: a
+   * guest that does nothing else must not hold the thread for 100,000 of them.
+   */
+  slowLeft = 0;
   readonly #host: PeHost;
   readonly #memory: HostMemory;
   #cpu: HostCpu | null = null;
@@ -122,6 +129,7 @@ export class Pe implements MmuContext, SystemContext {
 
   abort(kind: "read" | "write" | "execute", fsc: number, vaLow: number, vaHigh: number): void {
     const { registers } = this;
+    this.slowLeft--;
     const lower = !this.isPrivileged;
     const isFetch = kind === "execute";
     const ec = isFetch
@@ -137,12 +145,14 @@ export class Pe implements MmuContext, SystemContext {
   }
 
   misalignedPc(vaLow: number, vaHigh: number): void {
+    this.slowLeft--;
     const { registers } = this;
     const far = wide(vaLow, vaHigh);
     takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(EC.pcAlignment, 0), far });
   }
 
   misalignedSp(): void {
+    this.slowLeft--;
     const { registers } = this;
     takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(EC.spAlignment, 0) });
   }
@@ -249,8 +259,10 @@ export class Pe implements MmuContext, SystemContext {
 
   system(word: number, why: number): SystemResult {
     const result = executeSystem(this, word, why);
-    if (!this.debug.armed || !this.debug.active) return result;
-    // From here on every instruction is looked at.
+    this.slowLeft--;
+    const isDebugged = this.debug.armed && this.debug.active;
+    if (!isDebugged && this.slowLeft > 0) return result;
+    // From here on every instruction is looked at, or none is left in this slice.
     if (result === "next") this.registers.pc += 4n;
     return result === "next" || result === "jump" ? "leave-retired" : result;
   }
@@ -347,11 +359,13 @@ export class Pe implements MmuContext, SystemContext {
   }
 
   translationChanged(): void {
+    this.slowLeft -= INVALIDATION_COST;
     this.mmu.registersChanged();
     this.#host.forgetJumps(this.window);
   }
 
   tlbi(): void {
+    this.slowLeft -= INVALIDATION_COST;
     for (const pe of this.#host.pes) {
       pe.mmu.invalidate();
       this.#host.forgetJumps(pe.window);
