@@ -107,7 +107,9 @@ export class GuestVcpuClient {
       const first = place.baseGfn + prng.below(place.npages - pages + 1);
       window = { first, pages };
     }
-    const hot = this.#world.hot.filter((page) => page >= home.first);
+    const { windows } = this.#guest;
+    const end = windows.first + windows.pages;
+    const hot = this.#world.hot.filter((page) => page >= home.first && page < end);
     if (hot.length > 0 && chance(this.#world, 40)) {
       const first = prng.pick(hot);
       window = { first, pages: 1 + prng.below(3) };
@@ -123,18 +125,19 @@ export class GuestVcpuClient {
     this.#settleTally();
     this.#mustSee = routine === "patched" ? this.#guest.patched.constant : 0;
     const crosses = routine === "pairs" || routine === "unaligned";
+    // Descriptors exist for the homes' pages only; what crosses a page needs the one behind it.
+    const last = windows.first + windows.pages - (crosses ? 1 : 0);
+    const first = Math.min(window.first, last - 1);
     const pages = crosses ? Math.max(1, window.pages - 1) : window.pages;
-    // Descriptors exist for the homes' pages only.
-    const last = windows.first + windows.pages;
-    const limit = routine === "stride" ? last - window.first : rounds * step;
-    this.#set(reg.x(0), BigInt(window.first * pageSize));
-    this.#set(reg.x(1), BigInt(Math.min(pages, last - window.first)));
+    const limit = routine === "stride" ? last - first : rounds * step;
+    this.#set(reg.x(0), BigInt(first * pageSize));
+    this.#set(reg.x(1), BigInt(Math.min(pages, last - first)));
     this.#set(reg.x(2), prng.u64());
     this.#set(reg.x(3), BigInt(Math.max(1, Math.floor(Math.min(rounds * step, limit) / step))));
     const own = routine === "rewriteHere" ? this.id * PLACE.ownBytes : 0;
     this.#set(reg.x(20), BigInt(codeAt + code.entries[routine] + own));
     if (tables !== null) {
-      const at = tables.descriptors + (window.first - windows.first) * 8;
+      const at = tables.descriptors + (first - windows.first) * 8;
       this.#set(reg.x(24), BigInt(at));
     }
     this.#set(reg.x(26), BigInt(step * pageSize));
