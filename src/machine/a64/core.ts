@@ -195,6 +195,26 @@ export class A64Core {
   }
 
   #fetch(cpu: number, low: number, high: number): number {
+    const known = this.#recall(cpu, low, high);
+    return known === 0 ? this.#find(cpu, low, high) : known;
+  }
+
+  /** What the jump cache has, as lib/jump.ts asks it; after each exit the same place is wanted. */
+  #recall(cpu: number, low: number, high: number): number {
+    const { u32 } = this.#memory;
+    const entry = jumpEntry(cpu, low, high) / 4;
+    const tag = (low | u32[(cpu + FETCH_TAG) / 4]!) >>> 0;
+    const isAligned = (low & (INSTRUCTION_BYTES - 1)) === 0;
+    if (!isAligned || u32[entry] !== tag || u32[entry + 1] !== high >>> 0) return 0;
+    const at = cpu / 4;
+    u32[at + CODE_VA / 4] = low - (low & (2 ** TLB_PAGE_SHIFT - 1));
+    u32[at + CODE_VA / 4 + 1] = high;
+    u32[at + CODE_BASE / 4] = u32[entry + 3]!;
+    return u32[entry + 2]!;
+  }
+
+  /** Translates the fetch and finds, or makes, the page's records. @returns 0 after an abort */
+  #find(cpu: number, low: number, high: number): number {
     const at = cpu / 4;
     this.#memory.u32[at + PC / 4] = low;
     this.#memory.u32[at + PC / 4 + 1] = high;
@@ -221,9 +241,7 @@ export class A64Core {
 
   /** Fills the jump cache, as lib/jump.ts looks it up. */
   #remember(cpu: number, low: number, high: number, record: number, block: number): void {
-    const page = (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
-    const index = ((low >>> 2) | (high << 30)) ^ page;
-    const entry = cpu + JUMP_CACHE + (index & (JUMP_ENTRIES - 1)) * JUMP_ENTRY_BYTES;
+    const entry = jumpEntry(cpu, low, high);
     this.#memory.u32[entry / 4] = low | this.#memory.u32[(cpu + FETCH_TAG) / 4]!;
     this.#memory.u32[entry / 4 + 1] = high;
     this.#memory.u32[entry / 4 + 2] = record;
@@ -257,4 +275,11 @@ export class A64Core {
         return 0;
     }
   }
+}
+
+/** Place of an address in the jump cache. */
+function jumpEntry(cpu: number, low: number, high: number): number {
+  const page = (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
+  const index = ((low >>> 2) | (high << 30)) ^ page;
+  return cpu + JUMP_CACHE + (index & (JUMP_ENTRIES - 1)) * JUMP_ENTRY_BYTES;
 }

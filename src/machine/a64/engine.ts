@@ -12,7 +12,7 @@ import type { Stepped } from "./pe/debug.js";
 import { EC, ESR_IL, esrOf, takeException, VECTOR } from "./pe/exception.js";
 import type { Pe } from "./pe/pe.js";
 import { FSC } from "./pe/stage1.table.js";
-import { type AccessSyndrome, abortEsr, accessSyndrome } from "./pe/syndrome.js";
+import { type AbortToEl2, type AccessSyndrome, abortEsr, accessSyndrome } from "./pe/syndrome.js";
 import type { PeConfig } from "./pe/sysreg.table.js";
 import {
   BUDGET,
@@ -51,8 +51,23 @@ export class A64Engine implements GuestEngine {
   readonly kind = "a64";
   readonly sliceMax = SLICE_INSTRUCTIONS;
   /** ESR_EL2 of the last exit, FAR_EL2 of the last abort or watchpoint. */
-  esr = 0n;
-  far = 0n;
+  get esr(): bigint {
+    if (this.#abort !== null) this.#esr = abortEsr(this.#abort);
+    this.#abort = null;
+    return this.#esr;
+  }
+  get far(): bigint {
+    return (BigInt(this.#farHigh >>> 0) << 32n) | BigInt(this.#farLow >>> 0);
+  }
+  #setFar(value: bigint): void {
+    this.#farLow = Number(value & 0xffff_ffffn);
+    this.#farHigh = Number(value >> 32n);
+  }
+  #esr = 0n;
+  /** What ESR_EL2 is made of, when it is asked for; most aborts are mapped and forgotten. */
+  #abort: AbortToEl2 | null = null;
+  #farLow = 0;
+  #farHigh = 0;
   /** IPA of the last abort that nothing answered. */
   externalIpa = 0;
   /** Level of the walk that the last abort was of, or null. */
@@ -153,8 +168,9 @@ export class A64Engine implements GuestEngine {
     assert(stop !== null, "something stopped the run");
     this.#walkLevel = null;
     if (stop.kind === "trap") {
-      this.esr = stop.esr;
-      if (stop.far !== undefined) this.far = stop.far;
+      if (stop.far !== undefined) this.#setFar(stop.far);
+      this.#esr = stop.esr;
+      this.#abort = null;
       return "trap";
     }
     const { kind, vaLow, vaHigh, bytes, walkLevel, externalIpa } = stop.abort;
@@ -164,8 +180,10 @@ export class A64Engine implements GuestEngine {
     const isExternal = externalIpa !== null;
     const isFetch = kind === "execute";
     const access = { isFetch, isWrite: walk ? cpu.fault.isWrite : isWrite, walkLevel };
-    this.esr = abortEsr({ ...access, isExternal, syndrome }, cpu.fault);
-    this.far = (BigInt(vaHigh >>> 0) << 32n) | BigInt(vaLow >>> 0);
+    const { kind: faultKind, level } = cpu.fault;
+    this.#abort = { ...access, isExternal, syndrome, fault: { kind: faultKind, level } };
+    this.#farLow = vaLow;
+    this.#farHigh = vaHigh;
     this.#walkLevel = walkLevel;
     // Nothing to map or emulate: for KVM it is an exception like a trap.
     if (isExternal) {
@@ -282,8 +300,9 @@ export class A64Engine implements GuestEngine {
     this.pe.pmu.restart();
     this.pe.irqLine = data.irqLine;
     this.pe.fiqLine = data.fiqLine;
-    this.esr = data.esr;
-    this.far = data.far;
+    this.#esr = data.esr;
+    this.#abort = null;
+    this.#setFar(data.far);
     this.externalIpa = data.externalIpa;
     this.#walkLevel = data.walkLevel;
     this.pe.serror = data.serror;

@@ -203,3 +203,22 @@ describe("statistics of a vCPU", () => {
     expect(values.get("exits")).toBeGreaterThanOrEqual(6);
   });
 });
+
+describe("a misaligned branch", () => {
+  it.each([1n, 2n, 3n])("of %s faults, also where the aligned target was just run", (by) => {
+    const target = BigInt(BASE + 0x800);
+    const vm = new Guest([
+      ...useVectors(),
+      ...a64.mov(1, target),
+      ...a64.mov(2, target + by),
+      a64.blr(1),
+      a64.blr(1),
+      a64.blr(2),
+    ]);
+    vm.code(Number(target), [a64.RET]);
+    vm.onSync(report());
+    expect(vm.run()).toMatchObject(OFF);
+    // EC: PC alignment fault.
+    expect(vm.xs(20, 21, 22)).toEqual([0x8a00_0000n, target + by, target + by]);
+  });
+});

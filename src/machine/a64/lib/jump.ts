@@ -16,6 +16,7 @@ import {
 import { type LibScope, lib } from "./function.js";
 
 const ENTRY_SHIFT = 4;
+const INSTRUCTION_BYTES = 4n;
 /** From a record's offset to that of its counter. */
 const COUNTER_SHIFT = 4;
 
@@ -57,7 +58,9 @@ function lookUp(c: Code, cpu: I32, va: I64, hit: (record: I32, base: I32) => voi
     .and(JUMP_ENTRIES - 1);
   const entry = c.keep(cpu.add(index.shl(ENTRY_SHIFT)));
   const tag = va.or(c.load32(cpu, FETCH_TAG).extendU());
-  c.if(c.load64(entry, JUMP_CACHE).eq(tag), () => {
+  // The tag's low bits are the exception level's: no misaligned address may pass for one.
+  const isAligned = va.and(INSTRUCTION_BYTES - 1n).eqz();
+  c.if(c.load64(entry, JUMP_CACHE).eq(tag).and(isAligned), () => {
     const record = c.keep(c.load32(entry, JUMP_CACHE + 8));
     hit(record, c.keep(c.load32(entry, JUMP_CACHE + 12))); // tidy: an offset
   });

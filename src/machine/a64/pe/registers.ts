@@ -114,6 +114,11 @@ export class PeRegisters {
     return this.u64(SYSREGS + 8 * this.#slot(name));
   }
 
+  /** Bits 31:0 of a register with storage. */
+  low(name: string): number {
+    return this.u32(SYSREGS + 8 * this.#slot(name));
+  }
+
   /** Writes all bits, whatever the table's mask says. */
   set(name: string, value: bigint): void {
     if (name === "TPIDR_EL0") this.setU64(TPIDR_EL0, value);

@@ -90,18 +90,19 @@ const SRT_SHIFT = 16;
 const SAS_SHIFT = 22;
 
 /** An abort that goes to EL2, and what is known of its access. */
-interface AbortToEl2 {
+export interface AbortToEl2 {
   readonly isFetch: boolean;
   readonly isWrite: boolean;
   readonly walkLevel: number | null;
   /** Nothing answered at the address. */
   readonly isExternal: boolean;
   readonly syndrome: AccessSyndrome | null;
+  readonly fault: Pick<Stage2Fault, "kind" | "level">;
 }
 
 /** @returns ESR_EL2 of an abort; a fetch's and a walk's tell nothing of the instruction */
-export function abortEsr(abort: AbortToEl2, fault: Stage2Fault): bigint {
-  const { isFetch, isWrite, walkLevel, isExternal, syndrome } = abort;
+export function abortEsr(abort: AbortToEl2): bigint {
+  const { isFetch, isWrite, walkLevel, isExternal, syndrome, fault } = abort;
   let iss = STAGE2_FSC[fault.kind] | fault.level;
   if (isExternal) iss = walkLevel === null ? FSC.external : FSC.externalOnWalk | walkLevel;
   if (walkLevel !== null) iss |= ISS.S1PTW;

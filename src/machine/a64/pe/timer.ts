@@ -40,8 +40,11 @@ const COUNTER_SPAN = 2n ** 64n;
 
 /** Whether the timer is on and not masked: only then its line can be high. */
 export function canFire(registers: PeRegisters, name: TimerName): boolean {
-  return (registers.get(TIMERS[name].ctl) & (CTL.ENABLE | CTL.IMASK)) === CTL.ENABLE;
+  // Asked at every exit: no BigInt.
+  return (registers.low(TIMERS[name].ctl) & CAN_FIRE) === ENABLED;
 }
+const ENABLED = Number(CTL.ENABLE);
+const CAN_FIRE = Number(CTL.ENABLE | CTL.IMASK);
 
 /** Ticks until the condition of a timer that can fire is met; 0 or less: it is. */
 export function ticksLeft(registers: PeRegisters, name: TimerName, counter: bigint): bigint {
