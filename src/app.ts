@@ -164,7 +164,10 @@ async function openBelow(config: Config, clock: Clock, log: Log): Promise<Below>
       uapi: hostUapi(),
       clock,
       log,
-      config: { version: serviceVersion() },
+      config: {
+        version: serviceVersion(),
+        gdbDirectory: config.gdb ? join(config.dataDir, "gdb") : null,
+      },
     });
     return { store, runtime, services };
   } catch (error) {

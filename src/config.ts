@@ -12,6 +12,8 @@ export interface Config {
   /** Bytes of the process-wide memory budget (DESIGN 5). */
   readonly memoryBudgetBytes: number;
   readonly maxVms: number;
+  /** Whether a VM may get a GDB stub. */
+  readonly gdb: boolean;
   readonly inputLogEntries: number;
   /** Path of the token file, or null: no authentication, which only a loopback address may. */
   readonly tokensFile: string | null;
@@ -57,6 +59,10 @@ export const ENVIRONMENT = {
     MEMORY_BUDGET_MIB: integer(0, 0, 2 ** 30, "Memory of all VMs; 0: half of what there is."),
     MAX_VMS: integer(256, 1, 1000, "Active VMs at most; each is a thread."),
     INPUT_LOG_ENTRIES: integer(65_536, 0, 2 ** 24, "Commands kept of each VM for replay."),
+    GDB: {
+      ...text("off", "on: POST /v1/vms/{vm}/gdb opens a socket for a debugger."),
+      enum: ["off", "on"],
+    },
     TOKENS_FILE: text("", "Bearer tokens: lines of name, scopes, SHA-256."),
     RATE_LIMIT_PER_MINUTE: integer(-1, -1, 2 ** 30, "Per client; 0: none; -1: none on loopback."),
     OVERLOAD_DELAY_MS: integer(2000, 0, 600_000, "Event-loop delay that sheds load; 0: never."),
@@ -76,6 +82,7 @@ interface Environment {
   readonly MEMORY_BUDGET_MIB: number;
   readonly MAX_VMS: number;
   readonly INPUT_LOG_ENTRIES: number;
+  readonly GDB: string;
   readonly TOKENS_FILE: string;
   readonly RATE_LIMIT_PER_MINUTE: number;
   readonly OVERLOAD_DELAY_MS: number;
@@ -134,6 +141,7 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     memoryBudgetBytes: budgetMib === 0 ? Math.floor(availableBytes() / 2) : budgetMib * MIB,
     maxVms: read.MAX_VMS,
     inputLogEntries: read.INPUT_LOG_ENTRIES,
+    gdb: read.GDB === "on",
     tokensFile,
     rateLimitPerMinute: rate >= 0 ? rate : loopback ? 0 : RATE_DEFAULT,
     overloadDelayMs: read.OVERLOAD_DELAY_MS,

@@ -221,6 +221,25 @@ export const PROBLEMS = {
       "RAM's slot. Use the board's actions, or create the VM without `board`.",
   ),
   "no-board": row(409, "The VM has no board", "Create it with `board`."),
+  "owned-by-debugger": row(
+    409,
+    "A debugger is attached to the VM",
+    "It says when vCPUs run: RUN, `:start` and `:resume` wait until it detaches. DELETE " +
+      "/v1/vms/{vm}/gdb sends it away.",
+  ),
+  "gdb-off": row(
+    403,
+    "This host has no debugging",
+    "A debugger reads and changes all of a guest, and its socket asks for no token. Start the " +
+      "service with GDB=on in its environment to allow it.",
+  ),
+  "gdb-not-found": row(404, "No GDB stub", "The VM has none open: POST /v1/vms/{vm}/gdb."),
+  "gdb-open": row(409, "The VM has a GDB stub", "GET it to see where it listens, or DELETE it."),
+  "gdb-listen-failed": row(
+    409,
+    "The GDB stub can't listen there",
+    "The port is taken, or the path of the data directory is too long for a Unix socket.",
+  ),
   "board-state": row(
     409,
     "The board can't do that in its state",

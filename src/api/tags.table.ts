@@ -5,6 +5,7 @@ export const TAGS = [
   { name: "vms", description: "VMs: life cycle, capabilities, replay, inspection." },
   { name: "images", description: "What boards load: uploaded once, named by VMs." },
   { name: "boards", description: "A VM's board: power, console. Then the host is its VMM." },
+  { name: "gdb", description: "A socket for a VM's debugger." },
   { name: "vcpus", description: "vCPUs and what they execute." },
   { name: "runs", description: "KVM_RUN as a resource: start, wait, kick." },
   { name: "memory", description: "Memory objects, guest-physical memory, guest_memfd." },

@@ -147,6 +147,14 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   readConsole: { logged: false, args: { offset: "count", limit: "count" } },
   typeConsole: { logged: true, args: { bytes: "bytes" } },
 
+  translate: { logged: false, args: { vcpu: "u32", address: "u64" } },
+  // As getOneReg.
+  readRegisters: { logged: true, args: { vcpu: "u32", regs: "u64s" } },
+  writeRegister: { logged: true, args: { vcpu: "u32", reg: "u64", value: "bytes" } },
+  passBreakpoint: { logged: true, args: { vcpu: "u32" } },
+  resumeVcpus: { logged: true, args: { vcpus: "u64s" } },
+  describeDebugStop: { logged: false, args: {} },
+
   disassemble: { logged: false, args: { vcpu: "u32", address: "u64?", count: "count" } },
   walkStage2: { logged: false, args: { ipa: "u64" } },
   counters: { logged: false, args: {} },

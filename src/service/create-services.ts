@@ -6,6 +6,7 @@ import type { Runtime } from "../runtime/index.js";
 import type { BootRecord, Store } from "../store/index.js";
 import { EventLog } from "./event-log.js";
 import { Eventfds } from "./eventfd-service.js";
+import { GdbStubs } from "./gdb-service.js";
 import { type HostUapi, hostService } from "./host-service.js";
 import { Idempotency } from "./idempotency-service.js";
 import { Images } from "./image-service.js";
@@ -32,6 +33,8 @@ interface ServiceDeps {
     /** Of this build, for the record of its lives. */
     readonly version: string;
     readonly limits?: Partial<ServiceLimits>;
+    /** Directory of debuggers' sockets; null or absent: there are no debuggers. */
+    readonly gdbDirectory?: string | null;
   };
 }
 
@@ -76,11 +79,15 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
     }
   }
 
+  const runs = new Runs({ registry, clock, runsPerVcpu: limits.runsPerVcpu });
+  const directory = deps.config.gdbDirectory ?? null;
+
   let closing: Promise<void> | null = null;
   return {
     vms,
     images,
-    runs: new Runs({ registry, clock, runsPerVcpu: limits.runsPerVcpu }),
+    runs,
+    gdb: new GdbStubs({ registry, runs, log, directory }),
     eventfds: new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor }),
     events,
     host: hostService(deps.uapi, runtime),

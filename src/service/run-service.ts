@@ -1,6 +1,7 @@
 // Owns: KVM_RUN as a resource: start, wait, kick. HTTP thread.
 import type { Clock } from "../base/clock.js";
 import { ServiceError } from "../base/errors.js";
+import type { VmHandle } from "../runtime/index.js";
 import type { RunResource, RunService } from "./services.js";
 import { type Run, VcpuRuns } from "./vcpu-runs.js";
 import type { VmEntry } from "./vm-entry.js";
@@ -31,6 +32,7 @@ export class Runs implements RunService {
       const why = "The VM has a board, which runs the vCPUs itself: use its actions.";
       throw new ServiceError("owned-by-board", why);
     }
+    entry.refuseIfDebugged();
     const runs = this.#runsOf(entry, vcpu);
     const active = runs.active;
     if (active !== null) {
@@ -40,10 +42,8 @@ export class Runs implements RunService {
         { runId: active.id },
       );
     }
-    const { immediateExit, mmioData, timeoutMs } = options;
-    const running = handle.call("run", { vcpu, immediateExit, mmioData });
-    const result = running.then((stamped) => stamped.value);
-    const run = runs.add(entry.record.starts, result);
+    const { timeoutMs } = options;
+    const run = this.begin(entry, handle, vcpu, options);
     if (timeoutMs !== null) {
       const cancel = this.#deps.clock.timer(timeoutMs, () => {
         // Whatever becomes of the kick, the run's own result tells.
@@ -52,6 +52,27 @@ export class Runs implements RunService {
       void run.exited.then(cancel);
     }
     return runs.resource(run);
+  }
+
+  /** KVM_RUN without asking whether anybody else runs the vCPU. */
+  begin(
+    entry: VmEntry,
+    handle: VmHandle,
+    vcpu: number,
+    { immediateExit, mmioData }: { immediateExit: boolean; mmioData: Uint8Array | null },
+  ): Run {
+    const running = handle.call("run", { vcpu, immediateExit, mmioData });
+    const result = running.then((stamped) => stamped.value);
+    return this.#runsOf(entry, vcpu).add(entry.record.starts, result);
+  }
+
+  /** Kicks every vCPU out of KVM_RUN, and waits until none is in it. */
+  async halt(entry: VmEntry): Promise<void> {
+    const active = [...entry.runs].flatMap(([vcpu, { active: run }]) => {
+      return run === null ? [] : [{ vcpu, run }];
+    });
+    for (const { vcpu, run } of active) await this.#kickRun(entry, vcpu, run);
+    for (const { run } of active) await run.exited;
   }
 
   async get(vmId: string, vcpu: number, runId: string, waitMs: number): Promise<RunResource> {

@@ -262,12 +262,42 @@ export interface Readiness {
   readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly detail: string }>>;
 }
 
+/** What listens for a VM's debugger. */
+export interface GdbResource {
+  readonly vmId: string;
+  /** Of a Unix socket; null on TCP. */
+  readonly path: string | null;
+  /** On 127.0.0.1; null on a Unix socket. */
+  readonly port: number | null;
+  readonly attached: boolean;
+  readonly counts: {
+    readonly connections: number;
+    readonly refused: number;
+    readonly packets: number;
+    readonly damaged: number;
+    readonly stops: number;
+  };
+}
+
+/** GDB's remote protocol, one stub per VM; gone with the VM's thread. */
+export interface GdbService {
+  /**
+   * @param port null: a Unix socket; 0: a free port of 127.0.0.1
+   * @throws ServiceError "gdb-off" (403), "gdb-open", "gdb-listen-failed", "vcpu-not-initialised"
+   */
+  open(vmId: string, port: number | null): Promise<GdbResource>;
+  /** ServiceError "gdb-not-found". */
+  get(vmId: string): Promise<GdbResource>;
+  close(vmId: string): Promise<void>;
+}
+
 export interface Services {
   readonly vms: VmService;
   readonly images: ImageService;
   readonly runs: RunService;
   readonly eventfds: EventfdService;
   readonly events: EventService;
+  readonly gdb: GdbService;
   readonly host: HostService;
   readonly idempotency: IdempotencyService;
   readiness(): Readiness;

@@ -1,5 +1,6 @@
-// Owns: the rules for changes of a VM's record: its version and its labels. HTTP thread.
+// Owns: the rules for changes of a VM: its record's version and labels, its board. HTTP thread.
 import { ServiceError } from "../base/errors.js";
+import type { CommandArgs, CommandName } from "../runtime/index.js";
 import { LABELS_MAX } from "./limits.js";
 import type { VmEntry } from "./vm-entry.js";
 
@@ -38,4 +39,9 @@ export function isSameLabels(
 ): boolean {
   const names = Object.keys(a);
   return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+}
+
+/** Whether a command lets a board's vCPUs run. */
+export function isBoardStart<K extends CommandName>(name: K, args: CommandArgs<K>): boolean {
+  return name === "boardAction" && "action" in args && ["start", "resume"].includes(args.action);
 }

@@ -13,6 +13,7 @@ import { ServiceError } from "../base/errors.js";
 import type { VmDefinition, VmHandle } from "../runtime/index.js";
 import type { VmRecord } from "../store/index.js";
 import { ChangeQueue } from "./change-queue.js";
+import type { GdbServer } from "./gdb/gdb-server.js";
 import type { VmResource } from "./services.js";
 import type { Shape } from "./shape.js";
 import type { VcpuRuns } from "./vcpu-runs.js";
@@ -27,14 +28,35 @@ export class VmEntry {
   /** Told when the board changed its state or has more output. */
   readonly boardListeners = new Set<() => void>();
   record: VmRecord;
-  handle: VmHandle | null = null;
   isDeleted = false;
+  /** What listens for a debugger; null when nothing does. */
+  debugger: GdbServer | null = null;
+  #handle: VmHandle | null = null;
 
   constructor(record: VmRecord, definition: VmDefinition, shape: Shape) {
     this.id = record.id;
     this.record = record;
     this.definition = definition;
     this.shape = shape;
+  }
+
+  get handle(): VmHandle | null {
+    return this.#handle;
+  }
+
+  set handle(handle: VmHandle | null) {
+    this.#handle = handle;
+    if (handle !== null) return;
+    // A debugger is attached to this life of the VM.
+    void this.debugger?.close();
+    this.debugger = null;
+  }
+
+  /** @throws ServiceError "owned-by-debugger" while one is attached: it runs the vCPUs */
+  refuseIfDebugged(): void {
+    if (this.debugger?.isAttached !== true) return;
+    const why = "A debugger is attached, and it says when vCPUs run: detach it first.";
+    throw new ServiceError("owned-by-debugger", why);
   }
 
   get resource(): VmResource {

@@ -28,7 +28,7 @@ import type { Recorder } from "./recorder.js";
 import { recordReplayed } from "./replayed.js";
 import type { Page, VmFilter, VmResource, VmService, VmSpec } from "./services.js";
 import { Shape } from "./shape.js";
-import { isSameLabels, mergeLabels, requireVersion } from "./vm-changes.js";
+import { isBoardStart, isSameLabels, mergeLabels, requireVersion } from "./vm-changes.js";
 import { VmEntry } from "./vm-entry.js";
 import { diedReason, eventData, STOPPED } from "./vm-history.js";
 import type { VmParts } from "./vm-parts.js";
@@ -156,6 +156,7 @@ export class Vms implements VmService {
     this.#refuseWhileDraining();
     return this.#change(id, async (entry) => {
       if (entry.handle !== null) {
+        if (entry.definition.board !== undefined) entry.refuseIfDebugged();
         await switchOn(entry.definition, entry.handle);
         return entry.resource;
       }
@@ -194,6 +195,7 @@ export class Vms implements VmService {
     args: CommandArgs<K>,
   ): Promise<Stamped<CommandResult<K>>> {
     const entry = this.#deps.registry.require(id);
+    if (isBoardStart(name, args)) entry.refuseIfDebugged();
     const stamped = await entry.requireHandle().call(name, args);
     await this.#deps.parts.record(entry, name, args, stamped.value);
     return stamped;

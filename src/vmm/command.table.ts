@@ -40,6 +40,7 @@ import {
 import { BOARD_COMMANDS } from "./board/board-commands.js";
 import type { Row } from "./command-row.js";
 import type { CommandArgs, CommandName, CommandResult } from "./commands.js";
+import { DEBUGGER_COMMANDS } from "./debugger.js";
 import { disassembleAt } from "./disassembly.js";
 import type { Machine } from "./machine.js";
 import {
@@ -51,6 +52,7 @@ import {
 } from "./memory-access.js";
 import { programSource } from "./programs.js";
 import { kickVcpu } from "./run-label.js";
+import { idleVcpu, vcpuOf } from "./vcpu-of.js";
 import {
   guestMemfdView,
   hostCpuViews,
@@ -63,21 +65,6 @@ import {
 
 /** Loads of a program answered at most in one page of `readProgram`. */
 const LOADS_PAGE_MAX = 65536;
-
-function vcpuOf(m: Machine, id: number): Vcpu {
-  const vcpu = m.kvm.vm.vcpuById(id);
-  if (vcpu === undefined) throw new ServiceError("vcpu-not-found", `the VM has no vCPU ${id}`);
-  return vcpu;
-}
-
-/** Most vCPU ioctls wait for the vCPU's mutex; over HTTP that is a refusal (kvm-uapi R5). */
-function idleVcpu(m: Machine, id: number): Vcpu {
-  const vcpu = vcpuOf(m, id);
-  if (vcpu.running) {
-    throw new ServiceError("vcpu-running", `vCPU ${id} is in KVM_RUN; kick it first`);
-  }
-  return vcpu;
-}
 
 function ringOf(m: Machine, id: number) {
   const { ring } = vcpuOf(m, id);
@@ -450,6 +437,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   setMpState: { now: setMpState },
 
   ...BOARD_COMMANDS,
+  ...DEBUGGER_COMMANDS,
 
   disassemble: {
     now: (m, { vcpu, address, count }) => disassembleAt(m.kvm, idleVcpu(m, vcpu), address, count),

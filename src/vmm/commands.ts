@@ -4,6 +4,7 @@
 // KvmError or ServiceError.
 import type { ErrnoName } from "../base/errno.table.js";
 import type { BoardCommands } from "./board/commands.js";
+import type { BoardDebuggerCommands, DebuggerCommands } from "./debugger-commands.js";
 import type { DirtyTracking } from "./definition.js";
 import type { GuestCommands } from "./guest-commands.js";
 
@@ -269,7 +270,11 @@ export interface EventfdRef {
 }
 
 /** Name → [arguments, result]. The table of commands is vmm/command.table.ts. */
-export interface VmCommands extends GuestCommands, BoardCommands {
+export interface VmCommands
+  extends GuestCommands,
+    BoardCommands,
+    DebuggerCommands,
+    BoardDebuggerCommands {
   describe: [Record<string, never>, VmView];
   checkExtension: [{ cap: number }, number];
   enableCap: [{ cap: number; flags: number; args: readonly bigint[] }, null];

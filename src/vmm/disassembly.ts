@@ -1,9 +1,10 @@
 // Owns: the code at a vCPU's address as text, read through its stage 1. VM thread.
 import { ServiceError } from "../base/errors.js";
 import type { Kvm, Vcpu } from "../kvm/index.js";
-import { disassemble, lookUp } from "../machine/index.js";
+import { disassemble } from "../machine/index.js";
 import type { CommandResult } from "./commands.js";
 import { pieceAt } from "./memory-access.js";
+import { guestEngine, ipaOf } from "./stage1-address.js";
 
 const INSTRUCTION_BYTES = 4;
 const ALIGNED = 3n;
@@ -19,25 +20,18 @@ export function disassembleAt(
   address: bigint | null,
   count: number,
 ): CommandResult<"disassemble"> {
-  if (vcpu.a64 === null) {
-    throw new ServiceError("vcpu-not-initialised", `vCPU ${vcpu.id} runs no guest code yet`);
-  }
-  const { pe } = vcpu.a64;
-  const start = address ?? pe.registers.pc;
+  const engine = guestEngine(vcpu);
+  const start = address ?? engine.pe.registers.pc;
   if ((start & ALIGNED) !== 0n) {
     throw new ServiceError("out-of-range", `address must be a multiple of ${INSTRUCTION_BYTES}`);
   }
   const { host } = kvm.vm;
-  const tableAt = (ipa: number) => {
-    const piece = pieceAt(kvm, ipa);
-    return piece === null || piece.object.backing !== "ram" ? -1 : piece.object.pa + piece.offset;
-  };
   const bytes = new Uint8Array(INSTRUCTION_BYTES);
   const view = new DataView(bytes.buffer);
   const lines: CommandResult<"disassemble">[number][] = [];
   while (lines.length < count) {
     const at = BigInt.asUintN(64, start + BigInt(INSTRUCTION_BYTES * lines.length));
-    const ipa = lookUp(host.memory, pe.stage1Registers(), at, tableAt);
+    const ipa = ipaOf(kvm, engine, at);
     const piece = ipa === null ? null : pieceAt(kvm, ipa);
     if (piece === null) break;
     host.readPhysical(piece.object.pa + piece.offset, bytes);

@@ -42,5 +42,7 @@ export const IOCTL_OF: { readonly [K in CommandName]?: string } = {
   hasVcpuAttr: "KVM_HAS_DEVICE_ATTR",
   getMpState: "KVM_GET_MP_STATE",
   setMpState: "KVM_SET_MP_STATE",
+  readRegisters: "KVM_GET_ONE_REG",
+  writeRegister: "KVM_SET_ONE_REG",
   stats: "KVM_GET_STATS_FD",
 };

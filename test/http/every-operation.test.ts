@@ -72,6 +72,9 @@ async function namesOf(op: Op): Promise<Record<string, string>> {
     const put = face.call("put", "/v1/images/hello.flat");
     await put.set("content-type", OCTETS).send(Buffer.from([1, 2, 3]));
   }
+  if (op.path.endsWith("/gdb") && op.method !== "post") {
+    await face.call("post", `/v1/vms/${vm}/gdb`).send({ listen: "unix" });
+  }
   if (op.id === "startVm") await face.call("post", `/v1/vms/${vm}:stop`);
   return names;
 }

@@ -212,6 +212,12 @@ export const COMMAND_RESULTS: Results = {
     oldest: 0,
     end: 6,
   }),
+  resumeVcpus: () => null,
+  describeDebugStop: () => null,
+  translate: ({ address }) => ({ ipa: address }),
+  readRegisters: ({ regs }) => regs.map(() => 0n),
+  writeRegister: () => null,
+  passBreakpoint: () => null,
   typeConsole: ({ bytes }) => ({ accepted: bytes.length, typed: 0 }),
   disassemble: ({ address }) => [
     { address: address ?? 0x4008_0000n, word: 0xd503_201f, text: "nop" },

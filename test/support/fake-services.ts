@@ -12,6 +12,7 @@ import type {
   VmResource,
 } from "../../src/service/index.js";
 import { COMMAND_RESULTS } from "./fake-commands.js";
+import { fakeGdb } from "./fake-gdb.js";
 import { hostService } from "./fake-host.js";
 import { fakeImages } from "./fake-images.js";
 
@@ -365,6 +366,7 @@ export function fakeServices(): { services: Services; control: FakeControl } {
     images: fakeImages(),
     runs: runService(fake),
     eventfds: eventfdService(fake),
+    gdb: fakeGdb((id) => fake.vm(id)),
     events: eventService(fake),
     host: hostService(),
     idempotency: idempotencyService(fake),

@@ -10,6 +10,7 @@ import { dirtyLogOperations } from "./dirty-log.js";
 import { dirtyRingOperations } from "./dirty-ring.js";
 import { eventfdOperations } from "./eventfds.js";
 import { eventOperations } from "./events.js";
+import { gdbOperations } from "./gdb.js";
 import { guestOperations } from "./guest.js";
 import { guestMemfdOperations } from "./guest-memfds.js";
 import { healthOperations } from "./health.js";
@@ -35,6 +36,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...imageOperations(deps),
     ...boardOperations(deps),
     ...consoleOperations(deps),
+    ...gdbOperations(deps),
     ...capabilityOperations(deps),
     ...inspectOperations(deps),
     ...vcpuOperations(deps),

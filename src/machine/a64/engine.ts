@@ -255,6 +255,13 @@ export class A64Engine implements GuestEngine {
     this.#pending = null;
   }
 
+  /** The exception of the BRK at PC, for which the last exit was, is taken to EL1 after all. */
+  takeBreakpoint(): void {
+    const { registers } = this.pe;
+    takeException(registers, VECTOR.sync, registers.pc, { esr: this.esr });
+    this.registersChanged();
+  }
+
   save(): Saved {
     const { u8 } = this.#host.memory;
     const { window } = this.pe;

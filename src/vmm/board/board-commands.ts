@@ -1,6 +1,7 @@
 // Owns: what each command of a board does: one row per name of BoardCommands. VM thread.
 import { ServiceError } from "../../base/errors.js";
 import type { Row } from "../command-row.js";
+import type { BoardDebuggerCommands } from "../debugger-commands.js";
 import type { Machine } from "../machine.js";
 import type { Board } from "./board.js";
 import type { BoardCommands } from "./commands.js";
@@ -10,10 +11,19 @@ function boardOf(m: Machine): Board {
   throw new ServiceError("no-board", "The VM has no board: whoever created it is its VMM.");
 }
 
-export const BOARD_COMMANDS: { readonly [K in keyof BoardCommands]: Row<K> } = {
+export const BOARD_COMMANDS: {
+  readonly [K in keyof (BoardCommands & BoardDebuggerCommands)]: Row<K>;
+} = {
   loadBoard: { op: (m, { image, initrd }) => boardOf(m).install(image, initrd) },
   describeBoard: { now: (m) => boardOf(m).view() },
   boardAction: { op: (m, { action }) => boardOf(m).act(action) },
   readConsole: { now: (m, { offset, limit }) => boardOf(m).read(offset, limit) },
+  resumeVcpus: {
+    now: (m, { vcpus }) => {
+      boardOf(m).resumeOnly(vcpus.map(Number));
+      return null;
+    },
+  },
+  describeDebugStop: { now: (m) => boardOf(m).debugStop },
   typeConsole: { now: (m, { bytes }) => boardOf(m).type(bytes) },
 };

@@ -26,6 +26,7 @@ import {
   type Vcpu,
   Waitable,
 } from "../../kvm/index.js";
+import type { DebugStop } from "../debugger-commands.js";
 import type { BoardDefinition } from "../definition.js";
 import { writeGuest } from "../memory-access.js";
 import { kickVcpu, runLabel } from "../run-label.js";
@@ -76,6 +77,9 @@ export class Board {
   /** Once they have: load everything anew. */
   #resetDue = false;
   readonly #halted = new Waitable("board-halted");
+  /** The vCPUs that a debugger lets run; null: all. */
+  #chosen: ReadonlySet<number> | null = null;
+  #debugStop: DebugStop | null = null;
   #news: BoardNews[] = [];
   /** Readers were told that there is output, and none has looked since. */
   #announced = false;
@@ -202,6 +206,25 @@ export class Board {
     return this.view();
   }
 
+  /** The debug exception for which the board paused. */
+  get debugStop(): DebugStop | null {
+    return this.#debugStop;
+  }
+
+  /**
+   * As a debugger goes on: some of the vCPUs, until the board is halted.
+   * @throws ServiceError "board-state"
+   */
+  resumeOnly(vcpus: readonly number[]): void {
+    const isThere = vcpus.some((id) => this.#kvm.vm.vcpuById(id) !== undefined);
+    if (this.#loaded === null || !isThere) throw this.#refusal("resume", "it has no such vCPU");
+    if (this.#halting || (this.#state !== "paused" && this.#state !== "created")) {
+      throw this.#refusal("resume");
+    }
+    this.#chosen = new Set(vcpus);
+    this.#run();
+  }
+
   #refusal(action: BoardAction, why = `it is ${this.#state}`): ServiceError {
     const detail = `The board can't ${action} now: ${why}.`;
     return new ServiceError("board-state", detail, { boardState: this.#state });
@@ -216,12 +239,14 @@ export class Board {
   }
 
   #run(): void {
+    this.#debugStop = null;
     this.#enter("running", null);
     if (this.#active === 0) this.#ended();
   }
 
   #reset(reason: string): void {
     this.#resetDue = true;
+    this.#debugStop = null;
     this.#tell({ kind: "board", event: "reset", reason });
     if (this.#active === 0) this.#ended();
     else this.#halt();
@@ -245,13 +270,15 @@ export class Board {
     this.#halting = false;
     if (this.#resetDue) this.#reload();
     if (this.#state === "running") this.#launch();
+    this.#chosen = null;
     this.#halted.wake();
   }
 
   #launch(): void {
     const { sched, vcpus } = this.#kvm.vm;
-    this.#active = this.definition.vcpus;
-    for (const vcpu of vcpus) {
+    const launched = vcpus.filter(({ id }) => this.#chosen?.has(id) ?? true);
+    this.#active = launched.length;
+    for (const vcpu of launched) {
       sched.add(runLabel(vcpu.id), true, this.#thread(vcpu), (outcome) => {
         // Anything but a refusal is our own bug, and ends the VM.
         if (!outcome.ok) throw outcome.error;
@@ -309,6 +336,7 @@ export class Board {
       if (outcome.errno === "EINTR") continue;
       if (outcome.mmio !== undefined) mmioData = this.#mmio(outcome.mmio);
       else if (outcome.systemEvent !== undefined) this.#systemEvent(vcpu, outcome.systemEvent.type);
+      else if (outcome.debug !== undefined) this.#debugged(vcpu, outcome.debug);
       else this.#crash(vcpu, `${outcome.exitReason}, ${outcome.errno ?? "no errno"}`);
     }
   }
@@ -342,6 +370,13 @@ export class Board {
     else this.#crash(vcpu, `system event ${type}`);
   }
 
+  /** Pauses for the debugger. What came second is met again when the board goes on. */
+  #debugged(vcpu: Vcpu, debug: NonNullable<RunOutcome["debug"]>): void {
+    if (this.#state !== "running" || this.#halting) return;
+    this.#debugStop = { vcpu: vcpu.id, ...debug };
+    this.#enter("paused", `vCPU ${vcpu.id} stopped for its debugger.`);
+  }
+
   #crash(vcpu: Vcpu, what: string): void {
     if (this.#state === "shutdown" || this.#state === "crashed") return;
     const pc = getOneReg(this.#kvm.vm, vcpu, PC).value.toString(16);
@@ -368,6 +403,7 @@ export class Board {
       lastUnassigned: this.#lastUnassigned,
       uart: this.uart.save(),
       console: this.output.save(),
+      debugStop: this.#debugStop,
     };
     return { kind: "board", version: 1, data };
   }
@@ -382,6 +418,7 @@ export class Board {
       lastUnassigned: bigint | null;
       uart: Saved;
       console: Saved;
+      debugStop: DebugStop | null;
     };
     this.#state = data.state;
     this.#reason = data.reason;
@@ -390,6 +427,7 @@ export class Board {
     this.#lastUnassigned = data.lastUnassigned;
     this.uart.load(data.uart);
     this.output.load(data.console);
+    this.#debugStop = data.debugStop;
   }
 }
 

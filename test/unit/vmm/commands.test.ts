@@ -292,6 +292,33 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   boardAction: { good: { action: "start" }, bad: [[{ action: "pause" }, NONE]] },
   readConsole: { good: { offset: 0, limit: 9 }, bad: [[{ offset: 0, limit: 9 }, NONE]] },
   typeConsole: { good: { bytes }, bad: [[{ bytes }, NONE]] },
+  resumeVcpus: { good: { vcpus: [0n] }, bad: [[{ vcpus: [0n] }, NONE]] },
+  describeDebugStop: { good: none, bad: [[none, NONE]] },
+  translate: {
+    good: { vcpu: 7, address: BigInt(BASE) },
+    bad: [
+      [{ vcpu: 1, address: 0n }, "vcpu-not-found"],
+      [{ vcpu: 0, address: 0n }, "vcpu-not-initialised"],
+    ],
+  },
+  readRegisters: {
+    good: { vcpu: 7, regs: [PC, PC] },
+    bad: [
+      [{ vcpu: 0, regs: [PC] }, "ENOEXEC"],
+      [{ vcpu: 7, regs: [PC, 0n] }, "EINVAL"],
+    ],
+  },
+  writeRegister: {
+    good: { vcpu: 7, reg: PC, value: bits },
+    bad: [
+      [{ vcpu: 0, reg: PC, value: bits }, "ENOEXEC"],
+      [{ vcpu: 7, reg: PC, value: bytes }, "EINVAL"],
+    ],
+  },
+  passBreakpoint: {
+    good: { vcpu: 7 },
+    bad: [[{ vcpu: 0 }, "vcpu-not-initialised"]],
+  },
   disassemble: {
     good: { vcpu: 7, address: BigInt(BASE), count: 4 },
     bad: [

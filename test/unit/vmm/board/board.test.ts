@@ -268,3 +268,47 @@ describe("state", () => {
     expect(vm.refused("typeConsole", { bytes: new Uint8Array(17) })).toBe("console-full");
   });
 });
+
+describe("a board that is debugged", () => {
+  const BRK_CLASS = 0x3cn;
+  const debug = { bcr: [], bvr: [], wcr: [], wvr: [] };
+  /** ENABLE and USE_SW_BP. */
+  const watched = () => {
+    const vm = InlineBoard.with(code(a64.NOP, a64.brk(3), a64.b(0)), { board: { vcpus: 2 } });
+    vm.call("setGuestDebug", { vcpu: 0, control: 0x1_0001, ...debug });
+    return vm;
+  };
+
+  it("pauses at a BRK and tells which; it is met again when it goes on", () => {
+    const vm = watched();
+    expect(vm.call("describeDebugStop", {})).toBe(null);
+    vm.act("start");
+    vm.pumpUntil(() => vm.view().state === "paused");
+    vm.act("pause");
+    const stop = vm.call("describeDebugStop", {});
+    expect(stop).toMatchObject({ vcpu: 0, far: 0n });
+    expect([(stop?.hsr ?? 0n) >> 26n, (stop?.hsr ?? 0n) & 0xffffn]).toEqual([BRK_CLASS, 3n]);
+    expect(vm.call("readRegisters", { vcpu: 0, regs: [PC] })).toEqual([0x4008_0004n]);
+    const copy = watched();
+    copy.instance.machine.load(structuredClone(vm.instance.machine.save()));
+    expect(copy.call("describeDebugStop", {})).toEqual(stop);
+    vm.act("resume");
+    vm.pumpUntil(() => vm.view().state === "paused");
+    expect(vm.view().reason).toBe("vCPU 0 stopped for its debugger.");
+  });
+
+  it("runs only the vCPUs that it is told to, once", () => {
+    const vm = watched();
+    expect(vm.refused("resumeVcpus", { vcpus: [7n] })).toBe("board-state");
+    vm.call("resumeVcpus", { vcpus: [1n] });
+    vm.pump(100);
+    expect(vm.view().state).toBe("running");
+    expect(vm.call("describeVcpu", { vcpu: 0 }).state).toBe("idle");
+    expect(vm.refused("resumeVcpus", { vcpus: [0n] })).toBe("board-state");
+    vm.act("pause");
+    expect(vm.call("describeDebugStop", {})).toBe(null);
+    vm.act("resume");
+    vm.pumpUntil(() => vm.view().state === "paused");
+    expect(vm.call("describeDebugStop", {})?.vcpu).toBe(0);
+  });
+});
