@@ -30,3 +30,6 @@ export const VM_END_GRACE_MS = 250;
 
 /** Scheduler steps between two looks at reads, which do not interrupt; a step is up to 1 ms. */
 export const STEPS_PER_TURN = 1;
+
+/** Events that a VM's trace keeps; older ones give way. */
+export const TRACE_EVENTS_MAX = 32_768;

@@ -75,6 +75,10 @@ export function irqLine(vm: Vm, irq: number, isHigh: boolean): void {
   // What is set before KVM_ARM_VCPU_INIT would be lost with it.
   const pe = vcpu.a64?.pe;
   if (pe === undefined) return;
+  const level = isHigh ? 1 : 0;
+  if (vm.trace.isOn) {
+    vm.trace.add("kvm_irq_line", null, { type: "CPU", vcpu_idx: id, irq_num: num, level });
+  }
   if (num === IRQ_CPU.IRQ) pe.irqLine = isHigh;
   else pe.fiqLine = isHigh;
   vcpu.wait.wake();

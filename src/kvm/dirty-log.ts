@@ -133,11 +133,14 @@ export class DirtyLog {
     slot: Memslot,
     page: number,
     ring: { push(slot: number, offset: number): void } | null,
+    vcpu: number | null = null,
   ): void {
     if ((slot.flags & 1) === 0) return;
     if (this.#vm.caps.dirtyRingBytes !== 0 && ring !== null) {
       ring.push(slot.id, page);
       this.#vm.counters.values.ringPushed++;
+      const { trace } = this.#vm;
+      if (trace.isOn) trace.add("kvm_dirty_ring_push", vcpu, { slot: slot.id, offset: page });
     } else if (slot.dirtyBitmap !== null) {
       this.setBit(slot.dirtyBitmap, page);
       this.#vm.counters.values.dirtyMarked++;

@@ -77,7 +77,7 @@ export class Mmu {
         const done = this.install(vcpu, fault, slot, gfn, backing);
         if (done !== "installed") return done === "nomem" ? NO_TABLES : RESUME;
         if (sched.contended) yield POINT["abort-mapped"];
-        if (fault.isWrite) this.#log.mark(slot, gfn - slot.baseGfn, vcpu.ring);
+        if (fault.isWrite) this.#log.mark(slot, gfn - slot.baseGfn, vcpu.ring, vcpu.id);
         return RESUME;
       } finally {
         vm.mmuLock.readUnlock();

@@ -56,7 +56,7 @@ export class PvTime implements StolenTime {
     const place = this.#place(ipa);
     if (place === null) return;
     this.#vm.host.writePhysical(place.pa, bytes);
-    this.#log.mark(place.slot, place.page, vcpu.ring);
+    this.#log.mark(place.slot, place.page, vcpu.ring, vcpu.id);
   }
 
   #place(ipa: bigint): Place | null {

@@ -73,6 +73,12 @@ export class RingReset {
       yield POINT["ring-entry-reset"];
       yield* this.#rearm(run);
     }
+    const { trace } = this.#vm;
+    if (trace.isOn) {
+      const { dirtyIndex, resetIndex } = ring;
+      const fields = { dirty_index: dirtyIndex, reset_index: resetIndex };
+      trace.add("kvm_dirty_ring_reset", vcpu.id, fields);
+    }
     return count;
   }
 

@@ -92,6 +92,7 @@ export class RunLoop {
           credit = vm.sched.sliceBudget(vcpu.engine.sliceMax);
         }
         const wait = this.#entry(vcpu);
+        if (vm.trace.isOn && wait !== null) vm.trace.leave(vcpu, "IRQ");
         if (wait instanceof Waitable) {
           yield wait;
           continue;
@@ -108,6 +109,7 @@ export class RunLoop {
         vcpu.lastExit = outcome.exitReason;
         if (!vm.irqchipInKernel) vcpu.deviceIrqLevel = outputLines(vcpu);
         vcpu.pendingMmio = outcome.mmio ?? null;
+        if (vm.trace.isOn) traceUserspaceExit(vm, vcpu, outcome);
         return outcome;
       }
     } finally {
@@ -124,7 +126,10 @@ export class RunLoop {
     const pending = vcpu.pendingMmio;
     vcpu.pendingMmio = null;
     if (pending === null || !vcpu.engine.hasPending) return;
-    vcpu.engine.completeWithoutMemory(pending.isWrite ? null : loadBytes(pending, data));
+    const loaded = pending.isWrite ? null : loadBytes(pending, data);
+    const { trace } = this.#vm;
+    if (trace.isOn && loaded !== null) trace.mmio(vcpu, "read", pending.physAddr, loaded);
+    vcpu.engine.completeWithoutMemory(loaded);
     this.#vm.instructions++;
   }
 
@@ -159,9 +164,13 @@ export class RunLoop {
     vcpu.waitsForInterrupt = false;
     vcpu.waitsForEvent = false;
     applyReset(vcpu);
-    if (shouldNotifyUser(vm, vcpu)) return INTERRUPTED;
+    if (shouldNotifyUser(vm, vcpu)) {
+      if (vm.trace.isOn) vm.trace.lines(vcpu, outputLines(vcpu), vm.timerPpis);
+      return INTERRUPTED;
+    }
     if (this.#ringIsFull(vcpu)) {
       values.dirtyRingExits++;
+      if (vm.trace.isOn) vm.trace.add("kvm_dirty_ring_exit", vcpu.id, {});
       return { errno: null, exitReason: "KVM_EXIT_DIRTY_RING_FULL" };
     }
     return vcpu.cpu === null && !this.#takeCpu(vcpu) ? vm.cpuFree : null;
@@ -172,6 +181,7 @@ export class RunLoop {
     const vm = this.#vm;
     const cpu = loadedCpu(vcpu);
     vm.vgic.flush(vcpu);
+    if (vm.trace.isOn) vm.trace.enter(vcpu);
     const before = vcpu.engine.retired;
     const dirtied = cpu.hardwareDirtied;
     // Those that sleep wake at their tick, not at the end of somebody's slice.
@@ -182,6 +192,7 @@ export class RunLoop {
     vm.instructions += retired;
     vm.counters.values.hwDirtied += cpu.hardwareDirtied - dirtied;
     if (this.#stop === "slice" && this.#queue.length > 0) vm.putVcpu(vcpu);
+    if (vm.trace.isOn && vcpu.cpu === null) vm.trace.leave(vcpu, "IRQ");
     if (this.#stop === "line") return retired;
     return this.#stop === "slice" ? credit : retired + EXIT_COST;
   }
@@ -191,10 +202,12 @@ export class RunLoop {
     const vm = this.#vm;
     vm.counters.values.exits++;
     vcpu.stats.exits++;
+    if (vm.trace.isOn) vm.trace.leave(vcpu, "TRAP");
     if (this.#stop === "done") return { errno: null, exitReason: "KVM_EXIT_HLT" };
     if (this.#stop === "trap") return this.#trap(vcpu, vm);
     // A copy: the CPU may be another vCPU's by the next step.
     const { kind, level, ipa, isWrite } = loadedCpu(vcpu).fault;
+    if (vm.trace.isOn) vm.trace.fault(vcpu, ipa);
     if (kind === "address-size" && vcpu.a64 !== null) {
       vcpu.a64.injectExternalAbort(vcpu.a64.current.kind === "execute");
       return null;
@@ -214,6 +227,7 @@ export class RunLoop {
     if (ec === EC.hvc64 || ec === EC.smc64) {
       const isSmc = ec === EC.smc64;
       if (!isSmc) vcpu.stats.hvcExit++;
+      if (vm.trace.isOn) traceCall(vm, a64, vcpu.id);
       // SMCCC reserves every other immediate of SMC; KVM doesn't look at HVC's.
       if (isSmc && (a64.esr & 0xffffn) !== 0n) {
         a64.pe.registers.setX(0, 2n ** 64n - 1n);
@@ -227,6 +241,10 @@ export class RunLoop {
     // the event stream; without one what it waits for may be no event here, and it gives its turn.
     if (ec !== EC.wfx) return null;
     const isWfe = (a64.esr & 1n) !== 0n;
+    if (vm.trace.isOn) {
+      const fields = { vcpu_pc: a64.pe.registers.pc, is_wfe: isWfe };
+      vm.trace.add("kvm_wfx_arm64", vcpu.id, fields);
+    }
     if (isWfe) vcpu.stats.wfeExit++;
     else vcpu.stats.wfiExit++;
     vcpu.waitsForInterrupt = !isWfe;
@@ -251,6 +269,8 @@ export class RunLoop {
     const { isWrite, length } = engine.current;
     const physAddr = BigInt(ipa);
     const data = isWrite ? engine.storeBytes() : new Uint8Array(length);
+    const type = isWrite ? "write" : "read-unsatisfied";
+    if (vm.trace.isOn) vm.trace.mmio(vcpu, type, physAddr, data);
     if (isWrite && vm.bus.write(physAddr, data)) {
       vm.counters.values.mmioExitKernel++;
       vcpu.stats.mmioExitKernel++;
@@ -309,6 +329,17 @@ const DEBUG_CLASSES: ReadonlySet<number> = new Set([
   EC.watchpointLower,
   EC.brk64,
 ]);
+
+function traceUserspaceExit({ trace }: Vm, { id }: Vcpu, { errno, exitReason }: RunOutcome): void {
+  trace.add("kvm_userspace_exit", id, { reason: exitReason, errno: errno ?? "" });
+}
+
+/** Linux tells HVC alone; an SMC that reaches KVM is told the same way here. */
+function traceCall({ trace }: Vm, { esr, pe }: A64Engine, vcpu: number): void {
+  const { registers } = pe;
+  const fields = { vcpu_pc: registers.pc, r0: registers.x(0), imm: Number(esr & 0xffffn) };
+  trace.add("kvm_hvc_arm64", vcpu, fields);
+}
 
 /** kvm_handle_guest_debug. */
 function debugExit({ esr, far }: A64Engine, ec: number): RunOutcome {

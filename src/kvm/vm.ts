@@ -28,6 +28,7 @@ import { Stage2Tables } from "./pgtable.js";
 import { VmPmu } from "./pmu.js";
 import { Mutex, RwLock, Srcu } from "./sched/locks.js";
 import { type Scheduler, Waitable } from "./sched/scheduler.js";
+import { Trace } from "./trace.js";
 import {
   IPA_BITS_DEFAULT,
   IPA_BITS_LIMIT,
@@ -146,6 +147,7 @@ export class Vm {
   /** KVM_ARM_SET_COUNTER_OFFSET; null until it was called. */
   counterOffset: bigint | null = null;
   readonly timers: BlockedTimers;
+  readonly trace = new Trace(() => Number(this.ticks()));
 
   constructor(
     config: VmConfig,

@@ -108,6 +108,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   vcpuInit: { logged: true, args: { vcpu: "u32", target: "u32", features: "u64s" } },
   // A look at the registers takes a pending CPU_ON first.
   getRegList: { logged: true, args: { vcpu: "u32" } },
+  getRegs: { logged: true, args: { vcpu: "u32", regs: "u64s" } },
   getOneReg: { logged: true, args: { vcpu: "u32", reg: "u64" } },
   setOneReg: { logged: true, args: { vcpu: "u32", reg: "u64", value: "bytes" } },
   finalizeVcpu: { logged: false, args: { vcpu: "u32", feature: "int" } },
@@ -158,6 +159,11 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   disassemble: { logged: false, args: { vcpu: "u32", address: "u64?", count: "count" } },
   walkStage2: { logged: false, args: { ipa: "u64" } },
   counters: { logged: false, args: {} },
+  // A trace is no state of the VM, and nothing in the VM depends on it; so a replay can be traced.
+  startTrace: { logged: false, args: { categories: "u32" } },
+  stopTrace: { logged: false, args: {} },
+  describeTrace: { logged: false, args: {} },
+  readTrace: { logged: false, args: {} },
   stats: { logged: false, args: { vcpu: "u32?" } },
   digest: { logged: false, args: {} },
 };

@@ -52,6 +52,7 @@ import {
 } from "./memory-access.js";
 import { programSource } from "./programs.js";
 import { kickVcpu } from "./run-label.js";
+import { traceFile, traceView } from "./trace-file.js";
 import { idleVcpu, vcpuOf } from "./vcpu-of.js";
 import {
   guestMemfdView,
@@ -377,6 +378,12 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
     },
   },
   getRegList: { now: (m, { vcpu }) => getRegList(m.kvm.vm, idleVcpu(m, vcpu)) },
+  getRegs: {
+    now: (m, { vcpu, regs }) => {
+      const of = idleVcpu(m, vcpu);
+      return regs.map((reg) => getOneReg(m.kvm.vm, of, reg).value);
+    },
+  },
   getOneReg: { now: (m, { vcpu, reg }) => getOneReg(m.kvm.vm, idleVcpu(m, vcpu), reg) },
   setOneReg: {
     now: (m, { vcpu, reg, value }) => {
@@ -443,6 +450,20 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
     now: (m, { vcpu, address, count }) => disassembleAt(m.kvm, idleVcpu(m, vcpu), address, count),
   },
   walkStage2: { now: (m, { ipa }) => walk(m, ipa) },
+  startTrace: {
+    now: (m, { categories }) => {
+      m.kvm.vm.trace.start(categories);
+      return traceView(m.kvm);
+    },
+  },
+  stopTrace: {
+    now: (m) => {
+      m.kvm.vm.trace.stop();
+      return null;
+    },
+  },
+  describeTrace: { now: (m) => traceView(m.kvm) },
+  readTrace: { now: (m) => traceFile(m.kvm) },
   counters: { now: (m) => ({ ...m.kvm.vm.counters.values }) },
   stats: { now: (m, { vcpu }) => statsFile(m.kvm.vm, vcpu === null ? null : vcpuOf(m, vcpu)) },
   digest: { now: (m) => m.digest() },

@@ -2,7 +2,9 @@
 // Plain data on both sides (structured clone): u64 is bigint, bytes are Uint8Array over a buffer of
 // their own, or lent to the reader (base/lent-bytes.ts). Runs on any thread. A refusal arrives as
 // KvmError or ServiceError.
+
 import type { ErrnoName } from "../base/errno.table.js";
+import type { TraceCategory } from "../base/trace.table.js";
 import type { BoardCommands } from "./board/commands.js";
 import type { BoardDebuggerCommands, DebuggerCommands } from "./debugger-commands.js";
 import type { DirtyTracking } from "./definition.js";
@@ -389,6 +391,8 @@ export interface VmCommands
   /** KVM_ARM_VCPU_INIT; from then on the vCPU runs guest code. */
   vcpuInit: [{ vcpu: number; target: number; features: readonly bigint[] }, VcpuView];
   getRegList: [{ vcpu: number }, readonly bigint[]];
+  /** Registers of one moment, in the order asked for. */
+  getRegs: [{ vcpu: number; regs: readonly bigint[] }, readonly bigint[]];
   getOneReg: [{ vcpu: number; reg: bigint }, { value: bigint; size: number }];
   /** Little-endian bytes, as many as the id says. */
   setOneReg: [{ vcpu: number; reg: bigint; value: Uint8Array }, null];
@@ -408,6 +412,12 @@ export interface VmCommands
   ];
   walkStage2: [{ ipa: bigint }, Stage2Walk];
   counters: [Record<string, never>, Readonly<Record<string, number>>];
+  /** Begins a trace anew. @param categories bits of traceMask */
+  startTrace: [{ categories: number }, TraceView];
+  stopTrace: [Record<string, never>, null];
+  describeTrace: [Record<string, never>, TraceView];
+  /** JSON of Chrome's trace format. */
+  readTrace: [Record<string, never>, Uint8Array];
   /** GET_STATS_FD's file in the layout of kvm-uapi 4.8; vcpu null for the VM's own. */
   stats: [{ vcpu: number | null }, Uint8Array];
   /** Digest over every part's saved state, and per part. */
@@ -417,6 +427,14 @@ export interface VmCommands
 export type CommandName = keyof VmCommands;
 export type CommandArgs<K extends CommandName> = VmCommands[K][0];
 export type CommandResult<K extends CommandName> = VmCommands[K][1];
+
+/** What a trace records, and how many events it has seen; `dropped` of them gave way. */
+export interface TraceView {
+  readonly isOn: boolean;
+  readonly categories: readonly TraceCategory[];
+  readonly recorded: number;
+  readonly dropped: number;
+}
 
 /** A command as it is logged and replayed. */
 export interface Command<K extends CommandName = CommandName> {

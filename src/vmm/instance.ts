@@ -1,6 +1,7 @@
 // Owns: the VM as the runtime drives it: commands in, scheduler steps, stamps.
 // VM thread, or inline.
 import { systemClock } from "../base/clock.js";
+import { KvmError } from "../base/errors.js";
 import type { Op } from "../kvm/index.js";
 import { refuseOwned } from "./board/owned.table.js";
 import { COMMANDS } from "./command.table.js";
@@ -65,14 +66,37 @@ export class Instance implements VmInstance {
     try {
       if (ioctl !== undefined) this.machine.kvm.vm.checkAlive(ioctl);
       if (this.machine.board !== null) refuseOwned(this.machine.board, command);
-      if (row.now !== undefined) return { ok: true, value: row.now(this.machine, command.args) };
+      if (row.now !== undefined) {
+        const value = row.now(this.machine, command.args);
+        return this.#answered(ioctl, { ok: true, value });
+      }
       if (row.op !== undefined) {
-        this.#begin(command, row, row.op(this.machine, command.args), done);
+        const op = row.op(this.machine, command.args);
+        this.#begin(command, row, op, this.#traced(ioctl, done));
       }
       return null;
     } catch (error) {
-      return { ok: false, error };
+      return this.#answered(ioctl, { ok: false, error });
     }
+  }
+
+  /** Traces an ioctl that is over at once. */
+  #answered(ioctl: string | undefined, outcome: Outcome): Outcome {
+    const { trace } = this.machine.kvm.vm;
+    if (trace.isOn && ioctl !== undefined)
+      trace.add("ioctl", null, told(ioctl, outcome), trace.now);
+    return outcome;
+  }
+
+  /** What an ioctl that takes steps is answered through while it is traced. */
+  #traced(ioctl: string | undefined, done: (outcome: Outcome) => void): (outcome: Outcome) => void {
+    const { trace } = this.machine.kvm.vm;
+    if (!trace.isOn || ioctl === undefined) return done;
+    const beganNs = trace.now;
+    return (outcome) => {
+      if (trace.isOn) trace.add("ioctl", null, told(ioctl, outcome), beganNs);
+      done(outcome);
+    };
   }
 
   #begin(command: Command, row: AnyRow, op: Op<unknown>, done: (outcome: Outcome) => void): void {
@@ -121,6 +145,12 @@ export class Instance implements VmInstance {
   close(): void {
     this.machine.kvm.vm.close();
   }
+}
+
+/** An ioctl and what it returned. */
+function told(ioctl: string, outcome: Outcome): { ioctl: string; errno: string } {
+  const isRefused = !outcome.ok && outcome.error instanceof KvmError;
+  return { ioctl, errno: isRefused ? outcome.error.errno : "" };
 }
 
 /**

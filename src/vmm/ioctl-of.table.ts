@@ -26,6 +26,7 @@ export const IOCTL_OF: { readonly [K in CommandName]?: string } = {
   preferredTarget: "KVM_ARM_PREFERRED_TARGET",
   vcpuInit: "KVM_ARM_VCPU_INIT",
   getRegList: "KVM_GET_REG_LIST",
+  getRegs: "KVM_GET_ONE_REG",
   getOneReg: "KVM_GET_ONE_REG",
   setOneReg: "KVM_SET_ONE_REG",
   finalizeVcpu: "KVM_ARM_VCPU_FINALIZE",

@@ -11,6 +11,7 @@ import { type RealService, ROOT, startReal, temporary } from "../support/real-se
 const MAIN = join(ROOT, "dist", "cli", "main.js");
 const HELLO = join(ROOT, "test", "guest", "hello.bin");
 const SMP = join(ROOT, "test", "guest", "smp.bin");
+const FAULTS = join(ROOT, "test", "guest", "faults.bin");
 const LIMIT_S = "60";
 
 interface Ended {
@@ -75,6 +76,12 @@ const leftovers = async () =>
   (await readdir(files.path)).filter((name) => name.startsWith("tidemark-run-"));
 
 describe("run, on a host of its own", () => {
+  it("runs the guest that takes every fault to its good end", async () => {
+    const { code, out } = await runToEnd("run", FAULTS, "--timeout", LIMIT_S);
+    expect(out).not.toContain("WRONG");
+    expect([code, out.trimEnd().split("\n").at(-1)]).toEqual([0, "EXIT: STATUS=1"]);
+  });
+
   it("prints the console and ends with the guest's status", async () => {
     const good = await runToEnd("run", SMP, "--smp", "2", "--timeout", LIMIT_S);
     const output = "core 0 is up\ncore 1 is up\ncore 1 is off\nEXIT: STATUS=1\n";

@@ -197,6 +197,7 @@ export const COMMAND_RESULTS: Results = {
   setVmAttr: () => null,
   getVmAttr: () => new Uint8Array(24),
   hasVmAttr: () => null,
+  getRegs: ({ regs }) => regs.map(() => 0x9600_0045n),
   setCounterOffset: () => null,
   setVcpuAttr: () => null,
   getVcpuAttr: () => Uint8Array.of(27, 0, 0, 0),
@@ -232,6 +233,15 @@ export const COMMAND_RESULTS: Results = {
     leaf: null,
   }),
   counters: () => ({ stage2Faults: 12 }),
+  startTrace: () => ({ isOn: true, categories: ["exit"], recorded: 0, dropped: 0 }),
+  stopTrace: () => null,
+  describeTrace: () => ({ isOn: false, categories: [], recorded: 0, dropped: 0 }),
+  readTrace: () =>
+    new Uint8Array(
+      Buffer.from(
+        '{"displayTimeUnit":"ns","otherData":{"clock":"virtual","dropped":0},"traceEvents":[]}',
+      ),
+    ),
   stats: () => statsFile(),
   digest: () => ({ digest: "cbf29ce484222325", parts: { memslots: "cbf29ce484222325" } }),
 };

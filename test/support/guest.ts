@@ -17,8 +17,10 @@ export const IRQ_VECTOR = VECTORS + 0x280;
 export const FIQ_VECTOR = VECTORS + 0x300;
 
 export class Guest extends Inline {
-  constructor(options: InlineOptions = {}) {
+  /** @param caps capabilities with their arguments, enabled before there is a slot */
+  constructor(options: InlineOptions = {}, caps: readonly (readonly [number, ...bigint[]])[] = []) {
     super(options);
+    for (const [cap, ...args] of caps) this.enable(cap, ...args);
     this.slot(0, 64);
   }
 

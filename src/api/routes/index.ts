@@ -27,6 +27,7 @@ import { registerOperations } from "./registers.js";
 import { runOperations } from "./runs.js";
 import { stage2Operations } from "./stage2.js";
 import { vcpuOperations } from "./vcpus.js";
+import { traceOperations } from "./vm-trace.js";
 import { vmOperations } from "./vms.js";
 
 export function allOperations(deps: ApiDeps): readonly Operation[] {
@@ -39,6 +40,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...gdbOperations(deps),
     ...capabilityOperations(deps),
     ...inspectOperations(deps),
+    ...traceOperations(deps),
     ...vcpuOperations(deps),
     ...registerOperations(deps),
     ...guestOperations(deps),

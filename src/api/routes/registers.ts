@@ -4,6 +4,7 @@ import type { ApiDeps } from "../deps.js";
 import { empty, json, type Operation, operation, withHeaders } from "../operation.js";
 import { PageQuery, VcpuParams, VmParams } from "../schemas/common.schema.js";
 import {
+  DecodedRegisters,
   Disassembly,
   DisassemblyQuery,
   InitializationCreate,
@@ -15,6 +16,8 @@ import {
 } from "../schemas/registers.schema.js";
 import { Vcpu } from "../schemas/vcpus.schema.js";
 import { big, NEXT_LINK, pageOfList, sendPage } from "../support.js";
+import { decodedView } from "../views/register.js";
+import { NAMED_REGISTERS } from "../views/register.table.js";
 
 const vcpu = "/v1/vms/{vm}/vcpus/{n}";
 const INSTRUCTIONS_DEFAULT = 16;
@@ -144,6 +147,32 @@ function registers({ services }: ApiDeps): readonly Operation[] {
   ];
 }
 
+function decoded({ services }: ApiDeps): readonly Operation[] {
+  const { vms } = services;
+  return [
+    operation({
+      id: "getDecodedRegisters",
+      method: "GET",
+      path: `${vcpu}/decoded-registers`,
+      tag: "vcpus",
+      scope: "vm:read",
+      summary: "Read a vCPU's registers by name",
+      description:
+        "General and system registers at one moment, with the fields of PSTATE, SPSR, ESR, " +
+        "SCTLR, TCR and others taken apart.",
+      params: VcpuParams,
+      answers: { 200: json("The registers.", DecodedRegisters) },
+      problems: ["vm-not-found", "vcpu-not-found", "vm-not-active", "vcpu-running", "kvm-errno"],
+      handle: async ({ params }) => {
+        const regs = NAMED_REGISTERS.map(({ id }) => id);
+        const { value } = await vms.command(params.vm, "getRegs", { vcpu: params.n, regs });
+        const items = NAMED_REGISTERS.map((row, at) => decodedView(row, value[at] ?? 0n));
+        return { items, nextCursor: null };
+      },
+    }),
+  ];
+}
+
 function disassembly({ services }: ApiDeps): readonly Operation[] {
   const { vms } = services;
   return [
@@ -185,5 +214,5 @@ function disassembly({ services }: ApiDeps): readonly Operation[] {
 }
 
 export function registerOperations(deps: ApiDeps): readonly Operation[] {
-  return [...initialization(deps), ...registers(deps), ...disassembly(deps)];
+  return [...initialization(deps), ...registers(deps), ...decoded(deps), ...disassembly(deps)];
 }

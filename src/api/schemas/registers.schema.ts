@@ -51,6 +51,34 @@ export const RegisterId = Type.Object(
 export const RegisterPage = pageOf("RegisterPage", RegisterId);
 export const RegisterParams = vcpuParams("reg", u64("KVM's register id.", "0x6030000000100040"));
 
+const RegisterField = Type.Object(
+  {
+    name: Type.String({ description: "As in the Arm ARM.", examples: ["EC"] }),
+    bits: Type.String({ description: "Highest and lowest bit.", examples: ["31:26"] }),
+    value: hexU64("Of the field.", "0x25"),
+    meaning: Type.Optional(
+      Type.String({
+        description: "Where the value has a name.",
+        examples: ["data abort, same level"],
+      }),
+    ),
+  },
+  { ...closed, $id: "RegisterField" },
+);
+const DecodedRegister = Type.Object(
+  {
+    name: Type.String({ description: "As in the Arm ARM.", examples: ["ESR_EL1"] }),
+    id: u64("KVM's register id.", "0x603000000013c290"),
+    value: registerValue,
+    fields: Type.Array(RegisterField, { description: "None where it is one number." }),
+  },
+  { ...closed, $id: "DecodedRegister" },
+);
+export const DecodedRegisters = Type.Object(
+  { items: Type.Array(DecodedRegister), nextCursor: Type.Null() },
+  { ...closed, $id: "DecodedRegisters" },
+);
+
 const INSTRUCTIONS_MAX = 1024;
 const INSTRUCTIONS = 16;
 export const DisassemblyQuery = Type.Object(

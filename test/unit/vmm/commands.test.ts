@@ -202,6 +202,13 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     ],
   },
   getRegList: { good: { vcpu: 7 }, bad: [[{ vcpu: 0 }, "ENOEXEC"]] },
+  getRegs: {
+    good: { vcpu: 7, regs: [PC] },
+    bad: [
+      [{ vcpu: 0, regs: [PC] }, "ENOEXEC"],
+      [{ vcpu: 7, regs: [PC, 0n] }, "EINVAL"],
+    ],
+  },
   getOneReg: {
     good: { vcpu: 7, reg: PC },
     bad: [
@@ -332,6 +339,10 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     bad: [[{ ipa: 2n ** 64n - 1n }, "out-of-range"]],
   },
   counters: { good: none, bad: [] },
+  startTrace: { good: { categories: 1 }, bad: [] },
+  stopTrace: { good: none, bad: [] },
+  describeTrace: { good: none, bad: [] },
+  readTrace: { good: none, bad: [] },
   stats: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   digest: { good: none, bad: [] },
 };

@@ -92,6 +92,8 @@ export class PeMmu {
   #sctlr = 0;
   /** The access is tier 1's attempt: where it fails, nothing has happened. */
   #isAttempt = false;
+  /** Of the access that is under way. */
+  #isAligned = true;
   #generation = 0;
   /** Where a store that crosses a page goes. */
   #bounced = { first: 0, second: 0, room: 0, bytes: 0 };
@@ -174,10 +176,10 @@ export class PeMmu {
     const room = PAGE - (low & IN_PAGE);
     if (this.#isAttempt && (bytes > room || this.#pe.watches)) return 0;
     const isPrivileged = this.#pe.isPrivileged && (flags & SLOW.unprivileged) === 0;
+    this.#isAligned = isAligned;
     const first = this.#translate(low, high, kind, isPrivileged, bytes);
     if (first < 0) return 0;
     const { device, writable } = this.#result;
-    if (device && !isAligned) return this.#abort(kind, FSC.alignment, low, high);
     const { watches } = this.#pe;
     if (watches && this.#pe.watchpoint(low, high, bytes, isWrite, isPrivileged)) return 0;
     if (bytes > room) return this.#crossing(low, high, kind, isPrivileged, first, room, bytes);
@@ -250,6 +252,11 @@ export class PeMmu {
     if (done === "fault") {
       if (this.#isAttempt) return -1;
       this.#pe.abort(kind, result.fsc, low, high);
+      return -1;
+    }
+    // Device memory is stage 1's word: its alignment fault comes before any of stage 2.
+    if (done === "ok" && result.device && kind !== "execute" && !this.#isAligned) {
+      this.#abort(kind, FSC.alignment, low, high);
       return -1;
     }
     if (done === "ok") {
