@@ -179,9 +179,16 @@ export class A64Engine implements GuestEngine {
     const isWrite = kind === "write";
     const isExternal = externalIpa !== null;
     const isFetch = kind === "execute";
-    const access = { isFetch, isWrite: walk ? cpu.fault.isWrite : isWrite, walkLevel };
     const { kind: faultKind, level } = cpu.fault;
-    this.#abort = { ...access, isExternal, syndrome, fault: { kind: faultKind, level } };
+    this.#abort = {
+      isFetch,
+      isWrite: walk ? cpu.fault.isWrite : isWrite,
+      walkLevel,
+      isExternal,
+      syndrome,
+      faultKind,
+      level,
+    };
     this.#farLow = vaLow;
     this.#farHigh = vaHigh;
     this.#walkLevel = walkLevel;

@@ -1,7 +1,7 @@
 // Owns: which loads and stores an abort's syndrome describes (ISS.ISV), and how. VM thread.
 // @source Arm ARM D17.2.37 (ESR_ELx, ISS encoding for a Data Abort)
 
-import type { Stage2Fault } from "../../host-cpu.js";
+import type { FaultKind } from "../../host-cpu.js";
 import { EC, esrOf } from "./exception.js";
 import { FSC } from "./stage1.table.js";
 
@@ -97,13 +97,14 @@ export interface AbortToEl2 {
   /** Nothing answered at the address. */
   readonly isExternal: boolean;
   readonly syndrome: AccessSyndrome | null;
-  readonly fault: Pick<Stage2Fault, "kind" | "level">;
+  readonly faultKind: FaultKind;
+  readonly level: number;
 }
 
 /** @returns ESR_EL2 of an abort; a fetch's and a walk's tell nothing of the instruction */
 export function abortEsr(abort: AbortToEl2): bigint {
-  const { isFetch, isWrite, walkLevel, isExternal, syndrome, fault } = abort;
-  let iss = STAGE2_FSC[fault.kind] | fault.level;
+  const { isFetch, isWrite, walkLevel, isExternal, syndrome, faultKind, level } = abort;
+  let iss = STAGE2_FSC[faultKind] | level;
   if (isExternal) iss = walkLevel === null ? FSC.external : FSC.externalOnWalk | walkLevel;
   if (walkLevel !== null) iss |= ISS.S1PTW;
   if (isFetch) return esrOf(EC.instructionAbortLower, iss);
