@@ -26,8 +26,9 @@ interface Operation {
 /** These end what the others need; and an upload is nothing but bytes, which Portman can't make. */
 const LEFT_OUT = new Set(["deleteVm", "stopVm", "deleteImage", "putImage"]);
 /**
- * Without an interrupt controller KVM refuses them, whatever they are given; and verbs go to the VM
- * that has no board.
+ * Without an interrupt controller KVM refuses them, whatever they are given; verbs go to the VM that
+ * has no board, and filters to one whose vCPU has run; no feature here has to be finished, and
+ * debuggers are not allowed.
  */
 const REFUSED: Readonly<Record<string, number>> = {
   createIrqfd: 409,
@@ -38,6 +39,14 @@ const REFUSED: Readonly<Record<string, number>> = {
   resumeVm: 409,
   resetVm: 409,
   powerOffVm: 409,
+  getVmAttribute: 422,
+  setVmAttribute: 409,
+  createSmcccFilter: 409,
+  createFinalization: 422,
+  setVcpuAttribute: 422,
+  openGdb: 403,
+  getGdb: 404,
+  closeGdb: 404,
 };
 
 /** The schema of what an example has: Portman also varies fields that it then doesn't send. */
