@@ -26,9 +26,9 @@ interface Operation {
 /** These end what the others need; and an upload is nothing but bytes, which Portman can't make. */
 const LEFT_OUT = new Set(["deleteVm", "stopVm", "deleteImage", "putImage"]);
 /**
- * Without an interrupt controller KVM refuses them, whatever they are given; verbs go to the VM that
- * has no board, and filters to one whose vCPU has run; no feature here has to be finished, and
- * debuggers are not allowed.
+ * Without an interrupt controller KVM refuses them, whatever they are given; verbs go to the VM
+ * that has no board, and filters to one whose vCPU has run; no feature here has to be finished,
+ * and debuggers are not allowed.
  */
 const REFUSED: Readonly<Record<string, number>> = {
   createIrqfd: 409,

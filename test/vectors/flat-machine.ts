@@ -34,6 +34,7 @@ const MEMORY_BYTES = 0x400000;
 export const END = 0xd4200000;
 const SEV = 0xd503209f;
 const SEVL = 0xd50320bf;
+const ESB = 0xd503221f;
 const GUARD = 0xa5;
 const MASK_64 = 2n ** 64n - 1n;
 
@@ -223,8 +224,8 @@ export class FlatMachine {
   #system(word: number, why: number): SystemResult {
     // Cache maintenance (SYS with CRn 7) changes nothing that a vector sees.
     if (why === 0 && (word & 0xfff8_f000) >>> 0 === 0xd508_7000) return "next";
-    // SEV and SEVL tell other PEs, and there are none.
-    if (word === SEV || word === SEVL) return "next";
+    // SEV and SEVL tell other PEs, ESB waits for SErrors, and there are none.
+    if (word === SEV || word === SEVL || word === ESB) return "next";
     if (word !== END) this.#fail(why === 1 ? "UNDEFINED" : `system side was asked (${why})`);
     return "leave";
   }
