@@ -75,6 +75,8 @@ export class A64Core {
   /** Writes the window's flags, wherever tier 1 left them. */
   readonly #flags: Exports["flags"];
   #tier1: Tier1 | null = null;
+  /** Of all PEs: each begins by forgetting its jumps. */
+  readonly #windows = new Set<number>();
   /** Window of the run under way, what it was asked for, and what had retired before. */
   #running = 0;
   #asked = 0;
@@ -171,6 +173,7 @@ export class A64Core {
 
   /** After TLB invalidation, a change of regime, or a change of code. */
   forgetJumps(cpu: number): void {
+    this.#windows.add(cpu);
     const bytes = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
     // No instruction has an odd address, so no tag of all ones.
     this.#memory.u8.fill(0xff, cpu + JUMP_CACHE, cpu + JUMP_CACHE + bytes);
@@ -227,7 +230,8 @@ export class A64Core {
     let block = this.#cache.block(page);
     if (block === 0) {
       this.#cache.dropAll();
-      this.forgetJumps(cpu);
+      // Every PE's: its blocks are about to be other pages'.
+      for (const window of this.#windows) this.forgetJumps(window);
       block = this.#cache.block(page);
     }
     const inPage = (low >>> 0) & (2 ** TLB_PAGE_SHIFT - 1);

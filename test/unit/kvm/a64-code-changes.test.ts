@@ -1,7 +1,7 @@
 // Goal: guest code that changes itself does what memory says once the guest has synchronised, hot
 // and translated or not. Method: a loop that rewrites one of its own instructions now and then and
 // compares what it did with what the instruction says; with DC and IC, and with what CTR_EL0.IDC
-// and DIC allow: DSB and ISB alone.
+// and DIC allow: DSB and ISB alone. And code of one vCPU outlives what another one pushes out.
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../support/a64.js";
 import { BASE, Inline } from "../../support/inline.js";
@@ -61,5 +61,52 @@ describe.each([
     expect(vm.run().exitReason).toBe("KVM_EXIT_SYSTEM_EVENT");
     expect(vm.call("getOneReg", { vcpu: 0, reg: reg.x(1) }).value).toBe(0n);
     expect(vm.call("getOneReg", { vcpu: 0, reg: reg.x(2) }).value).toBe(0n);
+  });
+});
+
+describe.each([
+  ["never translated", null],
+  ["translated at once", {}],
+] as const)("more pages than are kept decoded, %s", (_name, translation) => {
+  it("run by one vCPU, are not what another one then executes", () => {
+    const PAGE = 4096; // tidy: the slot's pages
+    const FUNCTIONS = 1200;
+    const first = BASE + 4 * PAGE;
+    const vm = new Inline({ translation });
+    vm.slot(0, FUNCTIONS + 8);
+    const put = (at: number, words: readonly number[]) =>
+      vm.call("writePhysicalMemory", { gpa: BigInt(at), bytes: a64.bytesOf(words) });
+    const set = (vcpu: number, id: bigint, value: number) =>
+      vm.call("setOneReg", { vcpu, reg: id, value: little(BigInt(value), 8) });
+    const doorbell = [...a64.mov(19, 0x900_0000n), a64.str(0, 19)];
+    // vCPU 0 calls one function and rings; vCPU 1 calls all of them.
+    put(BASE, [...doorbell, a64.blr(1), a64.b(-2)]);
+    put(BASE + PAGE, [
+      a64.blr(1),
+      a64.addReg(1, 1, 2),
+      a64.subs(3, 3, 1),
+      a64.bne(-3),
+      ...doorbell,
+    ]);
+    put(BASE + 2 * PAGE, [a64.add(0, 0, 1), a64.RET]);
+    for (let n = 0; n < FUNCTIONS; n++) put(first + n * PAGE, [a64.add(0, 0, 1000), a64.RET]);
+    for (const vcpu of [0, 1]) {
+      vm.vcpu(vcpu);
+      vm.call("vcpuInit", { vcpu, target: 5, features: [4n] });
+      set(vcpu, reg.PC, BASE + vcpu * PAGE);
+      set(vcpu, reg.x(1), vcpu === 0 ? BASE + 2 * PAGE : first);
+    }
+    set(1, reg.x(2), PAGE);
+    set(1, reg.x(3), FUNCTIONS);
+    const x0 = () => vm.call("getOneReg", { vcpu: 0, reg: reg.x(0) }).value;
+    for (let n = 0n; n < 3n; n++) {
+      expect(vm.run(0).exitReason).toBe("KVM_EXIT_MMIO");
+      expect(x0()).toBe(n);
+    }
+    expect(vm.run(1).exitReason).toBe("KVM_EXIT_MMIO");
+    for (let n = 3n; n < 6n; n++) {
+      expect(vm.run(0).exitReason).toBe("KVM_EXIT_MMIO");
+      expect(x0()).toBe(n);
+    }
   });
 });
