@@ -3,8 +3,9 @@
 import { parseArgs } from "node:util";
 import { runCampaign, type Totals } from "../test/differential/campaign.js";
 import { PLANTS, plantedDecoder } from "../test/differential/plants.table.js";
-import { compareWithQemu, qemuVersion } from "../test/differential/qemu.js";
+import { compareWithQemu, QEMU } from "../test/differential/qemu.js";
 import { failureLines, figures } from "../test/differential/report.js";
+import { missing, programVersion } from "./debian.mjs";
 
 const USAGE = `usage: npm run differential -- [options]
 Runs random blocks of valid A64 instructions in tier 0 and in tier 1, with different slices and
@@ -38,9 +39,9 @@ function compareTiers(options: Options): number {
 }
 
 function compareQemu({ block, ...options }: Options): number {
-  const version = qemuVersion();
+  const version = programVersion(QEMU);
   if (version === null) {
-    console.error("NOTHING WAS COMPARED: there is no qemu-aarch64 here (Debian: qemu-user)");
+    console.error(`NOTHING WAS COMPARED: ${missing(QEMU)}`);
     return 2;
   }
   let next = REPORT_EVERY;

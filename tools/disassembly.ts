@@ -3,7 +3,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { compare, objdumpVersion, wordsOf } from "../test/disassembler/objdump.js";
+import { compare, OBJDUMP, wordsOf } from "../test/disassembler/objdump.js";
+import { missing, programVersion } from "./debian.mjs";
 
 const USAGE = `usage: npm run disassembly -- [options] DIR…
 Says per file how many distinct words have the same text as objdump's.
@@ -15,9 +16,9 @@ function main(): number {
     allowPositionals: true,
     options: { show: { type: "string", default: "10" }, help: { type: "boolean" } },
   });
-  const version = objdumpVersion();
+  const version = programVersion(OBJDUMP);
   if (values.help === true || positionals.length === 0 || version === null) {
-    console.log(version === null ? "no aarch64-linux-gnu-objdump here" : USAGE);
+    console.log(version === null ? missing(OBJDUMP) : USAGE);
     return values.help === true ? 0 : 2;
   }
   console.log(version);

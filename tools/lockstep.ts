@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { lockstep } from "../test/differential/lockstep.js";
 import { LockstepGuest } from "../test/differential/lockstep-guest.js";
-import { lockstepWithQemu, systemQemuVersion } from "../test/differential/lockstep-qemu.js";
+import { lockstepWithQemu, QEMU } from "../test/differential/lockstep-qemu.js";
+import { missing, programVersion } from "./debian.mjs";
 
 const USAGE = `usage: npm run lockstep -- [options] IMAGE.flat
 Runs a flat image (RAM at 0x4000_0000, image at 0x4008_0000, a PL011, PSCI SYSTEM_OFF ends) in
@@ -36,9 +37,9 @@ function compareTiers(image: Uint8Array, every: number, instructions: number, ra
 }
 
 async function compareQemu(image: Uint8Array, instructions: number, ram: number): Promise<number> {
-  const version = systemQemuVersion();
+  const version = programVersion(QEMU);
   if (version === null) {
-    console.error("NOTHING WAS COMPARED: no qemu-system-aarch64 here (Debian: qemu-system-arm)");
+    console.error(`NOTHING WAS COMPARED: ${missing(QEMU)}`);
     return 2;
   }
   const result = await lockstepWithQemu(image, {

@@ -15,6 +15,7 @@
 import { writeFileSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import { parseArgs } from "node:util";
+import { missing, programVersion } from "../../tools/debian.mjs";
 import {
   PHASES,
   type Phase,
@@ -23,7 +24,7 @@ import {
   replaceRecord,
   type Work,
 } from "./support/image.js";
-import { qemuVersion, runOnQemu } from "./support/qemu.js";
+import { QEMU, runOnQemu } from "./support/qemu.js";
 import {
   checkSums,
   logRowOf,
@@ -130,9 +131,9 @@ async function logRows(): Promise<readonly Row[]> {
 }
 
 async function main(): Promise<void> {
-  const version = options.ours ? "no QEMU" : qemuVersion();
+  const version = options.ours ? "no QEMU" : programVersion(QEMU);
   if (version === null) {
-    throw new Error("qemu-system-aarch64 is not installed; --ours measures without it");
+    throw new Error(`${missing(QEMU)}; --ours measures without it`);
   }
   const phases = chosen();
   console.error(`bench:guest: ${version}; clock ${clock}; load ${loadavg()[0]?.toFixed(1)}`);

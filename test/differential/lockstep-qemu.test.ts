@@ -2,8 +2,9 @@
 // Method: a guest with loops, memory, an exception and its return, a device and registers that say
 // what a PE is; and QEMU gets an image with another word, which must be named.
 import { describe, expect, it } from "vitest";
+import { missing, programVersion } from "../../tools/debian.mjs";
 import * as a64 from "../support/a64.js";
-import { lockstepWithQemu, systemQemuVersion } from "./lockstep-qemu.js";
+import { lockstepWithQemu, QEMU } from "./lockstep-qemu.js";
 
 const BASE = 0x4008_0000n;
 const VECTORS = 0x800;
@@ -41,9 +42,9 @@ function guest(by: number): Uint8Array {
   return bytes;
 }
 
-describe("qemu-system-aarch64", () => {
-  if (systemQemuVersion() === null) {
-    it("is not installed", (context) => context.skip("no QEMU (Debian: qemu-system-arm)"));
+describe(QEMU, () => {
+  if (programVersion(QEMU) === null) {
+    it("is not installed", (context) => context.skip(missing(QEMU)));
     return;
   }
   it("agrees on every instruction up to SYSTEM_OFF", async () => {

@@ -3,17 +3,18 @@
 //
 // QEMU's own boot code runs first; then our registers and device tree are made what QEMU has. What
 // an MRS of an identification or timer register finds, and what devices answer, is copied.
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IMAGE_BASE, RAM_BASE } from "../../bench/guest/support/image.js";
+import { program } from "../../tools/debian.mjs";
 import { Gdb } from "./gdb.js";
 import { describe } from "./lockstep.js";
 import { LockstepGuest } from "./lockstep-guest.js";
 
-const QEMU = "qemu-system-aarch64";
+export const QEMU = "qemu-system-aarch64";
 /** Of QEMU's boot code: few. */
 const BOOT_STEPS_MAX = 100;
 const VECTORS_BYTES = 0x800n;
@@ -22,11 +23,6 @@ const CPSR = 33;
 /** NZCV, DAIF, EL, SP: what both have. */
 const CPSR_MASK = 0xf000_03cfn;
 const names = [...Array.from({ length: 31 }, (_, n) => `x${n}`), "sp", "pc", "cpsr"];
-
-export function systemQemuVersion(): string | null {
-  const { status, stdout } = spawnSync(QEMU, ["--version"], { encoding: "utf8" });
-  return status === 0 ? (stdout.split("\n")[0] ?? null) : null;
-}
 
 export interface QemuLockstep {
   readonly instructions: number;
@@ -176,7 +172,7 @@ export async function lockstepWithQemu(
   const [file, socket] = [join(folder, "image.bin"), join(folder, "gdb")];
   writeFileSync(file, options.theirs ?? image);
   const megabytes = options.ramBytes / 2 ** 20;
-  const child = spawn(QEMU, [
+  const child = spawn(program(QEMU), [
     ..."-M virt -cpu cortex-a72 -display none -nodefaults -serial null -S".split(" "),
     ...["-m", String(megabytes), "-accel", "tcg,thread=single", "-kernel", file],
     ...["-gdb", `unix:${socket},server=on,wait=off`],

@@ -2,7 +2,8 @@
 // Method: a short form of `npm run differential -- --qemu`, where qemu-aarch64 is installed; and
 // QEMU gets an instruction that means something else, which the comparison must find.
 import { describe, expect, it } from "vitest";
-import { compareWithQemu, qemuVersion } from "./qemu.js";
+import { missing, programVersion } from "../../tools/debian.mjs";
+import { compareWithQemu, QEMU } from "./qemu.js";
 import { failureLines } from "./report.js";
 
 const INSTRUCTIONS = 60_000;
@@ -12,9 +13,9 @@ function orrForEor(word: number): number {
   return (word & 0xff20_0000) >>> 0 === 0xca00_0000 ? (word ^ 0x6000_0000) >>> 0 : word;
 }
 
-describe("qemu-aarch64", () => {
-  if (qemuVersion() === null) {
-    it("is not installed", (context) => context.skip("no qemu-aarch64 (Debian: qemu-user)"));
+describe(QEMU, () => {
+  if (programVersion(QEMU) === null) {
+    it("is not installed", (context) => context.skip(missing(QEMU)));
     return;
   }
   it("agrees", () => {

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { program } from "../../tools/debian.mjs";
 import { END, FlatMachine } from "../vectors/flat-machine.js";
 import { type Block, newBlock } from "./block.js";
 import { blockSeed } from "./campaign.js";
@@ -12,7 +13,7 @@ import { minimised } from "./minimise.js";
 import { AT, doneFrom, elf, RECORD_BYTES } from "./qemu-loader.js";
 import { Side } from "./side.js";
 
-const QEMU = "qemu-aarch64";
+export const QEMU = "qemu-aarch64";
 /** A CPU that has what our PE has: v8.2 with LSE, RDM, DotProd, LRCPC and the crypto extension. */
 const CPU = "neoverse-n1";
 const BATCH = 64;
@@ -21,12 +22,6 @@ const TIMEOUT_MS = 60_000;
 const CODE_BYTES = CODE_PAGES * PAGE;
 const DATA_BYTES = DATA_PAGES * PAGE;
 const STATE_AT = CODE_BYTES + DATA_BYTES;
-
-/** First line of --version, or null where it isn't installed. */
-export function qemuVersion(): string | null {
-  const { status, stdout } = spawnSync(QEMU, ["--version"], { encoding: "utf8" });
-  return status === 0 ? (stdout.split("\n")[0] ?? null) : null;
-}
 
 /** What the loader reads before a block: its code, data and registers. */
 function record({ at, words, state }: Block): Uint8Array {
@@ -154,7 +149,7 @@ class Comparison {
         return record({ ...block, words: block.words.map(this.#plant) });
       }),
     );
-    const { stdout, signal, stderr } = spawnSync(QEMU, ["-cpu", CPU, this.#file], {
+    const { stdout, signal, stderr } = spawnSync(program(QEMU), ["-cpu", CPU, this.#file], {
       input,
       timeout: TIMEOUT_MS,
       killSignal: "SIGKILL",

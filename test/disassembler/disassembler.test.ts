@@ -8,7 +8,8 @@ import { describe, expect, it } from "vitest";
 import { committedImage } from "../../bench/guest/support/image.js";
 import { Prng } from "../../src/base/prng.js";
 import { disassemble } from "../../src/machine/a64/disassembler/disassembler.js";
-import { BASE, compare, objdump, objdumpVersion, wordsOf } from "./objdump.js";
+import { missing, programVersion } from "../../tools/debian.mjs";
+import { BASE, compare, OBJDUMP, objdump, wordsOf } from "./objdump.js";
 
 const OWN = new URL("./own.txt", import.meta.url);
 const VECTORS = fileURLToPath(new URL("../../../shared/oracle/a64", import.meta.url));
@@ -44,13 +45,9 @@ function isCovered(word: number): boolean {
   return !isVectorLength && !isMemoryCopy;
 }
 
-const version = objdumpVersion();
+const version = programVersion(OBJDUMP);
 if (version === null) {
-  it("would be compared with objdump", (context) => {
-    const missing = "NOT COMPARED: aarch64-linux-gnu-objdump is missing; only recorded texts were";
-    process.stderr.write(`test/disassembler: ${missing}\n`);
-    context.skip(missing);
-  });
+  it("would be compared with objdump", (context) => context.skip(missing(OBJDUMP)));
 } else {
   describe(`against ${version}`, () => {
     it("the recorded texts are objdump's", () => {

@@ -5,17 +5,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { disassemble } from "../../src/machine/a64/disassembler/disassembler.js";
+import { program } from "../../tools/debian.mjs";
 
-const OBJDUMP = "aarch64-linux-gnu-objdump";
+export const OBJDUMP = "aarch64-linux-gnu-objdump";
 export const BASE = 0x4008_0000;
 const LINE = /^\s*[0-9a-f]+:\s+[0-9a-f]{8} +\t(.*)$/;
 const OUTPUT_MAX = 2 ** 30;
-
-/** First line of --version, or null where there is none. */
-export function objdumpVersion(): string | null {
-  const { status, stdout } = spawnSync(OBJDUMP, ["--version"], { encoding: "utf8" });
-  return status === 0 ? (stdout.split("\n")[0] ?? null) : null;
-}
 
 /** What objdump says of words from BASE on: blanks made one, remarks of its own left out. */
 export function objdump(words: readonly number[]): readonly string[] {
@@ -24,7 +19,10 @@ export function objdump(words: readonly number[]): readonly string[] {
     const file = join(folder, "words.bin");
     writeFileSync(file, new Uint8Array(Uint32Array.from(words).buffer));
     const args = ["-D", "-z", "-b", "binary", "-m", "aarch64", `--adjust-vma=${BASE}`, file];
-    const { stdout } = spawnSync(OBJDUMP, args, { encoding: "utf8", maxBuffer: OUTPUT_MAX });
+    const { stdout } = spawnSync(program(OBJDUMP), args, {
+      encoding: "utf8",
+      maxBuffer: OUTPUT_MAX,
+    });
     const texts = stdout.split("\n").flatMap((line) => LINE.exec(line)?.[1] ?? []);
     if (texts.length !== words.length) throw new Error(`objdump: ${texts.length} lines`);
     return texts.map(normal);

@@ -13,6 +13,7 @@ import {
   sourcesDigest,
 } from "../../bench/guest/support/image.js";
 import { runOnTidemark } from "../../bench/guest/support/tidemark.js";
+import { missing } from "../../tools/debian.mjs";
 
 const REBUILD = "npm run bench:guest -- --build";
 const work = { phases: PHASES, repetitions: 1, shift: RECORDED_SHIFT };
@@ -46,13 +47,9 @@ describe("the benchmark's guest image", () => {
     expect(sums).toEqual(committedRecord().sums);
   });
 
-  it("is what its sources make, where the cross compiler is installed", () => {
+  it("is what its sources make, where the cross compiler is installed", (context) => {
     const here = compiler();
-    if (here !== null) compareBuilds(here);
-    else {
-      const missing = "NOT REBUILT: aarch64-linux-gnu-gcc is missing; only digests were compared";
-      process.stderr.write(`test/guest: ${missing}\n`);
-      expect(committedRecord().sources).toBe(sourcesDigest());
-    }
+    if (here === null) context.skip(missing("aarch64-linux-gnu-gcc"));
+    else compareBuilds(here);
   });
 });

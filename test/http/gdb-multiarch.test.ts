@@ -1,31 +1,15 @@
 // Goal: GDB itself can debug a VM: what it shows and where it stops.
 // Method: gdb-multiarch in batch mode against the compiled service. Without it there is nothing to
-// compare with, and the run says so loudly.
-import { execFile, execFileSync } from "node:child_process";
+// try.
+import { execFile } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { missing, program, programVersion } from "../../tools/debian.mjs";
 import { CODE, DATA, GdbWorld, LOOP, OTHER } from "../support/gdb-world.js";
 
 const GDB = "gdb-multiarch";
 const GDB_MS = 60_000;
 
-function isInstalled(): boolean {
-  try {
-    execFileSync(GDB, ["--version"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const hasGdb = isInstalled();
 let world: GdbWorld;
-beforeAll(async () => {
-  world = await GdbWorld.start();
-  if (!hasGdb) {
-    process.stderr.write(`\n*** ${GDB} IS NOT INSTALLED: the stub was not tried with GDB ***\n\n`);
-  }
-});
-afterAll(() => world.stop());
 
 /** Opens a stub, connects GDB to it and runs commands. @returns what GDB printed */
 async function gdb(vm: string, commands: readonly string[], listen: unknown = "unix") {
@@ -33,7 +17,7 @@ async function gdb(vm: string, commands: readonly string[], listen: unknown = "u
   const all = ["set confirm off", "set pagination off", String(body["connect"]), ...commands];
   const options = ["-nx", "-batch", ...all.flatMap((command) => ["-ex", command])];
   return new Promise<string>((resolve, reject) => {
-    execFile(GDB, options, { timeout: GDB_MS }, (error, stdout, stderr) => {
+    execFile(program(GDB), options, { timeout: GDB_MS }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout + stderr);
       else reject(new Error(`${error.message}\n${stdout}\n${stderr}`));
     });
@@ -42,7 +26,16 @@ async function gdb(vm: string, commands: readonly string[], listen: unknown = "u
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
-describe.runIf(hasGdb)("gdb-multiarch", () => {
+describe(GDB, () => {
+  if (programVersion(GDB) === null) {
+    it("is not installed", (context) => context.skip(missing(GDB)));
+    return;
+  }
+  beforeAll(async () => {
+    world = await GdbWorld.start();
+  });
+  afterAll(() => world.stop());
+
   it("shows registers and code, breaks, continues and steps", async () => {
     const vm = await world.vm();
     const said = await gdb(vm, [

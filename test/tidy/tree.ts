@@ -12,7 +12,15 @@ export interface SourceFile {
 }
 
 /** Made by tools or by running the service; none of them is in a clone. */
-const MADE = new Set([".git", "node_modules", "dist", "data", "coverage", "src/generated"]);
+const MADE = new Set([
+  ".git",
+  ".guests",
+  "node_modules",
+  "dist",
+  "data",
+  "coverage",
+  "src/generated",
+]);
 const TEXT = /\.(ts|mjs|cjs|json|md|ya?ml|sql|prisma|sh|example)$|(^|\/)(Dockerfile|run|\.[a-z]+)$/;
 
 function walk(folder: string, found: string[]): string[] {

@@ -6,6 +6,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { program } from "../../../tools/debian.mjs";
 
 const FOLDER = fileURLToPath(new URL("..", import.meta.url));
 const SOURCES = join(FOLDER, "src");
@@ -112,7 +113,7 @@ export function sourcesDigest(): string {
 export const imageDigest = (image: Uint8Array): string => sha256(image);
 
 function tool(name: string, args: readonly string[]): string {
-  const { status, stdout, stderr, error } = spawnSync(PREFIX + name, args, {
+  const { status, stdout, stderr, error } = spawnSync(program(PREFIX + name), args, {
     cwd: SOURCES,
     encoding: "utf8",
   });

@@ -1,16 +1,17 @@
 // Owns: a run of the guest image on qemu-system-aarch64 under TCG, and its migration log over QMP.
 // Bench process; starts one child and ends it.
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
+import { program } from "../../../tools/debian.mjs";
 import { imageFor, type Work } from "./image.js";
 import { type Sample, Transcript } from "./transcript.js";
 
-const QEMU = "qemu-system-aarch64";
+export const QEMU = "qemu-system-aarch64";
 /** A run that takes longer hangs. */
 const RUN_MS_MAX = 10 * 60_000;
 
@@ -19,12 +20,6 @@ export interface QemuOptions {
   readonly icount?: boolean;
   /** The repetition of a waiting phase before which a migration is started, for its dirty log. */
   readonly logFrom?: number;
-}
-
-/** First line of --version, or null where there is no QEMU. */
-export function qemuVersion(): string | null {
-  const { status, stdout } = spawnSync(QEMU, ["--version"], { encoding: "utf8" });
-  return status === 0 ? (stdout.split("\n")[0] ?? null) : null;
 }
 
 class Qmp {
@@ -98,7 +93,7 @@ export async function runOnQemu(work: Work, options: QemuOptions = {}): Promise<
   const image = join(folder, "bench.bin");
   const socket = join(folder, "qmp");
   writeFileSync(image, imageFor(work));
-  const child = spawn(QEMU, argumentsFor(image, socket, options));
+  const child = spawn(program(QEMU), argumentsFor(image, socket, options));
   const limit = setTimeout(() => child.kill("SIGKILL"), RUN_MS_MAX);
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);

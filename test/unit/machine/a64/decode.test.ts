@@ -7,6 +7,7 @@ import { Prng } from "../../../../src/base/prng.js";
 import type { Insn } from "../../../../src/machine/a64/insn.js";
 import { INSTRUCTIONS, newDecoder } from "../../../../src/machine/a64/isa.js";
 import { fieldsOf, parsePattern } from "../../../../src/machine/a64/pattern.js";
+import { missing } from "../../../../tools/debian.mjs";
 import { disassembled } from "../../../support/objdump.js";
 import { NOT_OBJDUMPS, NOT_OURS, UNALLOCATED } from "./decode.table.js";
 
@@ -148,7 +149,7 @@ describe("objdump", () => {
   const words = sample(100_000, 4n);
   const texts = disassembled(words);
   if (texts.length === 0) {
-    it("is not installed", (context) => context.skip("no binutils for aarch64"));
+    it("is not installed", (context) => context.skip(missing("aarch64-linux-gnu-objdump")));
     return;
   }
   it("agrees on what is allocated, but for what has a name", () => {

@@ -1,0 +1,140 @@
+// Goal: what tests want of Debian is fetched once, started from where it lies, or named as missing.
+// Method: `npm run guests:fetch` as a child with an apt-get and a dpkg-deb of our own on its PATH.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { TOOLS } from "../../tools/debian.table.mjs";
+
+const FETCH = fileURLToPath(new URL("../../tools/guests-fetch.mjs", import.meta.url));
+const PACKAGES = TOOLS.map((row) => row.package);
+
+/** apt-get: leaves NAME.deb in the archives; how it fails is in FAKE, a word each. */
+const APT = `
+const [fs, { join }] = [require("node:fs"), require("node:path")];
+const args = process.argv.slice(2);
+const option = (name) => args.find((arg) => arg.startsWith(name + "="))?.slice(name.length + 1);
+const lists = option("Dir::State::lists");
+const is = (word) => (process.env.FAKE ?? "").split(" ").includes(word);
+fs.appendFileSync(process.env.LOG, args.filter((arg) => /^[a-z]/.test(arg)).join(" ") + "\\n");
+if (args.includes("update")) {
+  if (is("offline")) { console.error("E: Some index files failed"); process.exit(100); }
+  fs.writeFileSync(join(lists, "main_Packages"), "");
+} else {
+  const name = args.at(-1);
+  if (is("offline") || is("no-" + name) || (is("stale") && lists === undefined)) {
+    console.error("E: Unable to locate package " + name);
+    process.exit(100);
+  }
+  fs.writeFileSync(join(option("Dir::Cache::archives"), name + ".deb"), "");
+  fs.writeFileSync(join(option("Dir::Cache::archives"), "libc6_2_amd64.deb"), "");
+}`;
+/** dpkg-deb: every package has every program, which says how it was started. */
+const DPKG = `
+const [fs, { join, basename }] = [require("node:fs"), require("node:path")];
+const [, file, root] = process.argv.slice(2);
+if (basename(file).startsWith("libc6_")) throw new Error("the C library");
+const is = (word) => (process.env.FAKE ?? "").split(" ").includes(word);
+const status = is("broken-" + basename(file, ".deb")) ? 1 : 0;
+for (const folder of ["usr/bin", "usr/lib/x86_64-linux-gnu"]) {
+  fs.mkdirSync(join(root, folder), { recursive: true });
+}
+fs.writeFileSync(join(root, "usr/lib/x86_64-linux-gnu/libfake.so.1"), "");
+for (const command of process.env.COMMANDS.split(" ")) {
+  const program = '#!/bin/sh\\necho "$LD_LIBRARY_PATH" "$@"\\nexit ' + status + "\\n";
+  fs.writeFileSync(join(root, "usr/bin", command), program, { mode: 0o755 });
+}`;
+
+let folder: string;
+let cache: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "tidemark-fetch-"));
+  cache = join(folder, "cache");
+  mkdirSync(join(folder, "bin"));
+  for (const [name, text] of [
+    ["apt-get", APT],
+    ["dpkg-deb", DPKG],
+  ] as const) {
+    writeFileSync(join(folder, "bin", name), `#!${process.execPath}\n${text}`, { mode: 0o755 });
+  }
+  writeFileSync(join(folder, "log"), "");
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function fetch(fake = ""): { status: number | null; lines: string[]; apt: string[] } {
+  const env = {
+    PATH: join(folder, "bin"),
+    TIDEMARK_GUESTS: cache,
+    FAKE: fake,
+    LOG: join(folder, "log"),
+    COMMANDS: TOOLS.flatMap(({ commands }) => commands).join(" "),
+  };
+  const { status, stdout } = spawnSync(process.execPath, [FETCH], { env, encoding: "utf8" });
+  const apt = readFileSync(env.LOG, "utf8").trim().split("\n");
+  writeFileSync(env.LOG, "");
+  return { status, lines: stdout.trim().split("\n"), apt };
+}
+
+describe("npm run guests:fetch", () => {
+  it("fetches each package once, and never the C library", () => {
+    const first = fetch();
+    expect(first.lines.at(-1)).toBe("guests:fetch: every tool is here");
+    expect(first.status).toBe(0);
+    expect(first.apt.map((line) => line.split(" ").at(-1))).toEqual(PACKAGES);
+    expect(readdirSync(cache).sort()).toEqual([...PACKAGES].sort());
+    expect(fetch()).toEqual({ status: 0, lines: [first.lines.at(-1)], apt: [""] });
+  });
+
+  it("starts a program with its libraries and arguments", () => {
+    fetch();
+    const command = join(cache, "qemu-system-arm/run/qemu-system-aarch64");
+    const run = (env: object) =>
+      spawnSync(command, ["-M", "a b"], { env: { PATH: "", ...env }, encoding: "utf8" }).stdout;
+    const libraries = `${cache}/qemu-system-arm/run/../root/usr/lib/x86_64-linux-gnu`;
+    const args = `-L ${cache}/qemu-system-arm/run/../root/usr/share/qemu -M a b\n`;
+    expect(run({})).toBe(`${libraries} ${args}`);
+    expect(run({ LD_LIBRARY_PATH: "mine" })).toBe(`${libraries}:mine ${args}`);
+  });
+
+  it("leaves alone what the system has", () => {
+    writeFileSync(join(folder, "bin/dtc"), "#!/bin/sh\n", { mode: 0o755 });
+    fetch();
+    expect(readdirSync(cache)).not.toContain("device-tree-compiler");
+  });
+
+  it("reads lists of its own when the system's are stale", () => {
+    const { status, apt } = fetch("stale");
+    expect(status).toBe(0);
+    expect(apt.filter((line) => line === "update")).toHaveLength(1);
+    expect(readdirSync(cache).sort()).toEqual([...PACKAGES].sort());
+  });
+
+  it("gives up without a network, and names what is missing", () => {
+    const { status, lines, apt } = fetch("offline");
+    expect(status).toBe(1);
+    expect(lines).toEqual([
+      expect.stringMatching(/GIVEN UP: no package lists: E: Some index files failed; missing: /),
+    ]);
+    expect(lines[0]).toContain(PACKAGES.join(", "));
+    expect(apt).toHaveLength(2);
+    expect(readdirSync(cache)).toEqual([]);
+  });
+
+  it("goes on after a package that isn't there, or doesn't start", () => {
+    const { status, lines } = fetch("no-qemu-user broken-gdb-multiarch");
+    expect(status).toBe(1);
+    const failed = lines.filter((line) => line.includes("NOT FETCHED"));
+    expect(failed).toEqual([
+      expect.stringContaining("qemu-user: E: Unable to locate package qemu-user"),
+      expect.stringContaining("gdb-multiarch: it was unpacked, and doesn't start"),
+    ]);
+    expect(lines).toHaveLength(PACKAGES.length);
+  });
+
+  it("says when there is no apt", () => {
+    rmSync(join(folder, "bin/apt-get"));
+    expect(fetch().lines[0]).toContain("GIVEN UP: no apt-get on this machine");
+  });
+});
