@@ -1,4 +1,5 @@
-// Owns: `npm test`: build, every test, every check, one total. Own process.
+// Owns: `npm test`: build, missing tools, every test, every check, one total. Own process.
+// `-- --no-fetch` downloads no tools; tests that need them are then skipped, and named at the end.
 // A failure does not hide the rest; the last line counts all of it.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -7,15 +8,32 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "./build.mjs";
 import { check } from "./check.mjs";
+import { fetchTools } from "./debian.mjs";
+import { SKIPPED_FILE } from "./skipped.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+const SKIPPED = "skipped.txt";
+
+/** Each skipped test and its reason. */
+function skippedIn(folder) {
+  try {
+    return readFileSync(join(folder, SKIPPED), "utf8").split("\n").filter(Boolean);
+  } catch {
+    return []; // the run never came to its end, and has failed
+  }
+}
 
 /** @returns counts of tests; a file that can't even be loaded counts as one failure. */
 function runTests(folder) {
   const report = join(folder, "vitest.json");
   const vitest = join("node_modules", ".bin", "vitest");
-  const args = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  const { status } = spawnSync(vitest, args, { cwd: ROOT, stdio: "inherit" });
+  const reporters = ["default", "json", "./tools/skipped.mjs"].map((name) => `--reporter=${name}`);
+  const { status } = spawnSync(vitest, ["run", ...reporters, `--outputFile.json=${report}`], {
+    cwd: ROOT,
+    stdio: "inherit",
+    env: { ...process.env, [SKIPPED_FILE]: join(folder, SKIPPED) },
+  });
   let result;
   try {
     result = JSON.parse(readFileSync(report, "utf8"));
@@ -37,9 +55,11 @@ function runTests(folder) {
 const folder = mkdtempSync(join(tmpdir(), "tidemark-test-"));
 try {
   build();
+  if (!process.argv.includes("--no-fetch")) fetchTools((line) => console.log(`fetch: ${line}`));
   const tests = runTests(folder);
   const checks = await check(["tidy"]); // it is among the tests above
   const failed = tests.failed + checks.failed;
+  for (const line of skippedIn(folder)) console.log(`skipped: ${line}`);
   console.log(`tests: ${tests.passed} passed; checks: ${checks.passed} passed`);
   console.log(`${tests.passed + checks.passed} passed, ${failed} failed, ${tests.skipped} skipped`);
   process.exitCode = failed > 0 ? 1 : 0;
