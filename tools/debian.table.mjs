@@ -1,4 +1,4 @@
-// Owns: what tests and tools take from Debian, by package: its commands, and what they are for.
+// Owns: what tests and tools take from Debian, by package: its commands or image, and what for.
 // Data only.
 
 /**
@@ -37,5 +37,38 @@ export const TOOLS = [
     package: "device-tree-compiler",
     commands: ["dtc"],
     why: "dtc reads the board's device tree",
+  },
+];
+
+/**
+ * Guests: `file` in `folder` of the package is the image. `means`: the package is empty, and
+ * depends on the one that has it.
+ */
+export const GUESTS = [
+  {
+    package: "linux-image-cloud-arm64",
+    means: /^linux-image-\d/,
+    folder: "boot",
+    file: /^vmlinuz-/,
+    why: "Linux with the fewest instructions up to userland",
+  },
+  {
+    package: "linux-image-arm64",
+    means: /^linux-image-\d/,
+    folder: "boot",
+    file: /^vmlinuz-/,
+    why: "Linux with every driver",
+  },
+  {
+    package: "busybox-static",
+    folder: "bin",
+    file: /^busybox$/,
+    why: "userland in one static file",
+  },
+  {
+    package: "u-boot-qemu",
+    folder: "usr/lib/u-boot/qemu_arm64",
+    file: /^u-boot\.bin$/,
+    why: "firmware: flash, fw_cfg, the UART both ways",
   },
 ];

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "./build.mjs";
 import { check } from "./check.mjs";
-import { fetchTools } from "./debian.mjs";
+import { fetchTools } from "./debian-fetch.mjs";
 import { SKIPPED_FILE } from "./skipped.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));

@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { TOOLS } from "../../tools/debian.table.mjs";
+import { GUESTS, TOOLS } from "../../tools/debian.table.mjs";
 
 const FETCH = fileURLToPath(new URL("../../tools/guests-fetch.mjs", import.meta.url));
 const PACKAGES = TOOLS.map((row) => row.package);
 
-/** apt-get: leaves NAME.deb in the archives; how it fails is in FAKE, a word each. */
+/** apt-get and apt-cache: leaves NAME.deb in the archives; how it fails is in FAKE, a word each. */
 const APT = `
 const [fs, { join }] = [require("node:fs"), require("node:path")];
 const args = process.argv.slice(2);
@@ -19,19 +19,22 @@ const option = (name) => args.find((arg) => arg.startsWith(name + "="))?.slice(n
 const lists = option("Dir::State::lists");
 const is = (word) => (process.env.FAKE ?? "").split(" ").includes(word);
 fs.appendFileSync(process.env.LOG, args.filter((arg) => /^[a-z]/.test(arg)).join(" ") + "\\n");
-if (args.includes("update")) {
+if (args.includes("depends")) {
+  console.log(args.at(-1) + "\\n  Depends: linux-base\\n  Depends: linux-image-9-arm64");
+} else if (args.includes("update")) {
   if (is("offline")) { console.error("E: Some index files failed"); process.exit(100); }
   fs.writeFileSync(join(lists, "main_Packages"), "");
 } else {
   const name = args.at(-1);
+  const archives = args.includes("download") ? "." : option("Dir::Cache::archives");
   if (is("offline") || is("no-" + name) || (is("stale") && lists === undefined)) {
     console.error("E: Unable to locate package " + name);
     process.exit(100);
   }
-  fs.writeFileSync(join(option("Dir::Cache::archives"), name + ".deb"), "");
-  fs.writeFileSync(join(option("Dir::Cache::archives"), "libc6_2_amd64.deb"), "");
+  fs.writeFileSync(join(archives, name + ".deb"), "");
+  fs.writeFileSync(join(archives, "libc6_2_amd64.deb"), "");
 }`;
-/** dpkg-deb: every package has every program, which says how it was started. */
+/** dpkg-deb: every package has every image, and every program, which says how it was started. */
 const DPKG = `
 const [fs, { join, basename }] = [require("node:fs"), require("node:path")];
 const [, file, root] = process.argv.slice(2);
@@ -42,6 +45,10 @@ for (const folder of ["usr/bin", "usr/lib/x86_64-linux-gnu"]) {
   fs.mkdirSync(join(root, folder), { recursive: true });
 }
 fs.writeFileSync(join(root, "usr/lib/x86_64-linux-gnu/libfake.so.1"), "");
+for (const image of is("no-images") ? [] : process.env.IMAGES.split(" ")) {
+  fs.mkdirSync(join(root, image, ".."), { recursive: true });
+  fs.writeFileSync(join(root, image), "");
+}
 for (const command of process.env.COMMANDS.split(" ")) {
   const program = '#!/bin/sh\\necho "$LD_LIBRARY_PATH" "$@"\\nexit ' + status + "\\n";
   fs.writeFileSync(join(root, "usr/bin", command), program, { mode: 0o755 });
@@ -55,6 +62,7 @@ beforeEach(() => {
   mkdirSync(join(folder, "bin"));
   for (const [name, text] of [
     ["apt-get", APT],
+    ["apt-cache", APT],
     ["dpkg-deb", DPKG],
   ] as const) {
     writeFileSync(join(folder, "bin", name), `#!${process.execPath}\n${text}`, { mode: 0o755 });
@@ -63,15 +71,22 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-function fetch(fake = ""): { status: number | null; lines: string[]; apt: string[] } {
+function fetch(
+  fake = "",
+  ...args: readonly string[]
+): { status: number | null; lines: string[]; apt: string[] } {
   const env = {
     PATH: join(folder, "bin"),
     TIDEMARK_GUESTS: cache,
     FAKE: fake,
     LOG: join(folder, "log"),
+    IMAGES: "boot/vmlinuz-9 bin/busybox usr/lib/u-boot/qemu_arm64/u-boot.bin",
     COMMANDS: TOOLS.flatMap(({ commands }) => commands).join(" "),
   };
-  const { status, stdout } = spawnSync(process.execPath, [FETCH], { env, encoding: "utf8" });
+  const { status, stdout } = spawnSync(process.execPath, [FETCH, ...args], {
+    env,
+    encoding: "utf8",
+  });
   const apt = readFileSync(env.LOG, "utf8").trim().split("\n");
   writeFileSync(env.LOG, "");
   return { status, lines: stdout.trim().split("\n"), apt };
@@ -131,6 +146,28 @@ describe("npm run guests:fetch", () => {
       expect.stringContaining("gdb-multiarch: it was unpacked, and doesn't start"),
     ]);
     expect(lines).toHaveLength(PACKAGES.length);
+  });
+
+  it("fetches guests where they are asked for, a kernel by its version", () => {
+    const { status, lines, apt } = fetch("", "--guests");
+    expect(lines.at(-1)).toBe("guests:fetch: every tool and guest is here");
+    expect(status).toBe(0);
+    const guests = GUESTS.map((row) => row.package);
+    expect(readdirSync(cache).sort()).toEqual([...PACKAGES, ...guests].sort());
+    expect(apt.filter((line) => line.startsWith("download"))).toEqual([
+      "download linux-image-9-arm64",
+      "download linux-image-9-arm64",
+      "download busybox-static",
+      "download u-boot-qemu",
+    ]);
+  });
+
+  it("finds a guest without its image", () => {
+    const { status, lines } = fetch("no-images", "--guests");
+    expect(status).toBe(1);
+    expect(lines.at(-1)).toBe(
+      "guests:fetch: NOT FETCHED: u-boot-qemu: it has no image in " + "usr/lib/u-boot/qemu_arm64",
+    );
   });
 
   it("says when there is no apt", () => {

@@ -1,0 +1,257 @@
+// Owns: fetching Debian packages into .guests. Tool process.
+//
+// Nothing is installed, and nothing needs root: apt resolves and downloads a package with what it
+// depends on, and it is unpacked under .guests/PACKAGE. A program there is started by a script that
+// knows its libraries. Guests are another machine's, so theirs come without dependencies.
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { CACHE, guest, works } from "./debian.mjs";
+import { GUESTS, TOOLS } from "./debian.table.mjs";
+
+/** A fetch that takes longer is given up: the tests that need it say so. */
+const TOOLS_MS_MAX = 120_000;
+/** Of `apt-get update`, seconds where there is a network. */
+const UPDATE_MS_MAX = 60_000;
+/** Nobody waits for these but who asked. */
+const GUESTS_MS_MAX = 600_000;
+
+const APT = [
+  ["Debug::NoLocking", "1"], // nothing of the system is written
+  ["Acquire::Retries", "1"],
+  ["Acquire::http::Timeout", "10"],
+  ["Acquire::https::Timeout", "10"],
+  ["Acquire::Languages", "none"],
+  ["APT::Sandbox::User", "root"], // its own user couldn't write to our folder
+];
+/** The same archive as an arm64 machine with nothing installed sees it. */
+const ARM64 = [
+  ["APT::Architecture", "arm64"],
+  ["APT::Architectures", "arm64"],
+  ["Dir::State::status", "/dev/null"],
+];
+
+class Unreachable extends Error {}
+
+/** One fetch of any number of packages: its deadline, and which lists apt reads. */
+class Fetch {
+  #end;
+  /** The system's until they turn out to be missing or stale. */
+  #lists = null;
+  #options;
+
+  /** @param {readonly (readonly string[])[]} options of apt, besides those of every fetch */
+  constructor(msMax, options = []) {
+    this.#end = Date.now() + msMax;
+    this.#options = [...APT, ...options];
+  }
+
+  #run(command, args, { cwd = CACHE, msMax = GUESTS_MS_MAX } = {}) {
+    const timeout = Math.min(msMax, this.#end - Date.now());
+    if (timeout <= 0) throw new Unreachable("it takes too long");
+    const env = { ...process.env, LC_ALL: "C", DEBIAN_FRONTEND: "noninteractive" };
+    const run = spawnSync(command, args, { encoding: "utf8", timeout, env, cwd });
+    if (run.error?.code === "ENOENT") throw new Unreachable(`no ${command} on this machine`);
+    const said = `${run.stderr ?? ""}`.trim();
+    return { ok: run.status === 0, said, output: `${run.stdout ?? ""}` };
+  }
+
+  #apt(command, args, { options = [], ...run } = {}) {
+    const lists = this.#lists === null ? [] : [["Dir::State::lists", this.#lists]];
+    const all = [...this.#options, ...lists, ...options].flatMap(([name, value]) => [
+      "-o",
+      `${name}=${value}`,
+    ]);
+    return this.#run(command, [...all, ...args], run);
+  }
+
+  /** Lists of our own; a hook of the system that fails afterwards is nothing to us. */
+  #update() {
+    this.#lists = mkdtempSync(join(CACHE, "lists-"));
+    mkdirSync(join(this.#lists, "partial"));
+    const { said } = this.#apt("apt-get", ["update"], { msMax: UPDATE_MS_MAX });
+    const has = readdirSync(this.#lists).some((file) => file.includes("Packages"));
+    if (!has) {
+      throw new Unreachable(`no package lists: ${said.split("\n")[0] || "no answer in time"}`);
+    }
+  }
+
+  close() {
+    if (this.#lists !== null) rmSync(this.#lists, { recursive: true, force: true });
+  }
+
+  /** Leaves the package, and what of its dependencies the system hasn't, in a folder. */
+  #download(name, folder) {
+    mkdirSync(join(folder, "partial"), { recursive: true });
+    const args = ["install", "--download-only", "--reinstall", "--yes"];
+    const get = () =>
+      this.#apt("apt-get", [...args, "--no-install-recommends", name], {
+        options: [["Dir::Cache::archives", folder]],
+      });
+    let result = get();
+    if (!result.ok && this.#lists === null) {
+      this.#update();
+      result = get();
+    }
+    if (!result.ok) throw new Error(result.said);
+  }
+
+  /** The package that another one is only the name of: a kernel has its version in its own. */
+  #meant({ package: name, means }) {
+    if (means === undefined) return name;
+    const { output } = this.#apt("apt-cache", ["depends", "--important", name]);
+    const found = [...output.matchAll(/Depends: (\S+)/g)].find(([, other]) => means.test(other));
+    if (found === undefined) throw new Error("it depends on no such package");
+    return found[1];
+  }
+
+  /** @throws Error when it can't be had, or its image isn't where the table says */
+  guest(row) {
+    mkdirSync(CACHE, { recursive: true });
+    if (this.#lists === null) this.#update();
+    this.#unpack(row, (archives) => {
+      mkdirSync(archives);
+      const options = { cwd: archives };
+      const { ok, said } = this.#apt("apt-get", ["download", this.#meant(row)], options);
+      if (!ok) throw new Error(said);
+    });
+    if (guest(row.package) === null) throw new Error(`it has no image in ${row.folder}`);
+  }
+
+  /** @throws Error when it can't be had, or doesn't start when it is there */
+  tool(row) {
+    mkdirSync(CACHE, { recursive: true });
+    this.#unpack(
+      row,
+      (archives) => this.#download(row.package, archives),
+      (work) => writeStarters(row, work),
+    );
+    if (!works(row)) throw new Error("it was unpacked, and doesn't start");
+  }
+
+  /** Leaves in the cache the whole package or nothing. */
+  #unpack(row, download, finish = () => {}) {
+    const work = mkdtempSync(join(CACHE, "unpacking-"));
+    try {
+      const archives = join(work, "archives");
+      const root = join(work, "root");
+      download(archives);
+      mkdirSync(root);
+      // The C library and the loader are one; the system's loader needs the system's library.
+      const files = readdirSync(archives).filter((file) => /^(?!libc6_).*\.deb$/.test(file));
+      for (const file of files) {
+        const { ok, said } = this.#run("dpkg-deb", ["--extract", join(archives, file), root]);
+        if (!ok) throw new Error(said);
+      }
+      rmSync(archives, { recursive: true });
+      finish(work);
+      chmodSync(work, 0o755);
+      const place = join(CACHE, row.package);
+      rmSync(place, { recursive: true, force: true });
+      renameSync(work, place);
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
+  }
+}
+
+/** Folders of an unpacked package that hold shared libraries, relative to it. */
+function libraryFolders(root) {
+  const foldersIn = (folder) =>
+    existsSync(join(root, folder))
+      ? readdirSync(join(root, folder), { withFileTypes: true })
+          .filter((entry) => entry.isDirectory())
+          .map(({ name }) => join(folder, name))
+      : [];
+  const triplets = ["lib", "usr/lib"].flatMap(foldersIn).filter((name) => /-linux-gnu/.test(name));
+  return [...triplets, ...triplets.flatMap(foldersIn)].filter((folder) =>
+    readdirSync(join(root, folder)).some((file) => /\.so(\.|$)/.test(file)),
+  );
+}
+
+/** GDB has Python in it, which looks for its modules where Debian would have put them. */
+function pythonLines(root) {
+  const folder = join(root, "usr/lib");
+  const version = existsSync(folder) && readdirSync(folder).find((name) => /^python3\./.test(name));
+  if (!version) return [];
+  const modules = `$root/usr/lib/${version}`;
+  const isWhole = existsSync(join(folder, version, "os.py"));
+  return [
+    `export PYTHONPATH="${modules}:${modules}/lib-dynload"`,
+    ...(isWhole ? ['export PYTHONHOME="$root/usr"'] : []),
+  ];
+}
+
+/** Scripts that start the package's commands; they find it beside themselves. */
+function writeStarters(row, place) {
+  const root = join(place, "root");
+  const libraries = libraryFolders(root).map((folder) => `$root/${folder}`);
+  const rest = `\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}`;
+  mkdirSync(join(place, "run"));
+  for (const command of row.commands) {
+    const args = (row.args ?? []).map((arg) => `"${arg.replace("{root}", "$root")}"`);
+    const lines = [
+      "#!/bin/sh",
+      `root="\${0%/*}/../root"`,
+      ...(libraries.length > 0 ? [`export LD_LIBRARY_PATH="${libraries.join(":")}${rest}"`] : []),
+      ...pythonLines(root),
+      `exec ${[`"$root/usr/bin/${command}"`, ...args, '"$@"'].join(" ")}`,
+    ];
+    const file = join(place, "run", command);
+    writeFileSync(file, `${lines.join("\n")}\n`);
+    chmodSync(file, 0o755);
+  }
+}
+
+/**
+ * Fetches every tool of the table that isn't here.
+ * @param {(line: string) => void} say
+ * @returns {number} how many are still missing
+ */
+export function fetchTools(say) {
+  const wanted = TOOLS.filter((row) => !works(row));
+  return fetchEach(wanted, new Fetch(TOOLS_MS_MAX), (fetch, row) => fetch.tool(row), say);
+}
+
+/**
+ * Fetches every guest of the table that isn't here.
+ * @param {(line: string) => void} say
+ * @returns {number} how many are still missing
+ */
+export function fetchGuests(say) {
+  const wanted = GUESTS.filter((row) => guest(row.package) === null);
+  return fetchEach(wanted, new Fetch(GUESTS_MS_MAX, ARM64), (fetch, row) => fetch.guest(row), say);
+}
+
+function fetchEach(wanted, fetch, one, say) {
+  let failed = 0;
+  try {
+    for (const [at, row] of wanted.entries()) {
+      const start = Date.now();
+      try {
+        one(fetch, row);
+        say(`${row.package} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
+      } catch (error) {
+        if (error instanceof Unreachable) {
+          const names = wanted.slice(at).map((row) => row.package);
+          say(`GIVEN UP: ${error.message}; missing: ${names.join(", ")}`);
+          return failed + names.length;
+        }
+        failed++;
+        say(`NOT FETCHED: ${row.package}: ${error.message}`);
+      }
+    }
+    return failed;
+  } finally {
+    fetch.close();
+  }
+}
