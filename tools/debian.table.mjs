@@ -38,6 +38,11 @@ export const TOOLS = [
     commands: ["dtc"],
     why: "dtc reads the board's device tree",
   },
+  {
+    package: "curl",
+    commands: ["curl"],
+    why: "the README's tour, as it is printed",
+  },
 ];
 
 /**

@@ -3,8 +3,9 @@
 // what came out, where "…" stands for anything and white space does not count.
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { program } from "../../tools/debian.mjs";
 import { type RealService, ROOT, startReal, temporary } from "../support/real-service.js";
 
 const HEADING = "## Five-minute tour";
@@ -38,6 +39,9 @@ function patternOf(answer: string): RegExp {
   return new RegExp(`^${escaped.join(".*")}$`);
 }
 
+/** With curl where it was fetched. */
+const PATH = [process.env["PATH"], dirname(program("curl"))].filter((folder) => folder !== ".");
+
 /** @returns what each step printed, on either stream */
 function runBash(steps: readonly Step[], address: string): Promise<readonly string[]> {
   const script = steps
@@ -45,7 +49,7 @@ function runBash(steps: readonly Step[], address: string): Promise<readonly stri
     .join("");
   return new Promise((resolve, reject) => {
     const bash = spawn("bash", ["-eu", "-c", `exec 2>&1\n${script}`], {
-      env: { PATH: process.env["PATH"], LC_ALL: "C.UTF-8" },
+      env: { PATH: PATH.join(delimiter), LC_ALL: "C.UTF-8" },
     });
     let output = "";
     bash.stdout.on("data", (chunk: Buffer) => {
