@@ -87,6 +87,26 @@ export class Mmu {
     }
   }
 
+  /**
+   * handleAbort for the commonest of aborts while nobody else is about: a store to a page that is
+   * mapped and only protected. The guest needn't be left for it.
+   * @returns false when nothing was done
+   */
+  relaxAtOnce(vcpu: Vcpu, fault: Stage2Fault): boolean {
+    const vm = this.#vm;
+    if (vm.sched.contended || fault.kind !== "permission" || vcpu.ring !== null) return false;
+    const gfn = Math.floor(fault.ipa / vm.pageSize);
+    const slot = vm.slots.find(gfn);
+    if (slot === undefined || slot.invalid || isReadOnly(slot)) return false;
+    const backing = this.#backing(slot, gfn);
+    const leaf = vm.tables.leaf(gfn);
+    if (backing === null || leaf === null || leaf.span !== backing.span) return false;
+    if (this.install(vcpu, fault, slot, gfn, backing) === "installed") {
+      this.#log.mark(slot, gfn - slot.baseGfn, null, vcpu.id);
+    }
+    return true;
+  }
+
   /** Maps the page or gives it write permission. "raced": another vCPU was faster, and marks it. */
   install(
     vcpu: Vcpu,

@@ -44,6 +44,8 @@ export class RunLoop {
   readonly #mmu: Mmu;
   /** Why the guest was left last; read in the step in which it was set. */
   #stop: Stop = "slice";
+  /** Aborts since the guest was entered that took no exit. */
+  #answered = 0;
   /** The last exit was a WFE: its turn is over. */
   #spins = false;
   /** vCPUs that wait for a host CPU, longest first: one that gave its own up goes to the end. */
@@ -186,15 +188,35 @@ export class RunLoop {
     const dirtied = cpu.hardwareDirtied;
     // Those that sleep wake at their tick, not at the end of somebody's slice.
     const untilWake = vm.timers.instructionsLeft;
-    this.#stop = vcpu.engine.execute(cpu, Math.min(credit, untilWake));
+    const budget = Math.min(credit, untilWake);
+    this.#answered = 0;
+    this.#stop =
+      vcpu.a64 === null
+        ? vcpu.engine.execute(cpu, budget)
+        : vcpu.a64.execute(cpu, budget, () => this.#isRelaxed(vcpu, cpu));
     vm.vgic.fold(vcpu);
     const retired = vcpu.engine.retired - before;
     vm.instructions += retired;
     vm.counters.values.hwDirtied += cpu.hardwareDirtied - dirtied;
     if (this.#stop === "slice" && this.#queue.length > 0) vm.putVcpu(vcpu);
     if (vm.trace.isOn && vcpu.cpu === null) vm.trace.leave(vcpu, "IRQ");
-    if (this.#stop === "line") return retired;
-    return this.#stop === "slice" ? credit : retired + EXIT_COST;
+    if (this.#stop === "line") return retired + EXIT_COST * this.#answered;
+    return this.#stop === "slice" ? credit : retired + EXIT_COST * (1 + this.#answered);
+  }
+
+  /** A store's abort, which may be handled without an exit; it counts as one all the same. */
+  #isRelaxed(vcpu: Vcpu, cpu: HostCpu): boolean {
+    const { trace, counters } = this.#vm;
+    const { ipa } = cpu.fault;
+    if (!this.#mmu.relaxAtOnce(vcpu, cpu.fault)) return false;
+    counters.values.exits++;
+    vcpu.stats.exits++;
+    this.#answered++;
+    if (!trace.isOn) return true;
+    trace.leave(vcpu, "TRAP");
+    trace.fault(vcpu, ipa);
+    trace.enter(vcpu);
+    return true;
   }
 
   /** Handles an exit from the guest. @returns null to enter it again */

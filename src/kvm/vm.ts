@@ -147,7 +147,7 @@ export class Vm {
   /** KVM_ARM_SET_COUNTER_OFFSET; null until it was called. */
   counterOffset: bigint | null = null;
   readonly timers: BlockedTimers;
-  readonly trace = new Trace(() => Number(this.ticks()));
+  readonly trace = new Trace(() => Number(this.a64?.counter() ?? this.ticks()));
 
   constructor(
     config: VmConfig,

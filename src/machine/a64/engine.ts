@@ -10,6 +10,7 @@ import type { HostCpu } from "../host-cpu.js";
 import type { A64Machine } from "./a64-machine.js";
 import type { Stepped } from "./pe/debug.js";
 import { EC, ESR_IL, esrOf, takeException, VECTOR } from "./pe/exception.js";
+import type { Stage2Abort } from "./pe/mmu.js";
 import type { Pe } from "./pe/pe.js";
 import { FSC } from "./pe/stage1.table.js";
 import { type AbortToEl2, type AccessSyndrome, abortEsr, accessSyndrome } from "./pe/syndrome.js";
@@ -116,9 +117,14 @@ export class A64Engine implements GuestEngine {
     this.#machine.forgetJumps(this.pe.window);
   }
 
-  execute(cpu: HostCpu, budget: number): Stop {
+  /**
+   * @param answer asked about a store's abort, as after an exit, but without one: whether the store
+   *   may be done again. Nothing that the guest or the VM keeps tells the two ways apart.
+   */
+  execute(cpu: HostCpu, budget: number, answer: (() => boolean) | null = null): Stop {
     const { pe } = this;
     pe.load(cpu);
+    pe.answerAbort = answer === null ? null : (abort) => this.#isAnswered(cpu, abort, answer);
     this.#pending = null;
     if (this.#stage2Version !== this.#host.stage2Version) {
       this.#stage2Version = this.#host.stage2Version;
@@ -173,32 +179,42 @@ export class A64Engine implements GuestEngine {
       this.#abort = null;
       return "trap";
     }
-    const { kind, vaLow, vaHigh, bytes, walkLevel, externalIpa } = stop.abort;
+    const { kind, bytes, walkLevel, externalIpa } = stop.abort;
+    const walk = walkLevel !== null;
+    const syndrome = this.#note(cpu, stop.abort);
+    // Nothing to map or emulate: for KVM it is an exception like a trap.
+    if (externalIpa !== null) {
+      this.externalIpa = externalIpa;
+      return "trap";
+    }
+    this.#pending = { kind, walk, isWrite: kind === "write", length: bytes, syndrome };
+    return "abort";
+  }
+
+  /** ESR_EL2 and FAR_EL2 of an abort. */
+  #note(cpu: HostCpu, abort: Stage2Abort): AccessSyndrome | null {
+    const { kind, walkLevel, externalIpa } = abort;
     const walk = walkLevel !== null;
     const syndrome = kind === "execute" || walk ? null : this.#syndrome();
-    const isWrite = kind === "write";
-    const isExternal = externalIpa !== null;
-    const isFetch = kind === "execute";
     const { kind: faultKind, level } = cpu.fault;
     this.#abort = {
-      isFetch,
-      isWrite: walk ? cpu.fault.isWrite : isWrite,
+      isFetch: kind === "execute",
+      isWrite: walk ? cpu.fault.isWrite : kind === "write",
       walkLevel,
-      isExternal,
+      isExternal: externalIpa !== null,
       syndrome,
       faultKind,
       level,
     };
-    this.#farLow = vaLow;
-    this.#farHigh = vaHigh;
+    this.#farLow = abort.vaLow;
+    this.#farHigh = abort.vaHigh;
     this.#walkLevel = walkLevel;
-    // Nothing to map or emulate: for KVM it is an exception like a trap.
-    if (isExternal) {
-      this.externalIpa = externalIpa;
-      return "trap";
-    }
-    this.#pending = { kind, walk, isWrite, length: bytes, syndrome };
-    return "abort";
+    return syndrome;
+  }
+
+  #isAnswered(cpu: HostCpu, abort: Stage2Abort, answer: () => boolean): boolean {
+    this.#note(cpu, abort);
+    return answer();
   }
 
   /** Of the instruction at PC, as its record has it: it was just decoded. */

@@ -76,7 +76,8 @@ export interface MmuContext {
   abort(kind: "read" | "write" | "execute", fsc: number, vaLow: number, vaHigh: number): void;
   misalignedPc(vaLow: number, vaHigh: number): void;
   misalignedSp(): void;
-  stage2Abort(abort: Stage2Abort): void;
+  /** @returns whether it was answered at once: stage 2 is to be asked again */
+  stage2Abort(abort: Stage2Abort): boolean;
   /** Code at this host page was decoded: no TLB of the VM may keep a write tag for it. */
   codeDecoded(page: number): void;
   /** Code at this host page was dropped: no jump cache of the VM may keep its records. */
@@ -259,20 +260,20 @@ export class PeMmu {
       this.#abort(kind, FSC.alignment, low, high);
       return -1;
     }
-    if (done === "ok") {
-      const pa = stage2.translate(result.ipa, kind === "write");
-      if (pa >= 0 && pa < UNBACKED_BASE) return pa;
+    for (;;) {
+      if (done === "ok") {
+        const pa = stage2.translate(result.ipa, kind === "write");
+        if (pa >= 0 && pa < UNBACKED_BASE) return pa;
+        // Code needs bytes to run from and to store to.
+        result.external = pa >= 0;
+      }
       if (this.#isAttempt) return -1;
-      // Code needs bytes to run from and to store to.
-      result.external = pa >= 0;
+      const { walk, level, external, ipa } = result;
+      const walkLevel = walk ? level : null;
+      const externalIpa = external ? ipa : null;
+      const abort = { kind, vaLow: low, vaHigh: high, bytes, walkLevel, externalIpa };
+      if (!this.#pe.stage2Abort(abort)) return -1;
     }
-    if (this.#isAttempt) return -1;
-    const { walk, level, external, ipa } = result;
-    const walkLevel = walk ? level : null;
-    const externalIpa = external ? ipa : null;
-    const abort = { kind, vaLow: low, vaHigh: high, bytes, walkLevel, externalIpa };
-    this.#pe.stage2Abort(abort);
-    return -1;
   }
 
   #abort(kind: "read" | "write", fsc: number, low: number, high: number): 0 {

@@ -79,6 +79,8 @@ export class Pe implements MmuContext, SystemContext {
   /** Edges of the event stream that the event register has seen. */
   eventEdges: bigint | null = null;
   stop: PeStop | null = null;
+  /** Asked about a store's abort before it stops the run: true when it would pass now. */
+  answerAbort: ((abort: Stage2Abort) => boolean) | null = null;
   /**
    * What a slice may still spend outside of WebAssembly, in exceptions and system instructions: a
    * guest that does nothing else must not hold the thread for 100,000 of them.
@@ -157,8 +159,16 @@ export class Pe implements MmuContext, SystemContext {
     takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(EC.spAlignment, 0) });
   }
 
-  stage2Abort(abort: Stage2Abort): void {
+  stage2Abort(abort: Stage2Abort): boolean {
+    const isStore = abort.kind === "write" && abort.walkLevel === null;
+    if (isStore && abort.externalIpa === null && this.slowLeft > 1) {
+      if (this.answerAbort?.(abort) === true) {
+        this.slowLeft--;
+        return true;
+      }
+    }
     this.stop = { kind: "abort", abort };
+    return false;
   }
 
   // ── debugging ───────────────────────────────────────────────────────────────────────────────
