@@ -14,6 +14,7 @@ import {
   BLOCK_BYTES,
   COUNTERS,
   HANDLER,
+  LABELS,
   RECORD_BYTES,
   RECORD_IMM32,
   RECORD_IMM64,
@@ -112,13 +113,17 @@ export class CodeCache {
     return this.#view.getUint16(record + RECORD_SLOT, true);
   }
 
-  setSlot(record: number, slot: number): void {
+  /** @param label of the block that the slot's function begins at for this record */
+  setSlot(record: number, slot: number, label = 0): void {
     this.#view.setUint16(record + RECORD_SLOT, slot, true);
+    const block = this.#blockAt(this.#indexOf(record));
+    const place = (record - block) / RECORD_BYTES;
+    this.#view.setUint16(block + LABELS + 2 * place, label, true);
   }
 
   /** The jumps to a block's records count from 0 again. */
   resetCounters(block: number): void {
-    this.#memory.u8.fill(0, block + COUNTERS, block + BLOCK_BYTES);
+    this.#memory.u8.fill(0, block + COUNTERS, block + LABELS);
   }
 
   #indexOf(record: number): number {

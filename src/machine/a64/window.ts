@@ -138,8 +138,10 @@ export const HANDLER = { decode: 0, pageEnd: 1, undefined: 2, first: 3 } as cons
 export const RECORDS_PER_PAGE = 2 ** (TLB_PAGE_SHIFT - 2);
 /** How often each record was jumped to in tier 0, 16 bits each, behind the records. */
 export const COUNTERS = (RECORDS_PER_PAGE + 1) * RECORD_BYTES;
+/** Where the function in a record's slot is entered for it, 16 bits each, behind the counters. */
+export const LABELS = COUNTERS + RECORDS_PER_PAGE * 2;
 /** With room that keeps blocks a multiple of a record. */
-export const BLOCK_BYTES = COUNTERS + (RECORDS_PER_PAGE + RECORD_BYTES / 2) * 2;
+export const BLOCK_BYTES = LABELS + (RECORDS_PER_PAGE + RECORD_BYTES / 2) * 2;
 /** Bit of a record's address that tier 1 returns: execute it in tier 0 first. */
 export const STEP = 1;
 /** Jumps to a record until it is worth translating. */

@@ -66,6 +66,59 @@ describe.each([
 
 describe.each([
   ["never translated", null],
+  ["translated together", {}],
+] as const)("callers and callees in three pages, %s", (_name, translation) => {
+  it("a callee that is rewritten is called as it is now", () => {
+    const PAGE = 4096; // tidy: the slot's pages
+    const [middle, callee] = [BASE + PAGE, BASE + 2 * PAGE];
+    const vm = new Inline({ translation });
+    vm.slot(0, 16);
+    vm.vcpu();
+    vm.call("vcpuInit", { vcpu: 0, target: 5, features: [4n] });
+    const put = (at: number, words: readonly number[]) =>
+      vm.call("writePhysicalMemory", { gpa: BigInt(at), bytes: a64.bytesOf(words) });
+    const set = (id: bigint, value: bigint) =>
+      vm.call("setOneReg", { vcpu: 0, reg: id, value: little(value, 8) });
+    const patch = [
+      a64.ubfx(13, 1, 3, 16),
+      ...a64.mov(14, BigInt(MOVZ_X12)),
+      a64.orrReg(14, 14, 13, 5),
+      a64.strw(14, 16),
+      a64.ISB,
+    ];
+    const loop = [
+      a64.ubfx(13, 1, 0, 14),
+      a64.cbnz(13, 1 + patch.length),
+      ...patch,
+      a64.blr(17),
+      a64.ldrw(13, 16),
+      a64.ubfx(13, 13, 5, 16),
+      a64.subsReg(31, 12, 13),
+      a64.beq(2),
+      a64.add(2, 2, 1),
+      a64.subs(1, 1, 1),
+    ];
+    put(BASE, [...loop, a64.bne(-loop.length), ...a64.powerOff()]);
+    // The middle one keeps its way back in x18.
+    put(middle, [a64.addReg(18, 30, 31), a64.blr(16), a64.addReg(30, 18, 31), a64.RET]);
+    put(callee, [MOVZ_X12, a64.RET]);
+    set(reg.PC, BigInt(BASE));
+    set(reg.x(1), ROUNDS);
+    set(reg.x(16), BigInt(callee));
+    set(reg.x(17), BigInt(middle));
+    expect(vm.run().exitReason).toBe("KVM_EXIT_SYSTEM_EVENT");
+    expect(vm.call("getOneReg", { vcpu: 0, reg: reg.x(1) }).value).toBe(0n);
+    expect(vm.call("getOneReg", { vcpu: 0, reg: reg.x(2) }).value).toBe(0n);
+    const done = vm.kvm.vm.a64?.translated ?? null;
+    expect(done === null).toBe(translation === null);
+    if (done === null) return;
+    expect(done.regions).toBeGreaterThan(3);
+    expect(done.functions).toBeLessThan(done.regions);
+  });
+});
+
+describe.each([
+  ["never translated", null],
   ["translated at once", {}],
 ] as const)("more pages than are kept decoded, %s", (_name, translation) => {
   it("run by one vCPU, are not what another one then executes", () => {

@@ -10,6 +10,7 @@ import {
   HOT,
   JUMP_CACHE,
   JUMP_ENTRIES,
+  LABELS,
   RECORD_SLOT,
   TLB_PAGE_SHIFT,
 } from "../window.js";
@@ -17,7 +18,7 @@ import { type LibScope, lib } from "./function.js";
 
 const ENTRY_SHIFT = 4;
 const INSTRUCTION_BYTES = 4n;
-/** From a record's offset to that of its counter. */
+/** From a record's offset to that of its counter, and of its label. */
 const COUNTER_SHIFT = 4;
 
 /**
@@ -49,7 +50,7 @@ export const COUNT = lib("count", ["i32"], "i32", (s, record) => {
 });
 
 /** Looks an address up in the jump cache. @param hit gets the record, and the first of its page */
-function lookUp(c: Code, cpu: I32, va: I64, hit: (record: I32, base: I32) => void): void {
+export function lookUp(c: Code, cpu: I32, va: I64, hit: (record: I32, base: I32) => void): void {
   const page = va.shrU(TLB_PAGE_SHIFT).wrap();
   const index = va
     .shrU(2)
@@ -67,19 +68,14 @@ function lookUp(c: Code, cpu: I32, va: I64, hit: (record: I32, base: I32) => voi
 }
 
 /** The page of a record is the one in use. */
-function usePage(c: Code, cpu: I32, va: I64, base: I32): void {
+export function usePage(c: Code, cpu: I32, va: I64, base: I32): void {
   c.store("i64.store", cpu, CODE_VA, va.shrU(TLB_PAGE_SHIFT).shl(TLB_PAGE_SHIFT));
   c.store("i32.store", cpu, CODE_BASE, base);
 }
 
-/** Returns the record of an address, if it is translated and the jump cache has it. */
-export function returnTranslated(c: Code, cpu: I32, va: I64): void {
-  lookUp(c, cpu, va, (record, base) => {
-    c.if(c.load32(record, RECORD_SLOT, "i32.load16_u"), () => {
-      usePage(c, cpu, va, base);
-      c.return(record);
-    });
-  });
+/** Of a record, where the function in its slot is entered. @param base its page's first record */
+export function labelOf(c: Code, base: I32, record: I32): I32 {
+  return c.load32(base.add(record.sub(base).shrU(COUNTER_SHIFT)), LABELS, "i32.load16_u");
 }
 
 /** (va) → record, with CODE_VA and CODE_BASE set; or 0 when the fetch aborted. */

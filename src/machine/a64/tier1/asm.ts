@@ -10,7 +10,7 @@ import { const32, const64, type I32, type I64, type V128, type Value } from "../
 import { type Access, Asm } from "../asm.js";
 import { FLAGS, type FlagsKind } from "../lib/flags.js";
 import type { LibFunction } from "../lib/function.js";
-import { COUNT, JUMP, returnTranslated } from "../lib/jump.js";
+import { COUNT, JUMP, labelOf, lookUp, usePage } from "../lib/jump.js";
 import type { Imm32, Imm64, VReg, XReg } from "../operand.js";
 import { slowFlags } from "../slow-flags.js";
 import {
@@ -22,6 +22,7 @@ import {
   FLAG_V,
   FLAG_Z,
   RECORD_BYTES,
+  RECORD_SLOT,
   RECORDS_PER_PAGE,
   SLOT_SINK,
   SLOT_SP,
@@ -45,15 +46,20 @@ const SP_MASK = 15n;
 /** What the epilogue takes as: go on at the address in `target`. */
 const BY_ADDRESS = STEP;
 
-/** Where direct branches of the region go. */
+/** Where branches go that stay in the function. */
 export interface Branches {
   /** Writes a branch to the block at a place in the page, if the region has it. */
   toPlace(place: number): boolean;
-  /** Whether the region has more than one way in, so that indirect branches may come back. */
-  readonly isReentered: boolean;
-  /** Writes a branch to the region's head, which goes on at a place in the page. */
-  byLabel(place: I32): void;
+  /** The function's own slot, if branches by address may come back to it; else null. */
+  readonly ownSlot: number | null;
+  /** Writes a branch to the function's head, which goes on at a label. */
+  byLabel(label: I32): void;
+  /** Places of the region that is being written: the first one, how many, and its label. */
+  readonly here: { readonly first: number; readonly count: number; readonly label: number };
 }
+
+/** Writes blocks where they belong. */
+export type Body = (blocks: () => void) => void;
 
 export class Tier1Asm extends Asm {
   readonly c: Code;
@@ -74,6 +80,7 @@ export class Tier1Asm extends Asm {
   readonly #waiting: { readonly variable: Variable<I64>; readonly value: I64 }[] = [];
   #branches: Branches | null = null;
   #exit: Label | null = null;
+  #byAddressExit: Label | null = null;
   #at = 0;
   /** Instructions of the block from the present one on. */
   #left = 0;
@@ -94,23 +101,55 @@ export class Tier1Asm extends Asm {
 
   // ── the function around ─────────────────────────────────────────────────────────────────────
 
-  /** Writes the whole function. @param body writes the blocks */
-  function(branches: Branches, entryFp: number | null, body: () => void): void {
+  /** Writes the whole function. @param around writes what comes back, with the blocks in it */
+  function(branches: Branches, entryFp: number | null, around: (body: Body) => void): void {
     const { c } = this;
     this.#branches = branches;
     c.block((exit) => {
       this.#exit = exit;
-      body();
+      around((blocks) => {
+        c.block((byAddress) => {
+          this.#byAddressExit = byAddress;
+          blocks();
+        });
+        this.#lookUp();
+      });
     });
     this.#exit = null;
     this.#epilogue();
     c.before(() => this.#prologue(entryFp));
   }
 
-  /** Place of the record that the function was entered with. */
-  entryPlace(): I32 {
-    const past = this.c.param(1, "i32").sub(this.#base.get());
-    return past.shrU(Math.log2(RECORD_BYTES));
+  /** Label of the record that the function was entered with. */
+  entryLabel(): I32 {
+    return labelOf(this.c, this.#base.get(), this.c.param(1, "i32"));
+  }
+
+  /**
+   * Where `target` is, by the jump cache: in this function, where it goes on without leaving; in
+   * another one; or else the epilogue asks for it.
+   */
+  #lookUp(): void {
+    const { c } = this;
+    const target = this.#target.get();
+    const { ownSlot, byLabel } = this.#branches!;
+    lookUp(c, this.#cpu, target, (record, base) => {
+      const slot = c.keep(c.load32(record, RECORD_SLOT, "i32.load16_u"));
+      c.if(slot, () => {
+        usePage(c, this.#cpu, target, base);
+        if (ownSlot !== null) {
+          c.if(slot.eq(ownSlot), () => {
+            this.#base.set(base);
+            this.#va.set(target.shrU(TLB_PAGE_SHIFT).shl(TLB_PAGE_SHIFT));
+            byLabel(labelOf(c, base, record));
+          });
+        }
+        this.#result.set(record);
+        this.#branchToExit();
+      });
+    });
+    this.#result.set(const32(BY_ADDRESS));
+    this.#branchToExit();
   }
 
   /** @param fpTrap offset of the word that must be 0, or null when no instruction needs FP */
@@ -135,7 +174,6 @@ export class Tier1Asm extends Asm {
     c.store("i32.store", this.#cpu, BUDGET, this.#budget.get());
     if (this.#flags.isUsed) this.#flags.leave();
     c.if(this.#result.get().eq(BY_ADDRESS), () => {
-      returnTranslated(c, this.#cpu, this.#target.get());
       c.return(this.#callLib(JUMP, [this.#target.get()]));
     });
     c.return(this.#result.get());
@@ -206,8 +244,7 @@ export class Tier1Asm extends Asm {
   /** Leaves for an address. */
   #byAddress(target: I64): void {
     this.#target.set(target);
-    this.#result.set(const32(BY_ADDRESS));
-    this.#branchToExit();
+    this.missed();
   }
 
   // ── registers ───────────────────────────────────────────────────────────────────────────────
@@ -413,24 +450,25 @@ export class Tier1Asm extends Asm {
   }
 
   jumpTo(target: I64): void {
-    const { c } = this;
     // A copy: it may be the register that is about to get the link.
-    const copy = c.variable("i64");
+    const copy = this.c.variable("i64");
     copy.set(target);
-    const to = copy.get();
     this.#settle();
-    if (this.#branches!.isReentered) {
-      const past = c.keep(to.sub(this.#va.get()));
-      // Word-aligned and within this page: in one comparison.
-      const isHere = past.rotr(2).ltU(RECORDS_PER_PAGE);
-      c.if(isHere, () => this.#branches!.byLabel(past.wrap().shrU(2)));
+    this.#target.set(copy.get());
+    const { ownSlot, byLabel, here } = this.#branches!;
+    if (ownSlot !== null) {
+      const past = copy.get().sub(this.#vaOf(here.first));
+      // Word-aligned and within this region: in one comparison.
+      const place = this.c.keep(past.rotr(2));
+      this.c.if(place.ltU(here.count), () => byLabel(place.wrap().add(here.label)));
     }
-    this.#byAddress(to);
+    this.missed();
   }
 
-  /** `label` named no entry of the region: by address. @param place in the page */
-  missed(place: I32): void {
-    this.#byAddress(this.#va.get().add(place.shl(2).extendU()));
+  /** What `target` names is no entry that was asked for by label. */
+  missed(): void {
+    assert(this.#byAddressExit !== null, "code is within the function's body");
+    this.c.branch(this.#byAddressExit);
   }
 
   undefined(): void {

@@ -9,8 +9,8 @@ import type { Operands } from "../operand.js";
 import type { Decoder, Fields } from "../pattern.js";
 import { RECORDS_PER_PAGE } from "../window.js";
 
-/** Instructions of one region at most: V8's optimiser takes more than linear time. */
-const REGION_MAX = 160;
+/** Instructions of one function at most: V8's optimiser takes more than linear time. */
+export const REGION_MAX = 160;
 
 /** An instruction, decoded; places in the page count instructions. */
 export interface Decoded {

@@ -36,9 +36,11 @@ export const NO_LABEL = -1;
 export interface Structure {
   readonly c: Code;
   readonly blocks: readonly Block[];
-  /** Place in the page, less that of the first block, of the block to enter; or NO_LABEL. */
+  /** What each block is known by; they grow with the blocks' numbers, from 0 on. */
+  readonly labels: readonly number[];
+  /** That of the block to enter, or NO_LABEL. */
   readonly label: Variable<I32>;
-  /** Whether indirect branches come back to the function's head. */
+  /** Whether branches by address come back to the function's head. */
   readonly isReentered: boolean;
   /** Writes a block; it ends by branches, or falls to the next one. */
   readonly writeBlock: (block: number) => void;
@@ -79,14 +81,10 @@ export class Structurer {
     return false;
   }
 
-  #at(block: number): number {
-    return this.#s.blocks[block]!.insns[0]!.at - this.#s.blocks[0]!.insns[0]!.at;
-  }
-
-  /** The whole function's body. */
-  write(): void {
+  /** The whole function's body. @param around writes what comes back, with the blocks in it */
+  write(around: (blocks: () => void) => void): void {
     const { c, blocks, isReentered } = this.#s;
-    const body = (): void => this.#range(0, blocks.length, null);
+    const body = (): void => around(() => this.#range(0, blocks.length, null));
     if (!isReentered) body();
     else {
       c.loop((top) => {
@@ -114,7 +112,7 @@ export class Structurer {
       const item = items.find(({ first, end }) => to >= first && to < end);
       const target = item === undefined ? undefined : labels.get(item.first);
       if (item === undefined || target === undefined) continue;
-      if (item.first !== to) label.set(const32(this.#at(to)));
+      if (item.first !== to) label.set(const32(this.#s.labels[to]!));
       c.branch(target);
       return;
     }
@@ -195,14 +193,14 @@ export class Structurer {
   }
 
   #table(items: readonly Item[], labels: ReadonlyMap<number, Label>, otherwise: Label): void {
-    const base = this.#at(items[0]!.first);
+    const { labels: names } = this.#s;
+    const base = names[items[0]!.first]!;
     const table: Label[] = [];
     for (const { first, end } of items) {
       const label = labels.get(first);
       for (let n = first; n < end; n++) {
         if (!this.#byLabel.has(n) || label === undefined) continue;
-        const place = this.#at(n) - base;
-        while (table.length < place) table.push(otherwise);
+        while (table.length < names[n]! - base) table.push(otherwise);
         table.push(label);
       }
     }

@@ -11,8 +11,14 @@ import type { Insn } from "../insn.js";
 import type { Decoder } from "../pattern.js";
 import { RECORD_BYTES } from "../window.js";
 import { Tier1Linker } from "./linker.js";
-import { findRegion, type Region } from "./region.js";
-import { FUNCTION_SIGNATURE, RegionWriter, type TranslatedFunction } from "./translate.js";
+import { findRegion, REGION_MAX, type Region } from "./region.js";
+import {
+  FUNCTION_SIGNATURE,
+  leavesByAddress,
+  needsFp,
+  RegionWriter,
+  type TranslatedFunction,
+} from "./translate.js";
 
 /** Guest instructions translated at most: about 270 bytes of V8's memory each. */
 const INSTRUCTIONS_MAX = 200_000;
@@ -25,6 +31,7 @@ const ANY_MEMORY = { initial: 1, maximum: 65_536 };
 
 export interface Tier1Stats {
   modules: number;
+  functions: number;
   regions: number;
   /** Guest instructions in them. */
   instructions: number;
@@ -34,18 +41,22 @@ export interface Tier1Stats {
   evictions: number;
 }
 
-interface Translated {
+interface Found {
   readonly region: Region;
-  readonly fn: TranslatedFunction;
   /** First record of its page. */
   readonly block: number;
+}
+interface Translated {
+  readonly regions: readonly Found[];
+  readonly fn: TranslatedFunction;
+  readonly slot: number;
 }
 
 /** When and how much is translated; the defaults are what is fastest. */
 export interface Translation {
   /** For how many runs a translation waits. */
   readonly delay?: () => number;
-  /** Instructions of one region at most. */
+  /** Instructions of one region, and of one function, at most. */
   readonly regionMax?: number;
 }
 
@@ -63,6 +74,7 @@ export interface Tier1Host {
 export class Tier1 {
   readonly stats: Tier1Stats = {
     modules: 0,
+    functions: 0,
     regions: 0,
     instructions: 0,
     bytes: 0,
@@ -73,6 +85,8 @@ export class Tier1 {
   /** Slots in use: places of records that name them, by the first record of their page. */
   readonly #bySlot = new Map<number, { readonly slot: number; readonly record: number }[]>();
   readonly #free: number[] = [];
+  /** How many records name a slot. */
+  readonly #users = new Map<number, number>();
   #slots = 0;
   #live = 0;
   /** Calls of translate() until it does something. */
@@ -100,8 +114,7 @@ export class Tier1 {
     if (this.#runsLeft-- > 0) return;
     this.#runsLeft = translation.delay?.() ?? 0;
     if (this.#live > INSTRUCTIONS_MAX || this.#slots + BATCH_MAX > SLOTS_MAX) this.#evict();
-    const linker = new Tier1Linker();
-    const batch: Translated[] = [];
+    const batch: Found[] = [];
     const entered = new Set<number>();
     for (const [block, records] of this.#takeWaiting()) {
       const words = cache.words(block);
@@ -119,10 +132,38 @@ export class Tier1 {
         for (const { isEntry, insns } of region.blocks) {
           if (isEntry) entered.add(block + insns[0]!.at * RECORD_BYTES);
         }
-        batch.push({ region, fn: new RegionWriter(linker, region).write(), block });
+        batch.push({ region, block });
       }
     }
-    if (batch.length > 0) this.#install(linker, batch);
+    if (batch.length > 0) this.#install(batch);
+  }
+
+  /**
+   * Regions that share a function: those that branch by address, and got hot together, which are
+   * likely to call each other.
+   */
+  #groups(batch: readonly Found[]): Found[][] {
+    const { regionMax = REGION_MAX } = this.#host.translation;
+    const groups: Found[][] = [];
+    /** Of those with FP and those without: the one that may still grow. */
+    const open = new Map<boolean, { readonly group: Found[]; room: number }>();
+    for (const found of batch) {
+      const { region } = found;
+      if (!leavesByAddress(region)) {
+        groups.push([found]);
+        continue;
+      }
+      const last = open.get(needsFp(region));
+      if (last !== undefined && last.room >= region.instructions) {
+        last.group.push(found);
+        last.room -= region.instructions;
+        continue;
+      }
+      const group = [found];
+      groups.push(group);
+      open.set(needsFp(region), { group, room: regionMax - region.instructions });
+    }
+    return groups;
   }
 
   #takeWaiting(): Map<number, number[]> {
@@ -138,11 +179,17 @@ export class Tier1 {
     return byBlock;
   }
 
-  #install(linker: Tier1Linker, batch: readonly Translated[]): void {
-    const { env, table, slots, cache } = this.#host;
+  #install(batch: readonly Found[]): void {
+    const { env, table, slots } = this.#host;
+    const linker = new Tier1Linker();
+    const functions = this.#groups(batch).map((regions): Translated => {
+      const slot = this.#free.pop() ?? ++this.#slots;
+      const code = regions.map(({ region }) => region);
+      return { regions, slot, fn: new RegionWriter(linker, code, slot).write() };
+    });
     const builder = new ModuleBuilder(ANY_MEMORY);
     linker.importInto(builder);
-    for (const [n, { fn }] of batch.entries()) {
+    for (const [n, { fn }] of functions.entries()) {
       const index = builder.declare(FUNCTION_SIGNATURE);
       builder.define(index, fn.locals, fn.code);
       builder.exportFunction(`r${n}`, index);
@@ -151,23 +198,34 @@ export class Tier1 {
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env });
     this.stats.modules++;
     this.stats.bytes += bytes.length;
-    for (const [n, { region, block }] of batch.entries()) {
-      const slot = this.#free.pop() ?? ++this.#slots;
+    for (const [n, { regions, slot, fn }] of functions.entries()) {
       const place = slots + slot - 1;
       if (place >= table.length) table.grow(Math.max(64, table.length >> 1));
       table.set(place, instance.exports[`r${n}`]);
+      this.stats.functions++;
+      this.#nameAll(regions, slot, fn.labels);
+    }
+  }
+
+  /** Lets the records of all entries name their function. */
+  #nameAll(regions: readonly Found[], slot: number, labels: readonly number[]): void {
+    let n = 0;
+    for (const { region, block } of regions) {
       this.stats.regions++;
       this.stats.instructions += region.instructions;
       this.#live += region.instructions;
       for (const { isEntry, insns } of region.blocks) {
         const record = block + insns[0]!.at * RECORD_BYTES;
-        if (isEntry && cache.slotOf(record) === 0) this.#name(block, record, slot);
+        const isFree = this.#host.cache.slotOf(record) === 0;
+        if (isEntry && isFree) this.#name(block, record, slot, labels[n]!);
+        n++;
       }
     }
   }
 
-  #name(block: number, record: number, slot: number): void {
-    this.#host.cache.setSlot(record, slot);
+  #name(block: number, record: number, slot: number, label: number): void {
+    this.#host.cache.setSlot(record, slot, label);
+    this.#users.set(slot, (this.#users.get(slot) ?? 0) + 1);
     const named = this.#bySlot.get(block);
     if (named === undefined) this.#bySlot.set(block, [{ slot, record }]);
     else named.push({ slot, record });
@@ -179,12 +237,13 @@ export class Tier1 {
     if (named === undefined) return;
     this.#bySlot.delete(block);
     const { cache, table, slots } = this.#host;
-    const freed = new Set<number>();
     for (const { slot, record } of named) {
       cache.setSlot(record, 0);
-      freed.add(slot);
-    }
-    for (const slot of freed) {
+      const left = this.#users.get(slot)! - 1;
+      this.#users.set(slot, left);
+      if (left > 0) continue;
+      // Nobody is in the function any more when the slot gets its next one: that is between runs.
+      this.#users.delete(slot);
       table.set(slots + slot - 1, null);
       this.#free.push(slot);
     }
