@@ -81,7 +81,7 @@ module.exports = {
       from: { path: "^src/", pathNot: "^src/(cli|generated)/" },
       to: { path: "^src/generated/client\\.ts$" },
     },
-    only("api", "@?fastify[^/]*|typebox|ajv-formats|prom-client"),
+    only("api", "@?fastify[^/]*|typebox|ajv-formats|prom-client|echarts|zrender"),
     only("store", "@?prisma|better-sqlite3"),
     {
       name: "lower-rooms-use-no-packages",

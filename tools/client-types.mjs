@@ -52,7 +52,7 @@ function objectOf(schema) {
 
 function answerOf(op) {
   // What was created says more than what was only checked.
-  const answer = op.responses["201"] ?? op.responses["200"];
+  const answer = op.responses["201"] ?? op.responses["202"] ?? op.responses["200"];
   const schema = answer?.content?.[JSON_TYPE]?.schema;
   return schema === undefined ? "null" : typeOf(schema);
 }

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { startService } from "../test/conformance/service-process.js";
 import { runSuite } from "../test/conformance/suite.js";
+import { TRACKINGS } from "../test/conformance/tracking.table.js";
 
 const USAGE = `usage: npm run conformance -- [options] DIR…
 Replays every recording (*.jsonl directly in DIR…) through the public routes of a service.
@@ -12,7 +13,8 @@ Replays every recording (*.jsonl directly in DIR…) through the public routes o
   --token TOKEN     bearer token for it
   --subjects A,B    only recordings of these subjects
   --all             also subjects whose ioctls are not implemented yet
-  --tracking MODE   how the VMs notice stores: write-protect or dbm; no answer may depend on it
+  --tracking MODE   how the VMs notice stores; no answer may depend on it. One of
+                    ${TRACKINGS.map(({ name }) => name).join(", ")}
   --jobs N          files at the same time (default 4)
   --verbose         print every difference, not only the first of each file
 Ends with "N passed, N failed, N skipped" (lines); exit status 1 when a line failed or the skip
@@ -36,7 +38,9 @@ async function main(): Promise<number> {
     },
   });
   const jobs = Number(values.jobs);
-  if (values.help || positionals.length === 0 || !Number.isInteger(jobs) || jobs < 1) {
+  const tracking = TRACKINGS.find(({ name }) => name === values.tracking) ?? null;
+  const isUnknown = values.tracking !== undefined && tracking === null;
+  if (values.help || isUnknown || positionals.length === 0 || !Number.isInteger(jobs) || jobs < 1) {
     console.log(USAGE);
     return values.help ? 0 : 2;
   }
@@ -58,7 +62,7 @@ async function main(): Promise<number> {
       includeWaiting: values.all,
       subjects: values.subjects?.split(",") ?? null,
       verbose: values.verbose,
-      vmSettings: values.tracking === undefined ? {} : { dirtyTracking: values.tracking },
+      tracking,
       print: (text) => console.log(text),
     });
     if (service?.hasEnded()) console.error(`the service ended by itself:\n${service.output()}`);

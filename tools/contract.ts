@@ -145,7 +145,7 @@ function pathValues(world: World, { id, path }: Operation): Readonly<Record<stri
   if (path.startsWith("/v1/eventfds")) return { id: world.known("@eventfd") };
   if (path.includes("/ioeventfds/")) return { ...values, id: world.known("@ioeventfd") };
   if (path.includes("/harvests/")) return { ...values, harvest: world.known("@harvest") };
-  return { ...values, id: "1", cap: "10", code: "kvm-errno" };
+  return { ...values, id: "1", fault: "1", cap: "10", code: "kvm-errno" };
 }
 
 /** Members of bodies and queries that depend on what is there. */

@@ -25,8 +25,10 @@ Runs seeded interleavings of stores, GET, CLEAR, kicks, slot changes, splits, lo
 harvests and resets, and compares what clients acquired with every store that committed.
   --seeds COUNT      interleavings over all modes (default 21000)
   --seed N           this seed only, once per mode; or the first one, with --seeds
-  --mode NAME        one tracking mode (test/simulation/modes.table.ts)
+  --mode NAME        one tracking mode (test/simulation/modes.table.ts), or dirty-hardware: all
+                     with HDBSS and HACDBS
   --page-size N      4096, 16384 or 65536 instead of the seed's choice
+  --faults N         modes with dirty hardware alone, until N injected faults have hit
   --plant NAME|all   plant defects (test/simulation/plants.table.ts); each must be caught
   --minutes N        begin nothing new after N minutes
   --jobs N           processes (default: cores, at most 4)
@@ -35,6 +37,8 @@ met in a full run; 2 on a wrong call.`;
 
 /** From so many interleavings over all modes on, every listed pair must have met. */
 const FULL_RUN = 5000;
+/** Of a run that ends by its faults. */
+const FAULTS_INTERLEAVINGS_MAX = 1_000_000;
 
 /** What one process does. */
 interface Job {
@@ -90,7 +94,8 @@ function printTotals(totals: ReadonlyMap<string, ModeTotals>): ModeTotals {
   const all = newTotals();
   const columns = ["interleavings", "steps", "accesses", "stores", "acquired", "changed"] as const;
   const rest = ["comparisons", "falsePositives", "lostPages", "replays"] as const;
-  const names = [...columns, ...rest];
+  const hardware = ["operations", "faults", "appends", "cleaned"] as const;
+  const names = [...columns, ...rest, ...hardware];
   const row = (first: string, cells: readonly string[]) =>
     console.log(`  ${first.padEnd(18)}${cells.map((cell) => cell.padStart(15)).join("")}`);
   row("mode", names);
@@ -153,27 +158,34 @@ function options(): Options | "help" | "wrong" {
       mode: { type: "string", default: "all" },
       "page-size": { type: "string" },
       plant: { type: "string" },
+      faults: { type: "string" },
       minutes: { type: "string", default: "600" },
       jobs: { type: "string", default: String(Math.min(4, availableParallelism())) },
       help: { type: "boolean", default: false },
     },
   });
   if (values.help) return "help";
-  const { mode } = values;
+  const faults = values.faults === undefined ? null : Number(values.faults);
+  const mode = faults === null ? values.mode : "dirty-hardware";
   const modes = modesNamed(mode).length;
-  const count = Number(values.seeds ?? (values.seed === undefined ? 21_000 : modes));
+  const many = faults === null ? 21_000 : FAULTS_INTERLEAVINGS_MAX;
+  const count = Number(values.seeds ?? (values.seed === undefined ? many : modes));
+  const faultsWanted = faults ?? Number.MAX_SAFE_INTEGER;
   const firstSeed = Number(values.seed ?? 1);
   const pageSize = values["page-size"] === undefined ? null : Number(values["page-size"]);
   const jobs = Number(values.jobs);
   const minutes = Number(values.minutes);
   const plant = values.plant ?? null;
   const isSize = pageSize === null || [4096, 16384, 65536].includes(pageSize);
-  const areNumbers = [count, firstSeed, jobs].every((n) => Number.isSafeInteger(n) && n >= 0);
+  const areNumbers = [count, firstSeed, jobs, faultsWanted].every(
+    (n) => Number.isSafeInteger(n) && n >= 0,
+  );
   if (modes === 0 || !isSize || !areNumbers || jobs < 1 || !(minutes > 0)) return "wrong";
   if (plant !== null && plantsNamed(plant).length === 0) return "wrong";
   const endMs = nowMs() + minutes * 60_000;
   const size = pageSize as PageSize | null;
-  return { job: { campaign: { mode, firstSeed, count, pageSize: size, endMs }, plant }, jobs };
+  const campaign = { mode, firstSeed, count, pageSize: size, endMs, faultsWanted };
+  return { job: { campaign, plant }, jobs };
 }
 
 async function main(): Promise<number> {
@@ -186,7 +198,9 @@ async function main(): Promise<number> {
   const { campaign, plant } = job;
   const start = nowMs();
   const parts = Math.max(1, Math.min(jobs, plant === null ? campaign.count : 64));
-  const jobOf = (part: number): Job => ({ ...job, campaign: { ...campaign, part, of: parts } });
+  const faultsWanted = Math.ceil(campaign.faultsWanted / parts);
+  const share = { ...campaign, faultsWanted, of: parts };
+  const jobOf = (part: number): Job => ({ ...job, campaign: { ...share, part } });
   const reports =
     parts === 1
       ? [work(jobOf(0))]
@@ -221,12 +235,13 @@ function finish(
   const isFull = campaign.mode === "all" && all.interleavings >= FULL_RUN;
   const never = isFull ? pairs.never() : [];
   for (const pair of never) console.log(`FAILED pair never met: ${pair}`);
-  if (all.interleavings < campaign.count) {
+  if (all.interleavings < campaign.count && all.faults < campaign.faultsWanted) {
     console.log(`stopped by --minutes after ${all.interleavings} of ${campaign.count}`);
   }
   console.log(
     `${all.interleavings} interleavings, ${failures.length} failed, ` +
-      `${all.lostPages} lost pages, ${all.replays} replayed, in ${seconds()} s`,
+      `${all.lostPages} lost pages, ${all.replays} replayed, ${all.operations} operations, ` +
+      `${all.faults} faults, in ${seconds()} s`,
   );
   return failures.length === 0 && never.length === 0 ? 0 : 1;
 }

@@ -17,6 +17,7 @@ type Instance = ReturnType<typeof createInstance>;
 export type Tracking = VmDefinition["dirtyTracking"];
 
 const MANUAL_DIRTY_LOG_PROTECT2 = 168;
+const ARM_HW_DIRTY_STATE_TRACK = 502;
 const LOG_DIRTY_PAGES = 1;
 export const SLOT = 1;
 /** More than any subject needs: these VMs share a budget with nobody. */
@@ -47,12 +48,19 @@ export interface InlineOptions {
   readonly bytes: number;
   readonly vcpus?: number;
   readonly manualProtect?: 1 | 3;
+  /** Settings of the dirty hardware and of KVM's use of it. */
+  readonly settings?: Settings;
+  /** Order of HDBSS buffers to enable; absent: no HDBSS. */
+  readonly hdbssOrder?: number;
 }
+
+type Settings = NonNullable<VmDefinition["dirty"]>["settings"];
 
 /** A VM with one logging slot in manual-protect mode. */
 export class InlineGuest {
   readonly instance: Instance;
   readonly pages: number;
+  readonly #userspaceAddr: bigint;
 
   constructor(options: InlineOptions) {
     const { dirtyTracking = "write-protect", bytes, vcpus = 1, manualProtect = 1 } = options;
@@ -63,6 +71,7 @@ export class InlineGuest {
       seed: 1n,
       clock: { mode: "virtual", nsPerInstruction: 1, idle: "jump" },
       dirtyTracking,
+      dirty: { settings: options.settings ?? {}, seedBugs: [] },
     };
     this.instance = createInstance(definition, {
       budget: MemoryBudget.create(BUDGET_BYTES),
@@ -72,20 +81,29 @@ export class InlineGuest {
     this.pages = bytes / PAGE;
     const args = [BigInt(manualProtect)];
     this.call("enableCap", { cap: MANUAL_DIRTY_LOG_PROTECT2, flags: 0, args });
+    if (options.hdbssOrder !== undefined) {
+      const hdbss = [BigInt(options.hdbssOrder), 1n];
+      this.call("enableCap", { cap: ARM_HW_DIRTY_STATE_TRACK, flags: 0, args: hdbss });
+    }
     const object = this.call("createMemoryObject", {
       size: BigInt(bytes),
       userspaceAddr: null,
       backing: "unbacked",
       hugePages: false,
     });
+    this.#userspaceAddr = object.userspaceAddr;
+    this.setLogging(true);
+    for (let id = 0; id < vcpus; id++) this.call("createVcpu", { id });
+  }
+
+  setLogging(on: boolean): void {
     this.call("setUserMemoryRegion", {
       slot: SLOT,
-      flags: LOG_DIRTY_PAGES,
+      flags: on ? LOG_DIRTY_PAGES : 0,
       guestPhysAddr: 0n,
-      memorySize: BigInt(bytes),
-      userspaceAddr: object.userspaceAddr,
+      memorySize: BigInt(this.pages * PAGE),
+      userspaceAddr: this.#userspaceAddr,
     });
-    for (let id = 0; id < vcpus; id++) this.call("createVcpu", { id });
   }
 
   /** Enters a command without a step. */

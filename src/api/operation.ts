@@ -95,6 +95,11 @@ export function json(description: string, schema: TSchema, example?: unknown): A
   return { description, content: { [JSON_TYPE]: content } };
 }
 
+/** Octet-stream alone. */
+export function bytes(description: string, schema: TSchema): Answer {
+  return { description, content: { [OCTETS]: { schema } } };
+}
+
 /** Octet-stream by default, JSON by Accept. */
 export function bytesOrJson(description: string, bytes: TSchema, schema: TSchema): Answer {
   return { description, content: { [OCTETS]: { schema: bytes }, [JSON_TYPE]: { schema } } };

@@ -214,6 +214,18 @@ export const PROBLEMS = {
     "Somebody touched the data directory. Upload the image again.",
   ),
   "image-limit": row(507, "There are as many images as there may be", "Delete some first."),
+  "experiment-not-found": row(404, "No such experiment", "It never was, or it was deleted."),
+  "experiment-limit": row(
+    429,
+    "As many experiments wait as there may be",
+    "They run one at a time. Let one end, cancel or delete one.",
+    10,
+  ),
+  "experiment-no-results": row(
+    409,
+    "The experiment ended without results",
+    "The service ended while it waited or ran. Ask for the same experiment again.",
+  ),
   "owned-by-board": row(
     409,
     "That part of the VM is its board's",
@@ -291,6 +303,14 @@ export const PROBLEMS = {
     "Until the replay has finished no other input may enter the VM.",
   ),
   "vm-gone": row(410, "The VM ended", "Its thread ended before the request was done."),
+  "fault-not-found": row(404, "No such fault", "The VM has none with this id, armed or spent."),
+  "fault-limit": row(409, "Too many faults are armed", "Take some back first."),
+  "setting-fixed": row(
+    409,
+    "The setting can't change now",
+    "Some settings of dirty tracking are fixed when the VM is created, some once it has a vCPU. " +
+      "`setting` names it; GET /v1/dirty-settings says of each until when it may change.",
+  ),
   "uuid-taken": row(409, "The UUID is taken", "Another VM of this host has this UUID."),
   "vcpu-running": row(
     409,

@@ -124,6 +124,9 @@ function shapeErrors(raw: readonly RawError[], prefix: string): readonly ShapeEr
       for (const name of names) {
         errors.push({ pointer: `${at}/${escapePointer(name)}`, detail: "is required" });
       }
+    } else if (error.keyword === "enum") {
+      const values = (error.params["allowedValues"] ?? []) as readonly unknown[];
+      errors.push({ pointer: at, detail: `must be one of ${values.join(", ")}` });
     } else if (error.keyword !== "boolean") {
       errors.push({ pointer: at, detail: error.message });
     }

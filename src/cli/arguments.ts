@@ -1,5 +1,6 @@
 // Owns: what was asked for on the command line, checked. CLI process.
 import { parseArgs } from "node:util";
+import type { ExperimentOptions } from "./experiment.js";
 import { Failure } from "./failure.js";
 import type { HostOptions } from "./host.js";
 import type { RunOptions } from "./run.js";
@@ -14,11 +15,15 @@ export const USAGE = `usage: tidemark COMMAND
       --initrd FILE         an initrd, or a test's environment
       --clock MODE          wall or virtual (wall)
       --timeout SECONDS     gives up after that long, with status 124
+  experiment FILE [options] compares ways to track dirty pages, see docs/experiments
+      --csv FILE, --svg FILE, --json FILE   where results go
+      --metric NAME         of the picture: cycles, per-page, exits, pages or wall (cycles)
+  dirty-log-perf [options]  dirty tracking by every strategy, phase by phase; --help says more
   vm ls                     lists VMs
   vm show ID                shows a VM
   vm rm ID...               deletes VMs
 
-  --server URL              the host to use (run: one of its own; vm: http://127.0.0.1:8080)
+  --server URL              the host to use (run, experiment: one of its own; vm: http://127.0.0.1:8080)
   --token-file FILE         holds the bearer token for it
   --help, --version
 
@@ -30,6 +35,8 @@ says "EXIT: STATUS=1" or just powers off, n>>1 (or 1) for "EXIT: STATUS=n", 124 
 export type Asked =
   | { readonly command: "help" | "version" | "serve" }
   | { readonly command: "run"; readonly options: RunOptions }
+  | { readonly command: "experiment"; readonly options: ExperimentOptions }
+  | { readonly command: "dirty-log-perf"; readonly args: readonly string[] }
   | {
       readonly command: "vm";
       readonly verb: "ls" | "show" | "rm";
@@ -46,6 +53,10 @@ const OPTIONS = {
   initrd: text,
   clock: text,
   timeout: text,
+  csv: text,
+  svg: text,
+  json: text,
+  metric: text,
   server: text,
   "token-file": text,
   help: { type: "boolean", short: "h" },
@@ -100,6 +111,16 @@ function runOf(values: Values, rest: readonly string[]): Asked {
   return { command: "run", options };
 }
 
+function experimentOf(values: Values, rest: readonly string[]): Asked {
+  const [file, ...more] = rest;
+  if (file === undefined || more.length > 0) throw usage("experiment takes one file.");
+  const { csv = null, svg = null, json = null, metric = "cycles" } = values;
+  return {
+    command: "experiment",
+    options: { ...hostOf(values, null), file, csv, svg, json, metric },
+  };
+}
+
 function vmOf(values: Values, rest: readonly string[]): Asked {
   const [verb, ...ids] = rest;
   const host = hostOf(values, SERVER_DEFAULT);
@@ -113,12 +134,15 @@ function vmOf(values: Values, rest: readonly string[]): Asked {
 
 /** @throws Failure with the usage */
 export function asked(args: readonly string[]): Asked {
+  // It has its own options, as the kernel's program has.
+  if (args[0] === "dirty-log-perf") return { command: args[0], args: args.slice(1) };
   const { values, positionals } = read(args);
   const [command, ...rest] = positionals;
   if (values.help === true) return { command: "help" };
   if (values.version === true) return { command: "version" };
   if (command === "serve" && rest.length === 0) return { command };
   if (command === "run") return runOf(values, rest);
+  if (command === "experiment") return experimentOf(values, rest);
   if (command === "vm") return vmOf(values, rest);
   throw usage(command === undefined ? "A command is missing." : `There is no command ${command}.`);
 }

@@ -54,6 +54,26 @@ export class Client {
     return (text === "" ? null : JSON.parse(text)) as Operations[K]["answer"];
   }
 
+  /** An answer that is no JSON, as text. @throws as call */
+  async text(name: Name, params: Params, query: Params = {}): Promise<string> {
+    const answer = await this.#send(name, params, query, { headers: { accept: "*/*" } });
+    return answer.text();
+  }
+
+  /** A call whose answer is wanted as bytes, with the headers that belong to them. */
+  async answer(
+    name: Name,
+    params: Params,
+    query: Params = {},
+  ): Promise<{ readonly bytes: Uint8Array; readonly headers: Headers }> {
+    const answer = await this.#send(name, params, query, { headers: { accept: OCTETS } });
+    return { bytes: new Uint8Array(await answer.arrayBuffer()), headers: answer.headers };
+  }
+
+  async bytes(name: Name, params: Params): Promise<Uint8Array> {
+    return (await this.answer(name, params)).bytes;
+  }
+
   /** Follows an event stream until it ends. */
   async *follow(
     name: Name,

@@ -1,9 +1,12 @@
 #!/usr/bin/env node
 // Owns: the command `tidemark`: its arguments, its streams, its exit code. CLI process.
 import { asked, USAGE } from "./arguments.js";
+import type { Terminal } from "./ending.js";
+import { experiment } from "./experiment.js";
 import { EXIT, Failure } from "./failure.js";
 import { openHost } from "./host.js";
-import { run, type Terminal } from "./run.js";
+import { dirtyLogPerf } from "./perf/index.js";
+import { run } from "./run.js";
 import { listVms, removeVms, showVm } from "./vm.js";
 
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
@@ -47,6 +50,10 @@ async function main(args: readonly string[]): Promise<number> {
       return EXIT.ok;
     case "run":
       return run(what.options, terminal);
+    case "experiment":
+      return experiment(what.options, terminal);
+    case "dirty-log-perf":
+      return dirtyLogPerf(what.args, terminal);
     case "vm":
       terminal.write(await manage(what.verb, what.ids, what.host));
       return EXIT.ok;

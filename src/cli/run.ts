@@ -6,8 +6,9 @@ import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { systemClock } from "../base/clock.js";
 import { type Client, Refused } from "./client.js";
+import { Cleanup, endings, type Terminal } from "./ending.js";
 import { ExitStatus } from "./exit-status.js";
-import { EXIT, Failure } from "./failure.js";
+import { Failure } from "./failure.js";
 import { type HostOptions, openHost } from "./host.js";
 
 export interface RunOptions extends HostOptions {
@@ -20,47 +21,15 @@ export interface RunOptions extends HostOptions {
   readonly timeoutS: number | null;
 }
 
-/** What a run reads from and writes to. */
-export interface Terminal {
-  readonly input: AsyncIterable<Uint8Array> & { destroy(): void };
-  write(text: string): void;
-  warn(text: string): void;
-  /** Calls back on Ctrl-C or SIGTERM. @returns the end of it */
-  onInterrupt(callback: () => void): () => void;
-}
-
 const RETRY_MS = 200;
 /** A stream that was cut is taken up again this often. */
 const RETRIES_MAX = 25;
-
-interface Ending {
-  readonly controller: AbortController;
-  cause: Failure | null;
-}
 
 async function readImage(path: string): Promise<Uint8Array> {
   try {
     return new Uint8Array(await readFile(path));
   } catch (error) {
     throw new Failure(`${path} can't be read: ${(error as Error).message}.`);
-  }
-}
-
-/** Things to take back, the last one first. */
-class Cleanup {
-  readonly #steps: (() => Promise<unknown>)[] = [];
-
-  add(step: () => Promise<unknown>): void {
-    this.#steps.push(step);
-  }
-
-  async run(): Promise<void> {
-    for (const step of this.#steps.reverse()) {
-      // What is gone already needs no taking back.
-      await step().catch((error: unknown) => {
-        if (!(error instanceof Failure)) throw error;
-      });
-    }
   }
 }
 
@@ -155,28 +124,9 @@ async function typeInput(client: Client, vm: string, terminal: Terminal): Promis
   }
 }
 
-function endings(options: RunOptions, terminal: Terminal): { ending: Ending; stop(): void } {
-  const ending: Ending = { controller: new AbortController(), cause: null };
-  const end = (cause: Failure) => {
-    ending.cause ??= cause;
-    ending.controller.abort();
-  };
-  const withdraw = terminal.onInterrupt(() => end(new Failure("Interrupted.", EXIT.interrupted)));
-  const { timeoutS } = options;
-  const late = () => end(new Failure(`The guest ran longer than ${timeoutS} s.`, EXIT.timeout));
-  const cancel = timeoutS === null ? () => {} : systemClock.timer(timeoutS * 1000, late);
-  return {
-    ending,
-    stop: () => {
-      withdraw();
-      cancel();
-    },
-  };
-}
-
 /** @returns the exit code */
 export async function run(options: RunOptions, terminal: Terminal): Promise<number> {
-  const { ending, stop } = endings(options, terminal);
+  const { ending, stop } = endings("The guest", options.timeoutS, terminal);
   const cleanup = new Cleanup();
   const { signal } = ending.controller;
   try {

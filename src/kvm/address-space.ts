@@ -7,12 +7,15 @@ import { type Host, UnbackedMemory } from "../machine/index.js";
 import type { Account } from "./account.js";
 import { TASK_SIZE } from "./uapi/flags.js";
 
+/** "device": pages of a passed-through device, VM_PFNMAP in Linux. */
+type Backing = "ram" | "unbacked" | "device";
+
 /** One mmap of RAM. Addresses are exact numbers below 2^48. */
 export interface MemoryObject {
   readonly id: number;
   readonly userspaceAddr: number;
   readonly bytes: number;
-  readonly backing: "ram" | "unbacked";
+  readonly backing: Backing;
   /** Whether the host backs it with the largest blocks that fit (transparent huge pages). */
   readonly hugePages: boolean;
   readonly pa: number;
@@ -65,7 +68,7 @@ export class AddressSpace {
   map(options: {
     size: bigint;
     userspaceAddr: bigint | null;
-    backing: "ram" | "unbacked";
+    backing: Backing;
     hugePages: boolean;
   }): MemoryObject {
     const page = BigInt(this.#host.geometry.size);
@@ -90,10 +93,10 @@ export class AddressSpace {
     return this.#insert(at, bytes, options.backing, options.hugePages);
   }
 
-  #insert(at: number, bytes: number, backing: "ram" | "unbacked", huge: boolean): MemoryObject {
+  #insert(at: number, bytes: number, backing: Backing, huge: boolean): MemoryObject {
     const pages = bytes / this.#host.geometry.size;
     const tables = worstCaseTableBytes(this.#host, pages);
-    const own = backing === "ram" ? bytes : UnbackedMemory.bookkeepingBytes(pages);
+    const own = backing === "unbacked" ? UnbackedMemory.bookkeepingBytes(pages) : bytes;
     const charged = own + tables;
     if (!this.#account.charge(charged)) {
       throw new KvmError(
@@ -123,7 +126,7 @@ export class AddressSpace {
   }
 
   /** Aligned to a block where the object can hold one, so that blocks can map it. */
-  #allocate(bytes: number, pages: number, backing: "ram" | "unbacked"): number {
+  #allocate(bytes: number, pages: number, backing: Backing): number {
     const { leafSizes, size } = this.#host.geometry;
     const block = leafSizes[1]!;
     const align = bytes >= block ? block : size;

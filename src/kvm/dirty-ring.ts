@@ -14,6 +14,11 @@ export interface RingEntry {
   readonly offset: number;
 }
 
+/** Whether a ring of so many bytes can keep so many entries back. */
+export function ringTakes(bytes: number, entries: number): boolean {
+  return bytes / KVM_DIRTY_GFN_BYTES - KVM_DIRTY_RING_RSVD_ENTRIES > entries;
+}
+
 export class DirtyRing {
   readonly pa: number;
   /** Entries, a power of two. */
@@ -27,6 +32,8 @@ export class DirtyRing {
   servedIndex = 0;
   /** KVM_REQ_DIRTY_RING_SOFT_FULL. */
   softFullRequested = false;
+  /** Entries kept back for a hardware buffer that a drain may push at once. */
+  reserved = 0;
   readonly #host: Host;
 
   constructor(host: Host, pa: number, bytes: number) {
@@ -36,7 +43,11 @@ export class DirtyRing {
   }
 
   get #softLimit(): number {
-    return this.size - KVM_DIRTY_RING_RSVD_ENTRIES;
+    return this.size - KVM_DIRTY_RING_RSVD_ENTRIES - this.reserved;
+  }
+
+  get hasRoom(): boolean {
+    return this.dirtyIndex - this.resetIndex < this.size;
   }
 
   isSoftFull(): boolean {
@@ -92,6 +103,7 @@ export class DirtyRing {
       harvestIndex: this.harvestIndex,
       servedIndex: this.servedIndex,
       softFullRequested: this.softFullRequested,
+      reserved: this.reserved,
     };
     return { kind: "dirty-ring", version: 1, data };
   }
@@ -102,6 +114,7 @@ export class DirtyRing {
     this.resetIndex = data["resetIndex"]!;
     this.harvestIndex = data["harvestIndex"]!;
     this.servedIndex = data["servedIndex"]!;
+    this.reserved = data["reserved"]!;
     this.softFullRequested = data.softFullRequested;
   }
 }

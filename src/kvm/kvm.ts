@@ -2,6 +2,10 @@
 import type { Clock } from "../base/clock.js";
 import { Host, type HostConfig, type Translation } from "../machine/index.js";
 import type { Charger } from "./account.js";
+import { Hacdbs } from "./dirty/hacdbs.js";
+import { Hdbss } from "./dirty/hdbss.js";
+import { blockRule } from "./dirty/leaf-policy.js";
+import { NestedHacdbs } from "./dirty/nested.js";
 import { DirtyLog } from "./dirty-log.js";
 import type { EventfdPort } from "./io-bus.js";
 import { Mmu } from "./mmu.js";
@@ -25,7 +29,10 @@ export interface KvmDeps {
 
 export class Kvm {
   readonly vm: Vm;
+  readonly hacdbs: Hacdbs;
+  readonly nested: NestedHacdbs;
   readonly log: DirtyLog;
+  readonly hdbss: Hdbss;
   readonly regions: MemoryRegions;
   readonly mmu: Mmu;
   readonly runs: RunLoop;
@@ -46,12 +53,18 @@ export class Kvm {
       translation: deps.translation,
       clock: deps.clock,
     });
-    this.log = new DirtyLog(this.vm);
+    this.hacdbs = new Hacdbs(this.vm);
+    this.log = new DirtyLog(this.vm, this.hacdbs);
+    this.hdbss = new Hdbss(this.vm, this.log);
+    this.vm.hdbss = this.hdbss;
+    this.vm.tables.blockRule = () => blockRule(this.vm);
+    this.nested = new NestedHacdbs(this.vm, this.log);
+    this.vm.asyncClean = this.log.deferred;
     this.regions = new MemoryRegions(this.vm, this.log);
     this.mmu = new Mmu(this.vm, this.log);
     this.vm.pvTime = new PvTime(this.vm, this.log);
     this.runs = new RunLoop(this.vm, this.mmu);
-    this.rings = new RingReset(this.vm, this.log);
+    this.rings = new RingReset(this.vm, this.log, this.hacdbs);
     this.reclaim = new Reclaim(this.vm, this.regions);
   }
 }

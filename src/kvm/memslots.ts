@@ -39,9 +39,12 @@ export function isReadOnly(slot: Memslot): boolean {
   return (slot.flags & KVM_MEM.READONLY) !== 0;
 }
 
+/** Pages of a bitmap's word. */
+export const BITMAP_WORD_PAGES = 64;
+
 /** Pages → bytes of one bitmap half. @source virt/kvm/api.rst: rounded up to 64 bits */
 export function bitmapBytes(npages: number): number {
-  return Math.ceil(npages / 64) * 8;
+  return Math.ceil(npages / BITMAP_WORD_PAGES) * 8;
 }
 
 export class MemslotTable {

@@ -4,9 +4,9 @@
 //              └ no slot, or a store to a READONLY one ─▶ MMIO
 // @source arch/arm64/kvm/mmu.c (kvm_handle_guest_abort, user_mem_abort) by behaviour;
 //   kvm-uapi.md 5.8, dirty-tracking.md 7.4
-import { assert } from "../base/assert.js";
 import { alignDown } from "../base/bits.js";
-import { type HostCpu, LO, type Stage2Fault } from "../machine/index.js";
+import { LO, type Stage2Fault } from "../machine/index.js";
+import { carriesDbm, type Mapped } from "./dirty/leaf-policy.js";
 import type { DirtyLog } from "./dirty-log.js";
 import type { GuestMemfd } from "./guest-memfd.js";
 import { isLogging, isReadOnly, type Memslot } from "./memslots.js";
@@ -22,6 +22,7 @@ export type AbortOutcome =
   | { readonly kind: "mmio" }
   | { readonly kind: "exit"; readonly outcome: RunOutcome };
 
+const PAGE: Mapped = { span: 1 };
 const RESUME: AbortOutcome = { kind: "resume" };
 const MMIO: AbortOutcome = { kind: "mmio" };
 const NO_TABLES: AbortOutcome = { kind: "exit", outcome: failed("ENOMEM") };
@@ -33,6 +34,7 @@ interface Backing {
   readonly span: number;
   /** The gfn that `pa` backs: the faulting page rounded down to span. */
   readonly gfn: number;
+  readonly isDevice?: true;
 }
 
 export class Mmu {
@@ -94,7 +96,8 @@ export class Mmu {
    */
   relaxAtOnce(vcpu: Vcpu, fault: Stage2Fault): boolean {
     const vm = this.#vm;
-    if (vm.sched.contended || fault.kind !== "permission" || vcpu.ring !== null) return false;
+    const { kind, hdbssf } = fault;
+    if (vm.sched.contended || kind !== "permission" || hdbssf || vcpu.ring !== null) return false;
     const gfn = Math.floor(fault.ipa / vm.pageSize);
     const slot = vm.slots.find(gfn);
     if (slot === undefined || slot.invalid || isReadOnly(slot)) return false;
@@ -124,7 +127,7 @@ export class Mmu {
       // A stale copy in this CPU's TLB faults too, although the leaf is writable by now.
       done = (leaf.lo & LO.S2AP_WRITE) !== 0 ? "raced" : "installed";
       if (done === "installed") {
-        vm.tables.relax(gfn);
+        vm.tables.relax(gfn, carriesDbm(vm, slot, true, backing));
         values.s2WriteFaults++;
       }
     } else {
@@ -132,13 +135,14 @@ export class Mmu {
       if (done === "installed" && leaf !== null && leaf.span > backing.span) values.s2Splits++;
     }
     if (done === "raced") values.s2Retries++;
-    if (done !== "nomem") vm.flushLocal(this.#cpu(vcpu), gfn);
+    // Scheduled out meanwhile: the next CPU may hold a stale copy, whose fault ends here again.
+    if (done !== "nomem" && vcpu.cpu !== null) vm.flushLocal(vcpu.cpu, gfn);
     return done;
   }
 
   #map(fault: Stage2Fault, slot: Memslot, backing: Backing): "installed" | "raced" | "nomem" {
     const vm = this.#vm;
-    const protection = this.protectionFor(slot, fault.isWrite);
+    const protection = this.protectionFor(slot, fault.isWrite, backing);
     const done = vm.tables.map(backing.gfn, backing.span, backing.pa, protection, this.#flush);
     if (done === "same") return "raced";
     if (done === "nomem") return "nomem";
@@ -150,19 +154,11 @@ export class Mmu {
     return slot.guestMemfd === null ? this.#hostPage(slot, gfn) : this.#memfdPage(slot, gfn);
   }
 
-  #cpu(vcpu: Vcpu): HostCpu {
-    assert(vcpu.cpu !== null, "a vCPU that handles an abort is loaded");
-    return vcpu.cpu;
-  }
-
   /** Write permission only where a store asks for it while the slot logs. */
-  protectionFor(slot: Memslot, isWrite: boolean): Protection {
-    const readOnly = isReadOnly(slot);
-    const logging = isLogging(slot);
-    return {
-      writable: !readOnly && (isWrite || !logging),
-      dbm: this.#vm.isDbm && logging && !readOnly && slot.dirtyBitmap !== null,
-    };
+  protectionFor(slot: Memslot, isWrite: boolean, backing: Mapped = PAGE): Protection {
+    const writable = !isReadOnly(slot) && (isWrite || !isLogging(slot));
+    const dbm = carriesDbm(this.#vm, slot, writable, backing);
+    return backing.isDevice === true ? { writable, dbm, isDevice: true } : { writable, dbm };
   }
 
   /** The host page of a gfn and the largest leaf that may map it; null for a hole. */
@@ -173,6 +169,7 @@ export class Mmu {
     const object = vm.mm.find(hva);
     if (object === undefined) return null;
     const pa = object.pa + (hva - object.userspaceAddr);
+    if (object.backing === "device") return { pa, span: 1, gfn, isDevice: true };
     if (object.hugePages && !isLogging(slot)) {
       for (let at = leafSizes.length - 1; at > 0; at--) {
         const block = leafSizes[at]!;

@@ -19,6 +19,9 @@ import type { Account } from "./account.js";
 /** Attributes of every leaf: normal memory, inner shareable, accessed, readable. */
 const LEAF_LO = LO.VALID | LO.MEMATTR_NORMAL | LO.S2AP_READ | LO.SH_INNER | LO.AF;
 
+/** The same of a device's pages. */
+const DEVICE_LO = (LEAF_LO & ~LO.MEMATTR_NORMAL) | LO.MEMATTR_DEVICE;
+
 /** Pages that one word of a dirty log stands for. */
 const WORD_PAGES = 64;
 
@@ -36,6 +39,7 @@ export interface Protection {
   readonly writable: boolean;
   /** Hardware dirty management on (DBM). */
   readonly dbm: boolean;
+  readonly isDevice?: boolean;
 }
 
 /** Told of each leaf that goes away, with the descriptor it had. */
@@ -54,6 +58,8 @@ export class Stage2Tables {
   /** Level 3 table found last, so that neighbouring pages skip the descent; -1 for none. */
   #cachedFirst = -1;
   #cachedTable = 0;
+  /** What protect() does about a block's DBM. */
+  blockRule: () => "strip" | "keep" | "set" = () => "strip";
   /** Tables that left the tree and wait for the TLB invalidation that makes them free. */
   readonly #detached: number[] = [];
 
@@ -245,7 +251,7 @@ export class Stage2Tables {
     flush: (first: number, span: number) => void,
   ): "mapped" | "same" {
     const { pa: entry, first, span, level } = place;
-    let lo = addressLo(pa) | LEAF_LO;
+    let lo = addressLo(pa) | (protection.isDevice === true ? DEVICE_LO : LEAF_LO);
     let hi = addressHi(pa);
     if (level === 3) lo |= LO.TYPE;
     if (protection.writable) lo |= LO.S2AP_WRITE;
@@ -291,21 +297,23 @@ export class Stage2Tables {
 
   /**
    * Gives a leaf write permission, whatever its size.
+   * @param dbm it becomes writable-dirty: hardware manages it from here on
    * @returns false when there is no leaf any more
    */
-  relax(page: number): boolean {
+  relax(page: number, dbm = false): boolean {
     const { pa } = this.#descend(page);
     const at = pa >>> 2;
     const lo = this.#u32[at]!;
     if ((lo & LO.VALID) === 0) return false;
+    if (dbm) this.#u32[at + 1]! |= HI.DBM;
     this.#u32[at] = lo | LO.S2AP_WRITE;
     return true;
   }
 
   /**
    * Takes write permission from every leaf that touches pages [first, end).
-   * @param dbm pages that lose it become writable-clean instead of read-only; blocks never do,
-   *   so that a store to one still faults and gets split
+   * @param dbm pages that lose it become writable-clean instead of read-only; blocks as blockRule
+   *   says, by default never, so that a store to one still faults and gets split
    * @returns number of leaves changed
    */
   protect(first: number, end: number, dbm: boolean): number {
@@ -320,6 +328,7 @@ export class Stage2Tables {
         const lo = words[at]!;
         if ((lo & (LO.VALID | LO.S2AP_WRITE)) === (LO.VALID | LO.S2AP_WRITE)) {
           words[at] = lo & ~LO.S2AP_WRITE;
+          this.#ruleBlock(at, dbm);
           changed++;
         }
         page = place.first + place.span;
@@ -338,6 +347,12 @@ export class Stage2Tables {
       page = stop;
     }
     return changed;
+  }
+
+  #ruleBlock(at: number, dbm: boolean): void {
+    const rule = this.blockRule();
+    if (rule === "strip") this.#u32[at + 1]! &= ~HI.DBM;
+    else if (rule === "set" && dbm) this.#u32[at + 1]! |= HI.DBM;
   }
 
   /**
@@ -466,11 +481,13 @@ export class Stage2Tables {
   /**
    * Replaces the block over `page`, if there is one, by a full table of the next level with the
    * same attributes (break-before-make).
+   * @param dbm the parts are managed by hardware; those of a managed block always are
    * @returns "split", "none" when there is no block, "nomem"
    */
   splitBlock(
     page: number,
     flush: (first: number, span: number) => void,
+    dbm = false,
   ): "split" | "none" | "nomem" {
     const place = this.#descend(page);
     const { pa: entry, first, span, level } = place;
@@ -482,11 +499,12 @@ export class Stage2Tables {
     const { geometry } = this.#host;
     const base = outputAddress(lo, hi, geometry.levelSizes[level]!);
     const attributes = lo & (LEAF_LO | LO.S2AP_WRITE);
+    const managed = dbm ? HI.DBM : hi & HI.DBM;
     const step = geometry.levelSizes[level + 1]!;
     for (let i = 0; i < geometry.entriesPerTable; i++) {
       const pa = base + i * step;
       const type = level + 1 === 3 ? LO.TYPE : 0;
-      this.#write(table + i * 8, addressLo(pa) | attributes | type, addressHi(pa));
+      this.#write(table + i * 8, addressLo(pa) | attributes | type, addressHi(pa) | managed);
     }
     this.#write(entry, 0, 0);
     flush(first, span);

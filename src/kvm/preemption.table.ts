@@ -18,6 +18,7 @@ export const PREEMPTION_POINTS = {
   "slot-activated": "new slot active; write-protect pass not begun",
   "ring-entry-reset": "harvested ring entries taken back, pages not re-armed",
   "ring-before-tlbi": "pages re-armed in the tables, TLBs still stale",
+  "hacdbs-wait": "mmu_lock held, dirty bits in the array; HACDBS works on a borrowed CPU",
   "guest-slice": "a vCPU used up a slice; it is in the guest",
   "abort-taken": "a stage-2 abort left the guest; nothing looked up",
   "abort-slot-found": "slot looked up under SRCU, memory not",
@@ -25,6 +26,10 @@ export const PREEMPTION_POINTS = {
   "abort-mapped": "mmu_lock held for read; mapping made, page not marked dirty",
   "abort-marked": "page marked dirty, mmu_lock dropped; back to the guest next",
   "run-entry": "RUN entered or an exit handled; requests checked before the guest is entered",
+  "hdbss-requested": "a sync has requested and kicked vCPUs, and read nothing yet",
+  "hdbss-noticed": "a vCPU left the guest for a request; nothing drained",
+  "hdbss-halting": "vCPUs were told to leave their CPUs; the mode is the old one",
+  "hdbss-switched": "HDBSS was switched, and vCPUs may run again",
 } as const;
 
 export type PointName = keyof typeof PREEMPTION_POINTS;
@@ -70,4 +75,10 @@ export const MEETING_PAIRS: readonly (readonly [PointName, PointName])[] = [
   ["slots-lock-taken", "abort-marked"],
   ["run-entry", "before-tlbi"],
   ["ioctl-start", "guest-slice"],
+  ["hdbss-requested", "guest-slice"],
+  ["hdbss-requested", "hdbss-noticed"],
+  ["hdbss-noticed", "guest-slice"],
+  ["hdbss-halting", "guest-slice"],
+  ["hdbss-halting", "abort-mapped"],
+  ["hdbss-switched", "guest-slice"],
 ];

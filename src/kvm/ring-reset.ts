@@ -2,8 +2,11 @@
 // VM thread.
 // @source virt/kvm/dirty_ring.c by behaviour; oracle README 4.4
 import { KvmError } from "../base/errors.js";
+import type { Hacdbs } from "./dirty/hacdbs.js";
+import { RingClear } from "./dirty/ring-clear.js";
 import type { DirtyLog } from "./dirty-log.js";
 import type { RingEntry } from "./dirty-ring.js";
+import { isReadOnly } from "./memslots.js";
 import { POINT } from "./preemption.table.js";
 import type { Op } from "./sched/scheduler.js";
 import { KVM_USER_MEM_SLOTS } from "./uapi/flags.js";
@@ -23,10 +26,12 @@ const WORD_MASK = (1n << 64n) - 1n;
 export class RingReset {
   readonly #vm: Vm;
   readonly #log: DirtyLog;
+  readonly #hacdbs: Hacdbs;
 
-  constructor(vm: Vm, log: DirtyLog) {
+  constructor(vm: Vm, log: DirtyLog, hacdbs: Hacdbs) {
     this.#vm = vm;
     this.#log = log;
+    this.#hacdbs = hacdbs;
   }
 
   /**
@@ -43,11 +48,16 @@ export class RingReset {
     try {
       yield POINT["slots-lock-taken"];
       let count = 0;
-      for (const vcpu of vm.vcpus) count += yield* this.#resetOne(vcpu);
+      const array = this.#log.hardware.begin();
+      const isHardware = typeof array !== "string";
+      const clear = isHardware ? new RingClear(vm, this.#log, this.#hacdbs, array) : null;
+      for (const vcpu of vm.vcpus) count += yield* this.#resetOne(vcpu, clear);
+      if (clear !== null) yield* clear.finish();
       vm.counters.values.ringReset += count;
       if (count > 0) {
         yield POINT["ring-before-tlbi"];
         this.flush();
+        vm.hdbss?.ringsHaveRoom();
       }
       return count;
     } finally {
@@ -55,7 +65,7 @@ export class RingReset {
     }
   }
 
-  *#resetOne(vcpu: Vcpu): Op<number> {
+  *#resetOne(vcpu: Vcpu, clear: RingClear | null): Op<number> {
     const { ring } = vcpu;
     if (ring === null) return 0;
     let count = 0;
@@ -65,13 +75,13 @@ export class RingReset {
       if (run !== null && extend(run, entry)) continue;
       if (run !== null) {
         yield POINT["ring-entry-reset"];
-        yield* this.#rearm(run);
+        yield* this.#rearm(run, clear);
       }
       run = { slot: entry.slot, offset: entry.offset, mask: 1n };
     }
     if (run !== null) {
       yield POINT["ring-entry-reset"];
-      yield* this.#rearm(run);
+      yield* this.#rearm(run, clear);
     }
     const { trace } = this.#vm;
     if (trace.isOn) {
@@ -83,16 +93,20 @@ export class RingReset {
   }
 
   /** Re-arms a run; nothing of it when its slot is gone or its last page lies outside. */
-  *#rearm(run: Run): Op<void> {
+  *#rearm(run: Run, clear: RingClear | null): Op<void> {
     const vm = this.#vm;
     if (run.slot >>> 16 !== 0 || run.slot >= KVM_USER_MEM_SLOTS) return;
     const slot = vm.slots.get(run.slot);
     const last = run.offset + run.mask.toString(2).length - 1;
     if (slot === undefined || last >= slot.npages) return;
+    const lo = Number(run.mask & 0xffff_ffffn);
+    const hi = Number(run.mask >> 32n);
+    if (clear !== null && !isReadOnly(slot)) {
+      yield* clear.add(slot, run.offset, lo, hi);
+      return;
+    }
     yield* vm.mmuLock.writeLock();
     try {
-      const lo = Number(run.mask & 0xffff_ffffn);
-      const hi = Number(run.mask >> 32n);
       this.#log.protectMasked(slot, run.offset, lo, hi);
     } finally {
       vm.mmuLock.writeUnlock();

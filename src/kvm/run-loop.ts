@@ -93,6 +93,8 @@ export class RunLoop {
           yield credit <= 0 ? POINT["guest-slice"] : POINT["run-entry"];
           credit = vm.sched.sliceBudget(vcpu.engine.sliceMax);
         }
+        if (vcpu.requests !== 0 && vm.hdbss?.hasNoticed(vcpu)) yield* vm.hdbss.serve(vcpu);
+        if (vm.asyncClean?.hasRefused === true) yield* vm.asyncClean.cleanRefused();
         const wait = this.#entry(vcpu);
         if (vm.trace.isOn && wait !== null) vm.trace.leave(vcpu, "IRQ");
         if (wait instanceof Waitable) {
@@ -103,7 +105,9 @@ export class RunLoop {
         if (outcome === null) {
           credit -= this.#guest(vcpu, credit);
           if (this.#stop === "slice" || this.#stop === "line") continue;
+          vcpu.isExiting = true;
           outcome = yield* this.#exit(vcpu);
+          vcpu.isExiting = false;
           if (this.#spins) credit = 0;
           this.#spins = false;
           if (outcome === null) continue;
@@ -119,6 +123,7 @@ export class RunLoop {
       this.#leaveQueue(vcpu);
       vm.putVcpu(vcpu);
       vcpu.running = false;
+      vcpu.isExiting = false;
       vcpu.kicked = false;
     }
   }
@@ -147,6 +152,8 @@ export class RunLoop {
       vcpu.waitsForEvent = false;
       return INTERRUPTED;
     }
+    const cleaned = vm.asyncClean?.takeNotice() ?? null;
+    if (cleaned !== null) return { errno: null, exitReason: "KVM_EXIT_CLEANED", cleaned };
     const isSuspended = vcpu.mpState === KVM_MP_STATE.SUSPENDED;
     if (isSuspended && hasPendingInterrupt(vm, vcpu)) {
       const systemEvent = { type: SYSTEM_EVENT.WAKEUP, data: [] };
@@ -186,8 +193,11 @@ export class RunLoop {
     if (vm.trace.isOn) vm.trace.enter(vcpu);
     const before = vcpu.engine.retired;
     const dirtied = cpu.hardwareDirtied;
+    const appended = cpu.hdbss.appends;
     // Those that sleep wake at their tick, not at the end of somebody's slice.
     const untilWake = vm.timers.instructionsLeft;
+    const deferred = vm.asyncClean?.isPending === true ? vm.asyncClean : null;
+    deferred?.enter(vcpu, cpu);
     const budget = Math.min(credit, untilWake);
     this.#answered = 0;
     this.#stop =
@@ -195,9 +205,12 @@ export class RunLoop {
         ? vcpu.engine.execute(cpu, budget)
         : vcpu.a64.execute(cpu, budget, () => this.#isRelaxed(vcpu, cpu));
     vm.vgic.fold(vcpu);
+    deferred?.ran(vcpu, cpu);
     const retired = vcpu.engine.retired - before;
     vm.instructions += retired;
     vm.counters.values.hwDirtied += cpu.hardwareDirtied - dirtied;
+    vm.counters.values.hdbssAppends += cpu.hdbss.appends - appended;
+    vcpu.isInGuest = this.#stop === "slice";
     if (this.#stop === "slice" && this.#queue.length > 0) vm.putVcpu(vcpu);
     if (vm.trace.isOn && vcpu.cpu === null) vm.trace.leave(vcpu, "IRQ");
     if (this.#stop === "line") return retired + EXIT_COST * this.#answered;
@@ -224,17 +237,22 @@ export class RunLoop {
     const vm = this.#vm;
     vm.counters.values.exits++;
     vcpu.stats.exits++;
+    if (vm.isHdbssOn) vm.hdbss?.exited(vcpu);
     if (vm.trace.isOn) vm.trace.leave(vcpu, "TRAP");
     if (this.#stop === "done") return { errno: null, exitReason: "KVM_EXIT_HLT" };
     if (this.#stop === "trap") return this.#trap(vcpu, vm);
     // A copy: the CPU may be another vCPU's by the next step.
-    const { kind, level, ipa, isWrite } = loadedCpu(vcpu).fault;
+    const { kind, level, ipa, isWrite, hdbssf } = loadedCpu(vcpu).fault;
     if (vm.trace.isOn) vm.trace.fault(vcpu, ipa);
-    if (kind === "address-size" && vcpu.a64 !== null) {
+    // The seed may take what HDBSS's own write ended in for the guest's.
+    const isBlamed = kind === "external-abort" && vm.seedBugs.has("B15");
+    if (hdbssf && vm.hdbss !== null && !isBlamed) return vm.hdbss.handleFault(vcpu, kind);
+    if (isBlamed && vcpu.a64 === null) return this.#mmio(vcpu, ipa);
+    if ((kind === "address-size" || isBlamed) && vcpu.a64 !== null) {
       vcpu.a64.injectExternalAbort(vcpu.a64.current.kind === "execute");
       return null;
     }
-    const handled = yield* this.#mmu.handleAbort(vcpu, { kind, level, ipa, isWrite });
+    const handled = yield* this.#mmu.handleAbort(vcpu, { kind, level, ipa, isWrite, hdbssf });
     if (handled.kind === "exit") return handled.outcome;
     if (handled.kind === "mmio") return this.#mmio(vcpu, ipa);
     if (vm.sched.contended) yield POINT["abort-marked"];
@@ -320,8 +338,9 @@ export class RunLoop {
     const vm = this.#vm;
     const place = this.#queue.indexOf(vcpu);
     const ahead = place < 0 ? this.#queue.length : place;
-    const free = vm.host.cpus.length - vm.vcpus.filter((other) => other.cpu !== null).length;
-    const cpu = free > ahead ? vm.freeCpu() : undefined;
+    const loaded = vm.vcpus.filter((other) => other.cpu !== null).length;
+    const free = vm.host.cpus.length - vm.borrowed.size - loaded;
+    const cpu = free > ahead && !vm.isHalted ? vm.freeCpu() : undefined;
     if (cpu === undefined) {
       if (place < 0) this.#queue.push(vcpu);
       if (place < 0) this.#queuedAt.set(vcpu, vm.ticks());

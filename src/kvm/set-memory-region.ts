@@ -7,7 +7,9 @@
 import { KvmError } from "../base/errors.js";
 import { U64_MAX } from "../base/hex.js";
 import { HI, LO } from "../machine/index.js";
-import { BATCH_PAGES, type DirtyLog } from "./dirty-log.js";
+import { addsDbm, eagerSplitChunk } from "./dirty/leaf-policy.js";
+import { BATCH_PAGES } from "./dirty/words.js";
+import type { DirtyLog } from "./dirty-log.js";
 import { isLogging, type Memslot } from "./memslots.js";
 import { POINT } from "./preemption.table.js";
 import type { Op } from "./sched/scheduler.js";
@@ -56,19 +58,23 @@ export class MemoryRegions {
       yield POINT["slots-lock-taken"];
       this.#checkMembers(region, isV1, ioctl);
       const old = vm.slots.get(region.slot);
+      if (old !== undefined) yield* this.#log.deferred.drain(old.id);
       const change = this.#change(region, old, ioctl);
       if (change === "none") return { created: false, slot: old ?? null };
       if (change === "delete") {
         yield* this.#remove(old as Memslot);
+        if (vm.hdbss !== null) yield* vm.hdbss.slotsChanged();
         return { created: false, slot: null };
       }
       const slot = this.#prepare(region, old, change, ioctl);
+      if (isLogging(slot) && vm.hdbss !== null) yield* vm.hdbss.loggingStarts();
       if (change === "move") yield* this.#invalidate(old as Memslot);
       vm.slots.replace(slot);
       yield* vm.srcu.synchronize();
       yield POINT["slot-activated"];
       if (old?.dirtyBitmap && old.dirtyBitmap !== slot.dirtyBitmap) this.#log.free(old.dirtyBitmap);
       if (change === "flags") yield* this.#commit(slot);
+      if (!isLogging(slot) && vm.hdbss !== null) yield* vm.hdbss.slotsChanged();
       return { created: change === "create", slot };
     } finally {
       vm.slotsLock.unlock();
@@ -163,6 +169,9 @@ export class MemoryRegions {
     if (file !== null && (file.flags & GUEST_MEMFD_FLAG.MMAP) === 0n) {
       throw new KvmError("EINVAL", ioctl, "on arm64 only a file created with MMAP can back a slot");
     }
+    if ((region.flags & KVM_MEM.LOG_DIRTY_PAGES) !== 0 && this.#touchesDevice(region)) {
+      throw new KvmError("EINVAL", ioctl, "a device's pages can't be logged");
+    }
     let bitmap = old?.dirtyBitmap ?? null;
     if ((region.flags & KVM_MEM.LOG_DIRTY_PAGES) === 0) bitmap = null;
     else if (bitmap === null && vm.usesDirtyBitmap) {
@@ -189,13 +198,28 @@ export class MemoryRegions {
     };
   }
 
+  /** kvm_arch_prepare_memory_region: whether any of it is VM_PFNMAP. */
+  #touchesDevice({ userspaceAddr, memorySize }: MemoryRegion): boolean {
+    const first = Number(userspaceAddr);
+    const end = first + Number(memorySize);
+    const overlaps = (at: number, bytes: number): boolean => at < end && first < at + bytes;
+    return this.#vm.mm
+      .list()
+      .some((o) => o.backing === "device" && overlaps(o.userspaceAddr, o.bytes));
+  }
+
   /** Makes the old slot invalid, waits for its readers, and tears its mappings down. */
   *#invalidate(old: Memslot): Op<void> {
     const vm = this.#vm;
     vm.slots.replace({ ...old, invalid: true });
     yield POINT["slot-invalidated"];
     yield* vm.srcu.synchronize();
-    yield* this.unmapRange(old, old.baseGfn, old.baseGfn + old.npages);
+    const unmap = (): Op<void> => this.unmapRange(old, old.baseGfn, old.baseGfn + old.npages);
+    // Entries name addresses: they are told apart only as long as the slot is where it was; and
+    // where one was lost, the descriptors are all that is left.
+    const isHeld = isLogging(old) && vm.isHdbssOn && !vm.seedBugs.has("B16");
+    if (isHeld && vm.hdbss !== null) yield* vm.hdbss.whileHeld(unmap);
+    else yield* unmap();
     yield POINT["slot-unmapped"];
   }
 
@@ -248,10 +272,10 @@ export class MemoryRegions {
     const vm = this.#vm;
     if (!isLogging(slot) || vm.manualProtectAndInitSet) return;
     yield* this.protectSlot(slot);
-    if (vm.caps.eagerSplitChunkSize === 0n) return;
+    if (eagerSplitChunk(vm) === 0n) return;
     yield* vm.mmuLock.writeLock();
     try {
-      yield* this.#log.split(slot.baseGfn, slot.baseGfn + slot.npages);
+      yield* this.#log.split(slot.baseGfn, slot.baseGfn + slot.npages, addsDbm(vm, slot));
     } finally {
       vm.mmuLock.writeUnlock();
     }
@@ -261,7 +285,7 @@ export class MemoryRegions {
   *protectSlot(slot: Memslot): Op<void> {
     const vm = this.#vm;
     const end = slot.baseGfn + slot.npages;
-    const managed = vm.isDbm && (slot.flags & KVM_MEM.READONLY) === 0;
+    const managed = addsDbm(vm, slot);
     yield* vm.mmuLock.writeLock();
     try {
       for (let page = vm.tables.nextMapped(slot.baseGfn, end); page < end; ) {

@@ -29,6 +29,12 @@ export function createVcpu(vm: Vm, id: number): Vcpu {
   }
   const vcpu = new Vcpu(id, vm.vcpus.length, vm.host);
   if (ringBytes > 0) vcpu.ring = new DirtyRing(vm.host, pa, ringBytes);
+  const errno = vm.hdbss?.attach(vcpu) ?? null;
+  if (errno !== null) {
+    if (ringBytes > 0) vm.host.frames.release(pa, ringBytes / vm.pageSize);
+    vm.account.release(ringBytes);
+    throw new KvmError(errno, ioctl, "the vCPU's HDBSS buffer can't be had");
+  }
   vm.vcpus.push(vcpu);
   const limit = vm.config.hostCpus === 0 ? vm.vcpus.length : vm.config.hostCpus;
   if (vm.host.cpus.length < limit) vm.host.addCpu();

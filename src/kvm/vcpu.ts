@@ -6,6 +6,7 @@ import type { ErrnoName } from "../base/errno.table.js";
 import type { Saved } from "../base/saved.js";
 import type { A64Engine, GuestEngine, Host, HostCpu } from "../machine/index.js";
 import { SyntheticEngine } from "../machine/index.js";
+import { copyOf, type HdbssBuffer } from "./dirty/hdbss-buffer.js";
 import type { DirtyRing } from "./dirty-ring.js";
 import type { ResetState } from "./firmware/guest.js";
 import { applyGuestDebug, type GuestDebug } from "./guest-debug.js";
@@ -28,6 +29,13 @@ export interface ArmSea {
   readonly gpa: bigint;
 }
 
+/** The window of a deferred CLEAR. */
+export interface CleanedPages {
+  readonly slot: number;
+  readonly firstPage: number;
+  readonly numPages: number;
+}
+
 /** What KVM_RUN left in struct kvm_run, and its errno. */
 export interface RunOutcome {
   readonly errno: ErrnoName | null;
@@ -42,6 +50,8 @@ export interface RunOutcome {
   /** KVM_EXIT_DEBUG; far is a watchpoint's. */
   readonly debug?: { readonly hsr: bigint; readonly far: bigint };
   readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
+  /** KVM_EXIT_CLEANED: these pages may be copied now. */
+  readonly cleaned?: CleanedPages;
 }
 
 export class Vcpu {
@@ -68,6 +78,15 @@ export class Vcpu {
   runDelayNs = 0;
   lastSteal = 0;
   ring: DirtyRing | null = null;
+  hdbss: HdbssBuffer | null = null;
+  /** VCPU_REQUEST bits, served before the guest is entered. */
+  requests = 0;
+  /** Its turn ended inside of the guest: nothing reaches it but an IPI, or its next exit. */
+  isInGuest = false;
+  /** Scheduler step from which on an IPI has arrived; -1 for none. */
+  ipiStep = -1;
+  /** First gfn that a rescan still has to look at; -1 for no rescan. */
+  rescanFrom = -1;
   mpState: number = KVM_MP_STATE.RUNNABLE;
   /** In WFE until the event stream, an event or an interrupt. */
   waitsForEvent = false;
@@ -78,6 +97,8 @@ export class Vcpu {
   /** An MMIO exit that the next run completes. */
   pendingMmio: MmioExit | null = null;
   running = false;
+  /** Handling an exit: it holds what it looked up, so whoever needs a CPU takes another's. */
+  isExiting = false;
   /** Exits by what became of them; GET_STATS_FD of the vCPU. */
   readonly stats = {
     exits: 0,
@@ -134,6 +155,11 @@ export class Vcpu {
       engine: this.synthetic.save(),
       a64: this.a64?.save() ?? null,
       ring: this.ring?.save() ?? null,
+      hdbss: this.hdbss === null ? null : copyOf(this.hdbss),
+      requests: this.requests,
+      isInGuest: this.isInGuest,
+      ipiStep: this.ipiStep,
+      rescanFrom: this.rescanFrom,
     };
     return { kind: `vcpu-${this.index}`, version: 1, data };
   }
@@ -158,6 +184,9 @@ export class Vcpu {
       engine: Saved;
       a64: Saved | null;
       ring: Saved | null;
+      hdbss: HdbssBuffer | null;
+      requests: number;
+      rescanFrom: number;
     };
     this.mpState = data.mpState;
     this.lastExit = data.lastExit;
@@ -177,5 +206,8 @@ export class Vcpu {
     this.synthetic.load(data.engine);
     if (data.a64 !== null) this.a64?.load(data.a64);
     if (data.ring !== null) this.ring?.load(data.ring);
+    this.hdbss = data.hdbss === null ? null : copyOf(data.hdbss);
+    this.requests = data.requests;
+    this.rescanFrom = data.rescanFrom;
   }
 }

@@ -6,6 +6,7 @@ import { Prng } from "../base/prng.js";
 import type { Saved } from "../base/saved.js";
 import {
   type A64Machine,
+  type DirtyModel,
   encodeVtcr,
   encodeVttbr,
   HCR_VM,
@@ -17,6 +18,10 @@ import { Account, type Charger } from "./account.js";
 import { AddressSpace } from "./address-space.js";
 import { BlockedTimers } from "./blocked-timers.js";
 import { Counters } from "./counters.js";
+import type { DeferredClean } from "./dirty/deferred.js";
+import type { HdbssPort } from "./dirty/hdbss-port.js";
+import { defaultPolicies, type Policies } from "./dirty/policy.table.js";
+import type { SeedBug } from "./dirty/seed-bug.table.js";
 import { SmcccFilter } from "./firmware/filter.js";
 import { type FirmwareState, newFirmware } from "./firmware/guest.js";
 import type { StolenTime } from "./firmware/hypercalls.js";
@@ -49,6 +54,9 @@ export interface VmConfig {
   readonly idle: "jump" | "paced";
   /** Virtual time of one instruction. */
   readonly nsPerInstruction: number;
+  /** What differs from the defaults of dirty/policy.table.ts. */
+  readonly policies?: Partial<Policies>;
+  readonly seedBugs?: readonly SeedBug[];
 }
 
 /** Capabilities that were enabled. */
@@ -57,6 +65,10 @@ export interface EnabledCaps {
   dirtyRingBytes: number;
   dirtyRingWithBitmap: boolean;
   eagerSplitChunkSize: bigint;
+  /** KVM_CAP_ARM_HDBSS_BUFFER_SIZE; 0: the default. */
+  hdbssBufferBytes: number;
+  /** Order of the buffers that HDBSS was turned on with last. */
+  hdbssOrder: number;
   haltPollNs: number | null;
   /** KVM_CAP_ARM_NISV_TO_USER, _SEA_TO_USER, _WRITABLE_IMP_ID_REGS. */
   nisvToUser: boolean;
@@ -92,7 +104,8 @@ export class Vm {
   readonly account: Account;
   readonly ipaBits: number;
   readonly vmid: number;
-  readonly vtcr: bigint;
+  /** VTCR_EL2 of the VM; changes with HDBSS. */
+  vtcr: bigint;
   readonly vttbr: bigint;
   readonly mm: AddressSpace;
   readonly tables: Stage2Tables;
@@ -119,11 +132,15 @@ export class Vm {
   readonly srcu = new Srcu("srcu");
   /** Woken when a host CPU becomes free. */
   readonly cpuFree = new Waitable("host-cpu");
+  /** CPUs that an ioctl works on with preemption off. */
+  readonly borrowed = new Set<HostCpu>();
   readonly caps: EnabledCaps = {
     manualDirtyLogProtect: 0,
     dirtyRingBytes: 0,
     dirtyRingWithBitmap: false,
     eagerSplitChunkSize: 0n,
+    hdbssBufferBytes: 0,
+    hdbssOrder: 0,
     haltPollNs: null,
     nisvToUser: false,
     seaToUser: false,
@@ -133,6 +150,16 @@ export class Vm {
   invalidateSeq = 0;
   /** mmu_invalidate_in_progress: while not 0, faults map nothing and try again. */
   invalidateInProgress = 0;
+  /** How HDBSS and HACDBS are used; may change while the VM lives. */
+  readonly policies: Policies;
+  /** The seeds' defects that are switched on. */
+  readonly seedBugs: Set<SeedBug>;
+  /** HDBSS is enabled: vCPUs have buffers, and VTCR_EL2 says so. */
+  isHdbssOn = false;
+  /** Set once KVM's parts are put together. */
+  hdbss: HdbssPort | null = null;
+  /** No vCPU may be loaded: HDBSS is being switched. */
+  isHalted = false;
   hasRun = false;
   dead = false;
   /** Accesses and instructions retired by all vCPUs. */
@@ -144,6 +171,7 @@ export class Vm {
   readonly pmu = new VmPmu();
   /** Set once KVM's parts are put together. */
   pvTime: StolenTime | null = null;
+  asyncClean: DeferredClean | null = null;
   /** KVM_ARM_SET_COUNTER_OFFSET; null until it was called. */
   counterOffset: bigint | null = null;
   readonly timers: BlockedTimers;
@@ -163,6 +191,8 @@ export class Vm {
     },
   ) {
     this.config = config;
+    this.policies = Object.assign(defaultPolicies(), config.policies);
+    this.seedBugs = new Set(config.seedBugs);
     this.translation = deps.translation;
     this.host = deps.host;
     this.sched = deps.sched;
@@ -178,16 +208,30 @@ export class Vm {
     this.mm = new AddressSpace(this.host, this.account);
     this.memfds = new GuestMemfds(this.host, this.account);
     this.bus = new IoBus(deps.eventfds, this.host.geometry.size);
-    this.vtcr = encodeVtcr(this.host.geometry, this.ipaBits, this.isDbm);
+    this.vtcr = this.vtcrFor(false);
     this.vttbr = encodeVttbr(this.tables.root, this.vmid);
   }
 
+  /** VTCR_EL2 as it has to be. @param logs whether any slot logs */
+  vtcrFor(logs: boolean): bigint {
+    const { isHdbssOn, isDbm, policies } = this;
+    const isFree = !logs && policies["hdbss.dbm"] === "hafdbs-when-not-logging";
+    const hd = isDbm || isHdbssOn || isFree;
+    return encodeVtcr(this.host.geometry, this.ipaBits, hd, isHdbssOn);
+  }
+
   /**
-   * Whether hardware manages dirty state of logged pages. Never with dirty rings: hardware that
-   * sets a descriptor's bit names no vCPU and pushes no entry.
+   * Whether the log is synchronised by a scan for writable-dirty leaves. Never with dirty rings:
+   * hardware that sets a descriptor's bit names no vCPU and pushes no entry.
    */
   get isDbm(): boolean {
-    return this.config.dirtyTracking === "dbm" && this.caps.dirtyRingBytes === 0;
+    const { dirtyRingBytes } = this.caps;
+    return this.config.dirtyTracking === "dbm" && dirtyRingBytes === 0 && !this.isHdbssOn;
+  }
+
+  /** Whether hardware manages dirty state of logged pages: their leaves carry DBM. */
+  get isManaged(): boolean {
+    return this.isDbm || this.isHdbssOn;
   }
 
   get maxVcpus(): number {
@@ -249,13 +293,20 @@ export class Vm {
     cpu.msr("VTCR_EL2", this.vtcr);
     cpu.msr("VTTBR_EL2", this.vttbr);
     cpu.msr("HCR_EL2", HCR_VM);
+    cpu.isb();
+    cpu.vcpuId = vcpu.id;
     vcpu.cpu = cpu;
+    this.hdbss?.load(vcpu, cpu);
   }
 
   /** vcpu_put: the CPU is free for another vCPU. */
   putVcpu(vcpu: Vcpu): void {
     if (vcpu.cpu === null) return;
+    vcpu.isInGuest = false;
+    this.hdbss?.put(vcpu, vcpu.cpu);
+    this.asyncClean?.put(vcpu, vcpu.cpu);
     vcpu.cpu.msr("HCR_EL2", 0n);
+    vcpu.cpu.vcpuId = -1;
     vcpu.cpu = null;
     this.cpuFree.wake();
   }
@@ -263,7 +314,7 @@ export class Vm {
   /** A host CPU that no vCPU is loaded on. */
   freeCpu(): HostCpu | undefined {
     const busy = new Set(this.vcpus.map((vcpu) => vcpu.cpu));
-    return this.host.cpus.find((cpu) => !busy.has(cpu));
+    return this.host.cpus.find((cpu) => !busy.has(cpu) && !this.borrowed.has(cpu));
   }
 
   /** @returns random bits of the TRNG service */
@@ -302,6 +353,7 @@ export class Vm {
   }
 
   close(): void {
+    for (const vcpu of this.vcpus) this.hdbss?.destroyVcpu(vcpu);
     this.bus.close();
     this.account.close();
   }
@@ -309,6 +361,11 @@ export class Vm {
   save(): Saved {
     const data = {
       caps: { ...this.caps },
+      model: { ...this.host.model },
+      policies: { ...this.policies },
+      seedBugs: [...this.seedBugs],
+      vtcr: this.vtcr,
+      isHdbssOn: this.isHdbssOn,
       invalidateSeq: this.invalidateSeq,
       hasRun: this.hasRun,
       dead: this.dead,
@@ -330,6 +387,11 @@ export class Vm {
   load(saved: Saved): void {
     const data = saved.data as {
       caps: EnabledCaps;
+      model: DirtyModel;
+      policies: Policies;
+      seedBugs: SeedBug[];
+      vtcr: bigint;
+      isHdbssOn: boolean;
       invalidateSeq: number;
       hasRun: boolean;
       dead: boolean;
@@ -346,6 +408,12 @@ export class Vm {
       physicalOffset: bigint;
     };
     Object.assign(this.caps, data.caps);
+    Object.assign(this.host.model, data.model);
+    Object.assign(this.policies, data.policies);
+    this.seedBugs.clear();
+    for (const bug of data.seedBugs) this.seedBugs.add(bug);
+    this.vtcr = data.vtcr;
+    this.isHdbssOn = data.isHdbssOn;
     Object.assign(this.firmware, data.firmware);
     this.filter.restore(data.filter);
     this.idRegs.clear();

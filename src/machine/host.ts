@@ -2,7 +2,11 @@
 // VM thread.
 import { assert } from "../base/assert.js";
 import { type PageGeometry, type PageSize, pageGeometry } from "../base/page.js";
+import { Prng } from "../base/prng.js";
 import type { Saved } from "../base/saved.js";
+import { Diagnostics } from "./dirty/diagnostics.js";
+import { Faults } from "./dirty/faults.js";
+import { type DirtyModel, defaultModel } from "./dirty/model.table.js";
 import { FrameAllocator } from "./frame-allocator.js";
 import { HostCpu } from "./host-cpu.js";
 import { HostMemory, UNBACKED_BASE } from "./host-memory.js";
@@ -13,6 +17,8 @@ export interface HostConfig {
   readonly seed: bigint;
   /** Bytes that real memory may grow to, at most 4 GiB. */
   readonly memoryBytesMax: number;
+  /** What differs from the defaults of dirty/model.table.ts. */
+  readonly model?: Partial<DirtyModel>;
 }
 
 export class Host {
@@ -21,13 +27,20 @@ export class Host {
   readonly frames: FrameAllocator;
   readonly unbacked: UnbackedMemory;
   readonly cpus: HostCpu[] = [];
+  /** Choices that the architecture leaves to an implementation. */
+  readonly model: DirtyModel;
+  readonly faults = new Faults();
+  readonly diagnostics = new Diagnostics();
   /** Told of bytes that change not by guest code's own stores: code in them is stale. */
   codeWatcher: ((pa: number, bytes: number) => void) | null = null;
   /** Counts invalidations of stage 2 that every PE must see before it goes on. */
   stage2Version = 0;
+  readonly #seed: bigint;
 
   constructor(config: HostConfig) {
+    this.#seed = config.seed;
     this.geometry = pageGeometry(config.pageSize);
+    this.model = Object.assign(defaultModel(), config.model);
     this.memory = new HostMemory(config.memoryBytesMax);
     this.frames = new FrameAllocator(this.memory, this.geometry);
     this.frames.onRelease = (pa, bytes) => this.codeWatcher?.(pa, bytes);
@@ -36,9 +49,17 @@ export class Host {
 
   /** Brings one more host CPU online. */
   addCpu(): HostCpu {
-    const cpu = new HostCpu(this.cpus.length, this.memory, this.geometry);
+    const cpu = new HostCpu(this.cpus.length, this.memory, this.geometry, this);
     this.cpus.push(cpu);
+    if (this.model["hardware.unknownAtReset"]) this.#scramble(cpu);
     return cpu;
+  }
+
+  /** What a warm reset leaves UNKNOWN; EN of HACDBSBR_EL2 is 0 all the same. */
+  #scramble(cpu: HostCpu): void {
+    const noise = new Prng(this.#seed ^ BigInt(cpu.index + 1));
+    if (this.model["hardware.hdbss"]) cpu.msr("HDBSSPROD_EL2", noise.u64());
+    if (this.model["hardware.hacdbs"]) cpu.msr("HACDBSCONS_EL2", noise.u64());
   }
 
   /** TLBI VMALLS12E1IS + DSB: every CPU, whole VMID. */
@@ -73,6 +94,6 @@ export class Host {
 
   /** Parts with state of their own; HostMemory apart, because its size is not like the others'. */
   parts(): readonly { save(): Saved; load(saved: Saved): void }[] {
-    return [this.frames, this.unbacked, ...this.cpus];
+    return [this.frames, this.unbacked, this.faults, this.diagnostics, ...this.cpus];
   }
 }

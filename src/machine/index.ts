@@ -16,6 +16,27 @@ export {
 } from "./a64/pe/sysreg.table.js";
 export { COUNTER_HZ, readControl } from "./a64/pe/timer.js";
 export type { Translation } from "./a64/tier1/tier1.js";
+export { DIAGNOSTICS, type DiagnosticKind } from "./dirty/diagnostics.js";
+export {
+  BR_EN,
+  decodeBase,
+  decodeCons,
+  decodeEntry,
+  decodeProd,
+  ENTRY_BYTES,
+  ERR_REASON,
+  encodeCons,
+  encodeProd,
+  entriesOf,
+  entryHigh,
+  entryLow,
+  FSC as HDBSS_FSC,
+  SZ_MAX,
+  SZ_UNIT_BYTES,
+  TERMINATOR_LOW,
+} from "./dirty/entry.js";
+export { type ArmedFault, FAULT_KINDS, type FaultHit, type FaultKind } from "./dirty/faults.js";
+export { DIRTY_MODEL, type DirtyModel } from "./dirty/model.table.js";
 export type { GuestEngine, Stop } from "./engine.js";
 export { Host, type HostConfig } from "./host.js";
 export { HCR_VM, type HostCpu, type Stage2Fault } from "./host-cpu.js";
@@ -33,6 +54,7 @@ export {
   decodeRegime,
   encodeVtcr,
   encodeVttbr,
+  type Stage2Regime,
   startEntriesFor,
   startLevelFor,
 } from "./mmu/regime.js";

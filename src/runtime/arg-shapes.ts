@@ -1,6 +1,7 @@
 // Owns: how each shape of command argument is written as JSON and read back, strictly. HTTP thread.
 // u64 is "0x…" and bytes are base64, as everywhere in the API (DESIGN 9).
 import { hex, parseU64 } from "../base/hex.js";
+import type { SettingValue } from "../base/settings.js";
 import type {
   Access,
   BoardAction,
@@ -18,6 +19,7 @@ export type ArgShape =
   | "u64?"
   | "u64s"
   | "count"
+  | "count?"
   | "flag"
   | "text"
   | "text?"
@@ -27,6 +29,8 @@ export type ArgShape =
   | "board-action"
   | "eventfd"
   | "program"
+  | "settings"
+  | "texts?"
   | "routes";
 
 /** A value that is not of its shape; whoever knows the place adds it. */
@@ -177,6 +181,20 @@ function program(data: unknown): Program {
   };
 }
 
+/** Names are checked by whoever knows the table. */
+export function settings(data: unknown): Readonly<Record<string, SettingValue>> {
+  if (typeof data !== "object" || data === null || Array.isArray(data)) fail("is not an object");
+  for (const [key, value] of Object.entries(data)) {
+    const isValue = ["string", "boolean"].includes(typeof value) || Number.isInteger(value);
+    if (!isValue) fail(`has no setting's value at ${JSON.stringify(key)}`);
+  }
+  return data as Record<string, SettingValue>;
+}
+
+export function texts(data: unknown): readonly string[] {
+  return exactList(data).map(text);
+}
+
 const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   u32,
   "u32?": orNull(u32),
@@ -185,15 +203,18 @@ const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   "u64?": orNull(u64),
   u64s: (data) => exactList(data).map(u64),
   count,
+  "count?": orNull(count),
   flag,
   text,
   "text?": orNull(text),
   bytes,
   "bytes?": orNull(bytes),
-  backing: (data) => oneOf(data, ["ram", "unbacked"] as const),
+  backing: (data) => oneOf(data, ["ram", "unbacked", "device"] as const),
   "board-action": (data) => oneOf(data, BOARD_ACTIONS),
   eventfd,
   program,
+  settings,
+  "texts?": orNull(texts),
   routes: (data) => exactList(data).map(route),
 };
 

@@ -6,6 +6,7 @@ import type {
   CommandArgs,
   CommandName,
   CommandResult,
+  FaultNews,
   Stamp,
   VmDefinition,
 } from "../vmm/index.js";
@@ -36,7 +37,8 @@ export interface Stamped<T> {
 export type VmNews =
   | { readonly kind: "died"; readonly reason: string }
   | { readonly kind: "replay-finished"; readonly diverged: string | null }
-  | BoardNews;
+  | BoardNews
+  | FaultNews;
 
 export interface VmHandle {
   /**

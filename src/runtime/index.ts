@@ -4,11 +4,13 @@ export type {
   CommandArgs,
   CommandName,
   CommandResult,
+  DirtyView,
   ImageRef,
   RunResult,
   VmCommands,
   VmDefinition,
 } from "../vmm/index.js";
+export { DIRTY_DEFECTS, DIRTY_DIAGNOSTICS, DIRTY_FAULTS, DIRTY_SETTINGS } from "../vmm/index.js";
 export type * from "./handle.js";
 export { InlineVm } from "./inline-vm.js";
 export { decodeInputLog, encodeInputLog } from "./input-log-codec.js";

@@ -6,9 +6,11 @@ import {
   type BoardDefinition,
   type Command,
   type CommandName,
+  type DirtyDefinition,
   type ImageRef,
   type Stamp,
   type VmDefinition,
+  whyNotDirty,
 } from "../vmm/index.js";
 import {
   type ArgShape,
@@ -22,7 +24,9 @@ import {
   flag,
   integer,
   oneOf,
+  settings,
   text,
+  texts,
   u64,
 } from "./arg-shapes.js";
 import type { InputLog, LoggedCommand } from "./handle.js";
@@ -60,10 +64,9 @@ const DEFINITION_FIELDS = ["type", "pageSize", "hostCpus", "seed", "clock", "dir
 
 function decodeDefinition(data: unknown): VmDefinition {
   const place = "definition";
-  const hasBoard = typeof data === "object" && data !== null && "board" in data;
-  const fields = at(place, () =>
-    exactObject(data, hasBoard ? [...DEFINITION_FIELDS, "board"] : DEFINITION_FIELDS),
-  );
+  const isGiven = (name: string) => typeof data === "object" && data !== null && name in data;
+  const more = ["board", "dirty"].filter(isGiven);
+  const fields = at(place, () => exactObject(data, [...DEFINITION_FIELDS, ...more]));
   const clock = at(`${place}.clock`, () =>
     exactObject(fields["clock"], ["mode", "nsPerInstruction", "idle"]),
   );
@@ -83,8 +86,21 @@ function decodeDefinition(data: unknown): VmDefinition {
       oneOf(fields["dirtyTracking"], ["write-protect", "dbm"] as const),
     ),
   };
-  if (!hasBoard) return definition;
-  return { ...definition, board: decodeBoard(fields["board"], `${place}.board`) };
+  return {
+    ...definition,
+    ...(isGiven("dirty") ? { dirty: decodeDirty(fields["dirty"], `${place}.dirty`) } : {}),
+    ...(isGiven("board") ? { board: decodeBoard(fields["board"], `${place}.board`) } : {}),
+  };
+}
+
+function decodeDirty(data: unknown, place: string): DirtyDefinition {
+  const fields = at(place, () => exactObject(data, ["settings", "seedBugs"]));
+  const dirty = {
+    settings: at(`${place}.settings`, () => settings(fields["settings"])),
+    seedBugs: at(`${place}.seedBugs`, () => texts(fields["seedBugs"])),
+  };
+  const why = whyNotDirty(dirty);
+  return why === null ? dirty : at(place, () => fail(`is wrong: ${why}`));
 }
 
 function decodeBoard(data: unknown, place: string): BoardDefinition {

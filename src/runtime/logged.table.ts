@@ -78,6 +78,10 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
     logged: true,
     args: { slot: "u32", firstPage: "u64", numPages: "u32", bitmap: "bytes" },
   },
+  deferDirtyLogClear: {
+    logged: true,
+    args: { slot: "u32", firstPage: "u64", numPages: "u32", bitmap: "bytes" },
+  },
   resetDirtyRings: { logged: true, args: {} },
   // Marks entries as served: harvestDirtyRing refuses to go past them.
   readDirtyRing: { logged: true, args: { vcpu: "u32", from: "count", limit: "count" } },
@@ -103,6 +107,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   setProgram: { logged: true, args: { vcpu: "u32", program: "program" } },
   readProgram: { logged: false, args: { vcpu: "u32", from: "count", limit: "count" } },
   run: { logged: true, args: { vcpu: "u32", immediateExit: "flag", mmioData: "bytes?" } },
+  runVcpus: { logged: true, args: { vcpus: "u64s" } },
   kick: { logged: true, args: { vcpu: "u32" } },
   preferredTarget: { logged: false, args: {} },
   vcpuInit: { logged: true, args: { vcpu: "u32", target: "u32", features: "u64s" } },
@@ -156,6 +161,21 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   resumeVcpus: { logged: true, args: { vcpus: "u64s" } },
   describeDebugStop: { logged: false, args: {} },
 
+  readFirmware: { logged: false, args: { table: "text" } },
+  writeNestedRegister: { logged: true, args: { vncr: "u64", register: "text", value: "u64" } },
+  storeNested: { logged: true, args: { vncr: "u64", ipa: "u64" } },
+  describeDirty: { logged: false, args: {} },
+  armFault: {
+    logged: true,
+    args: { kind: "text", nth: "count", vcpu: "u32?", times: "count?", delay: "count" },
+  },
+  listFaults: { logged: false, args: {} },
+  disarmFault: { logged: true, args: { id: "count" } },
+  describeDiagnostics: { logged: false, args: {} },
+  readHdbss: { logged: false, args: { vcpu: "u32", from: "count", limit: "count" } },
+  readHacdbs: { logged: false, args: { hostCpu: "u32" } },
+  changeDirty: { logged: true, args: { settings: "settings", seedBugs: "texts?" } },
+
   disassemble: { logged: false, args: { vcpu: "u32", address: "u64?", count: "count" } },
   walkStage2: { logged: false, args: { ipa: "u64" } },
   counters: { logged: false, args: {} },
@@ -166,4 +186,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   readTrace: { logged: false, args: {} },
   stats: { logged: false, args: { vcpu: "u32?" } },
   digest: { logged: false, args: {} },
+  // They move counters.
+  shadowStart: { logged: true, args: {} },
+  shadowTake: { logged: true, args: { slot: "u32" } },
 };

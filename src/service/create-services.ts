@@ -6,6 +6,7 @@ import type { Runtime } from "../runtime/index.js";
 import type { BootRecord, Store } from "../store/index.js";
 import { EventLog } from "./event-log.js";
 import { Eventfds } from "./eventfd-service.js";
+import { Experiments } from "./experiment-service.js";
 import { GdbStubs } from "./gdb-service.js";
 import { type HostUapi, hostService } from "./host-service.js";
 import { Idempotency } from "./idempotency-service.js";
@@ -53,6 +54,7 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   const registry = new VmRegistry();
   const parts = new VmParts({ recorder, events, clock });
   const images = await Images.open({ store, recorder, registry, events, clock });
+  const experiments = await Experiments.open({ store, recorder, runtime, events, clock, log });
   const bootId = boot.id;
   const vms = new Vms({
     ...{ registry, runtime, recorder, events, parts, images, clock, log, limits },
@@ -67,6 +69,7 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   async function close(): Promise<void> {
     vms.drain();
     idempotency.close();
+    await experiments.close();
     await vms.stopAll();
     await parts.close();
     events.announce("server.stopped", "server", { bootId });
@@ -86,6 +89,7 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   return {
     vms,
     images,
+    experiments,
     runs,
     gdb: new GdbStubs({ registry, runs, log, directory }),
     eventfds: new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor }),

@@ -30,6 +30,12 @@ export const LABELS_MAX = 64;
 /** Images; each is a file, and the list is read from memory. */
 export const IMAGES_MAX = 1_000;
 
+/** Experiments, finished ones included; then the oldest finished give way. About 1 MiB each. */
+export const EXPERIMENTS_KEPT = 100;
+
+/** Experiments that wait or run. */
+export const EXPERIMENTS_QUEUED_MAX = 16;
+
 /** Lives of the process that are remembered. */
 export const BOOTS_KEPT = 100;
 

@@ -1,16 +1,26 @@
 // Owns: the use cases that the HTTP face may call, as one interface. HTTP thread.
 // api/ sees only this file's types (through service/index.ts); it never imports a lower room.
+
 import type {
   CommandArgs,
   CommandName,
   CommandResult,
+  DirtyView,
   ImageRef,
   RunResult,
   Stamped,
   VmDefinition,
 } from "../runtime/index.js";
+import type {
+  CostKey,
+  CostRow,
+  ExperimentRequest,
+  ExperimentResource,
+  ExperimentResults,
+} from "./experiments/types.js";
 
 export type { BoardDefinition, ImageRef } from "../runtime/index.js";
+export type * from "./experiments/types.js";
 
 /** "active" has a thread; the others keep only their record. */
 export type VmState = "active" | "stopped" | "lost" | "failed";
@@ -93,6 +103,11 @@ export interface VmService {
     name: K,
     args: CommandArgs<K>,
   ): Promise<Stamped<CommandResult<K>>>;
+  /**
+   * Changes settings of dirty tracking, in the VM and in its definition: built anew, it has them.
+   * ServiceError "setting-fixed", "validation".
+   */
+  changeDirty(id: string, change: CommandArgs<"changeDirty">): Promise<DirtyView>;
   /** Told when the VM's board changed its state or its console has more. @returns the end of it */
   onBoardNews(id: string, listener: () => void): () => void;
   /** The VM's input log as JSON-ready data (u64 as hex, bytes as base64). */
@@ -126,6 +141,25 @@ export interface ImageService {
   ): Promise<{ image: ImageResource; created: boolean }>;
   /** ServiceError "image-in-use" while a VM names it. */
   delete(name: string, ifMatch: readonly number[] | null): Promise<void>;
+}
+
+export interface CostModelRow extends CostRow {
+  readonly key: CostKey;
+}
+
+/** Comparisons of ways to track dirty pages. ServiceError "experiment-not-found". */
+export interface ExperimentService {
+  /** Every event's default cost and where the figure comes from. */
+  costModel(): readonly CostModelRow[];
+  /** Durable before it resolves. ServiceError "validation", "experiment-limit", "draining". */
+  create(request: ExperimentRequest): Promise<ExperimentResource>;
+  get(id: string): Promise<ExperimentResource>;
+  list(limit: number, cursor: string | null): Promise<Page<ExperimentResource>>;
+  /** Of a running one, strategies so far. ServiceError "experiment-no-results". */
+  results(id: string): Promise<ExperimentResults>;
+  /** Idempotent; resolves when nothing of it goes on. */
+  cancel(id: string): Promise<ExperimentResource>;
+  delete(id: string): Promise<void>;
 }
 
 export interface RunResource {
@@ -294,6 +328,7 @@ export interface GdbService {
 export interface Services {
   readonly vms: VmService;
   readonly images: ImageService;
+  readonly experiments: ExperimentService;
   readonly runs: RunService;
   readonly eventfds: EventfdService;
   readonly events: EventService;

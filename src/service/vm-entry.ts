@@ -20,7 +20,8 @@ import type { VcpuRuns } from "./vcpu-runs.js";
 
 export class VmEntry {
   readonly id: string;
-  readonly definition: VmDefinition;
+  /** Replaced when settings of dirty tracking change. */
+  definition: VmDefinition;
   readonly shape: Shape;
   /** Serialises create, start, stop, delete and changes of the record; never commands. */
   readonly changes = new ChangeQueue();

@@ -3,12 +3,13 @@
 // up nothing (DESIGN 1).
 import { type Clock, timestamp } from "../base/clock.js";
 import { ServiceError } from "../base/errors.js";
-import { newId, newUuid } from "../base/ids.js";
+import { newUuid } from "../base/ids.js";
 import type { Log } from "../base/log.js";
 import {
   type CommandArgs,
   type CommandName,
   type CommandResult,
+  type DirtyView,
   decodeInputLog,
   encodeInputLog,
   type InputLog,
@@ -28,9 +29,16 @@ import type { Recorder } from "./recorder.js";
 import { recordReplayed } from "./replayed.js";
 import type { Page, VmFilter, VmResource, VmService, VmSpec } from "./services.js";
 import { Shape } from "./shape.js";
-import { isBoardStart, isSameLabels, mergeLabels, requireVersion } from "./vm-changes.js";
+import {
+  isBoardStart,
+  isSameLabels,
+  mergeLabels,
+  requireVersion,
+  switchOn,
+  withDirty,
+} from "./vm-changes.js";
 import { VmEntry } from "./vm-entry.js";
-import { diedReason, eventData, STOPPED } from "./vm-history.js";
+import { announceNews, diedReason, eventData, firstRecord, STOPPED } from "./vm-history.js";
 import type { VmParts } from "./vm-parts.js";
 import type { VmRegistry } from "./vm-registry.js";
 
@@ -47,7 +55,9 @@ export interface VmDeps {
   readonly bootId: string;
 }
 
-type RecordChange = Partial<Pick<VmRecord, "name" | "labels" | "state" | "stateReason" | "starts">>;
+type RecordChange = Partial<
+  Pick<VmRecord, "name" | "labels" | "definition" | "state" | "stateReason" | "starts">
+>;
 
 export class Vms implements VmService {
   readonly #deps: VmDeps;
@@ -201,6 +211,14 @@ export class Vms implements VmService {
     return stamped;
   }
 
+  async changeDirty(id: string, change: CommandArgs<"changeDirty">): Promise<DirtyView> {
+    return this.#change(id, async (entry) => {
+      const { value } = await entry.requireHandle().call("changeDirty", change);
+      await this.#redefine(entry, value);
+      return value;
+    });
+  }
+
   onBoardNews(id: string, listener: () => void): () => void {
     const { boardListeners } = this.#deps.registry.require(id);
     boardListeners.add(listener);
@@ -262,22 +280,8 @@ export class Vms implements VmService {
     log: InputLog | null,
   ): Promise<VmEntry> {
     const { registry, recorder, clock, bootId } = this.#deps;
-    const now = timestamp(clock);
-    const record: VmRecord = {
-      id: newId("vm"),
-      seq: registry.nextSeq(),
-      uuid,
-      name: spec.name,
-      labels: spec.labels,
-      definition: definitionToJson(definition),
-      state: "active",
-      stateReason: null,
-      version: 1,
-      starts: 1,
-      bootId,
-      createdAt: now,
-      updatedAt: now,
-    };
+    const of = { seq: registry.nextSeq(), bootId, now: timestamp(clock) };
+    const record = firstRecord(spec, uuid, definition, of);
     const entry = new VmEntry(record, definition, new Shape(EMPTY_SHAPE));
     this.#adopt(entry, handle, log);
     const event = this.#reserve(record, "vm.created");
@@ -309,10 +313,8 @@ export class Vms implements VmService {
       } else if (news.kind === "replay-finished") {
         void this.#replayed(entry, handle, log, news.diverged);
       } else {
-        if (news.kind === "board") {
-          const data = { reason: news.reason };
-          this.#deps.events.announce(`vm.${news.event}`, `vms/${entry.id}`, data);
-        }
+        announceNews(this.#deps.events, entry.id, news);
+        if (news.kind === "fault-injected") return;
         for (const listener of entry.boardListeners) listener();
       }
     });
@@ -342,11 +344,22 @@ export class Vms implements VmService {
     try {
       await recordReplayed(entry, handle, log);
       await this.#deps.parts.saveAll(entry);
+      const { value } = await handle.call("describeDirty", {});
+      await entry.changes.run(() => this.#redefine(entry, value));
       const subject = `vms/${entry.id}`;
       this.#deps.events.announce("vm.replayed", subject, { diverged });
     } catch (error) {
       this.#deps.log.warn({ vmId: entry.id, err: error }, "A replayed VM was not recorded.");
     }
+  }
+
+  /** Takes the settings of dirty tracking over into what the VM is made from. */
+  async #redefine(entry: VmEntry, view: DirtyView): Promise<void> {
+    const definition = withDirty(entry.definition, view);
+    if (definition === entry.definition) return;
+    // First in memory: a refused record is written again with the next change.
+    entry.definition = definition;
+    await this.#save(entry, { definition: definitionToJson(definition) }, "vm.updated");
   }
 
   /** Runs a change of a VM when all earlier ones have ended. */
@@ -391,9 +404,4 @@ export class Vms implements VmService {
     if (!this.#isDraining) return;
     throw new ServiceError("draining", "The service is ending: it starts no more VMs.");
   }
-}
-
-/** The board's power switch; a VM without one has none. */
-async function switchOn(definition: VmDefinition, handle: VmHandle): Promise<void> {
-  if (definition.board !== undefined) await handle.call("boardAction", { action: "start" });
 }

@@ -51,6 +51,22 @@ export function statementsOf(db: PrismaClient, change: Change): Statements {
       return putRows(db, "Image", [rows.imageToRow(change.image)]);
     case "delete-image":
       return [db.image.deleteMany({ where: { name: change.name } })];
+    case "put-experiment":
+      return putRows(db, "Experiment", [rows.experimentToRow(change.experiment)]);
+    case "put-experiment-result": {
+      const { id, document } = change;
+      return [
+        db.experimentResult.upsert({
+          where: { id },
+          create: { id, document },
+          update: { document },
+        }),
+      ];
+    }
+    case "delete-experiment": {
+      const where = { id: change.id };
+      return [db.experiment.deleteMany({ where }), db.experimentResult.deleteMany({ where })];
+    }
   }
 }
 

@@ -43,7 +43,7 @@ export interface MemoryObjectRecord {
   readonly objectId: number;
   readonly userspaceAddr: bigint;
   readonly size: bigint;
-  readonly backing: "ram" | "unbacked";
+  readonly backing: "ram" | "unbacked" | "device";
   readonly hugePages: boolean;
 }
 
@@ -140,6 +140,24 @@ export interface ImageRecord {
   readonly updatedAt: string;
 }
 
+export type StoredExperimentState = "queued" | "running" | "done" | "failed" | "cancelled" | "lost";
+
+export interface ExperimentRecord {
+  readonly id: string;
+  /** Order of creation. */
+  readonly seq: number;
+  readonly name: string;
+  readonly state: StoredExperimentState;
+  readonly stateReason: string | null;
+  readonly spec: JsonObject;
+  readonly version: number;
+  readonly done: number;
+  readonly total: number;
+  readonly createdAt: string;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+}
+
 /** One part of a VM's shape, set or removed. */
 export type PartChange =
   | { readonly kind: "put-capability"; readonly value: CapabilityRecord }
@@ -169,4 +187,9 @@ export type Change =
   | { readonly kind: "put-boot"; readonly boot: BootRecord }
   | { readonly kind: "trim-boots"; readonly keep: number }
   | { readonly kind: "put-image"; readonly image: ImageRecord }
-  | { readonly kind: "delete-image"; readonly name: string };
+  | { readonly kind: "delete-image"; readonly name: string }
+  | { readonly kind: "put-experiment"; readonly experiment: ExperimentRecord }
+  /** `document`: JSON text that the store never reads. */
+  | { readonly kind: "put-experiment-result"; readonly id: string; readonly document: string }
+  /** With its result. */
+  | { readonly kind: "delete-experiment"; readonly id: string };

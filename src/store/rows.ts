@@ -2,6 +2,7 @@
 import type {
   Capability,
   Event,
+  Experiment,
   GuestMemfd,
   IdempotencyKey,
   Image,
@@ -15,6 +16,7 @@ import type {
   BootRecord,
   CapabilityRecord,
   EventRecord,
+  ExperimentRecord,
   GuestMemfdRecord,
   IdempotencyRecord,
   ImageRecord,
@@ -172,4 +174,18 @@ export function imageToRow(image: ImageRecord): Image {
 
 export function imageFromRow(row: Image): ImageRecord {
   return { ...row, size: Number(row.size) };
+}
+
+export function experimentToRow(experiment: ExperimentRecord): Experiment {
+  const { seq, spec } = experiment;
+  return { ...experiment, seq: BigInt(seq), spec: JSON.stringify(spec) };
+}
+
+export function experimentFromRow(row: Experiment): ExperimentRecord {
+  return {
+    ...row,
+    seq: Number(row.seq),
+    state: row.state as ExperimentRecord["state"],
+    spec: JSON.parse(row.spec) as ExperimentRecord["spec"],
+  };
 }

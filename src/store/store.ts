@@ -18,6 +18,7 @@ import type {
   BootRecord,
   Change,
   EventRecord,
+  ExperimentRecord,
   IdempotencyRecord,
   ImageRecord,
   StoredVm,
@@ -58,6 +59,10 @@ export interface Store {
   loadImages(): Promise<readonly ImageRecord[]>;
   /** Bytes of images, by hash. */
   readonly imageFiles: ImageFiles;
+  /** In order of creation. */
+  loadExperiments(): Promise<readonly ExperimentRecord[]>;
+  /** JSON text, or null when there is none. */
+  readExperimentResult(id: string): Promise<string | null>;
   /** Resolves when everything committed before is on disk. */
   drained(): Promise<void>;
   /** Finishes pending writes and gives the file free. */
@@ -190,6 +195,16 @@ class SqliteStore implements Store {
   async loadImages(): Promise<readonly ImageRecord[]> {
     const found = await this.#client.image.findMany({ orderBy: { name: "asc" } });
     return found.map(rows.imageFromRow);
+  }
+
+  async loadExperiments(): Promise<readonly ExperimentRecord[]> {
+    const found = await this.#client.experiment.findMany({ orderBy: { seq: "asc" } });
+    return found.map(rows.experimentFromRow);
+  }
+
+  async readExperimentResult(id: string): Promise<string | null> {
+    const row = await this.#client.experimentResult.findUnique({ where: { id } });
+    return row?.document ?? null;
   }
 
   drained(): Promise<void> {

@@ -24,7 +24,6 @@ import {
   type Kvm,
   type Op,
   preferredTarget,
-  type RunOutcome,
   regWritableMasks,
   setCounterOffset,
   setGuestDebug,
@@ -34,13 +33,13 @@ import {
   setVmAttr,
   signalMsiWithoutVgic,
   statsFile,
-  type Vcpu,
   viewStage2,
 } from "../kvm/index.js";
 import { BOARD_COMMANDS } from "./board/board-commands.js";
 import type { Row } from "./command-row.js";
 import type { CommandArgs, CommandName, CommandResult } from "./commands.js";
 import { DEBUGGER_COMMANDS } from "./debugger.js";
+import { DIRTY_COMMANDS } from "./dirty.js";
 import { disassembleAt } from "./disassembly.js";
 import type { Machine } from "./machine.js";
 import {
@@ -51,7 +50,9 @@ import {
   writeObject,
 } from "./memory-access.js";
 import { programSource } from "./programs.js";
+import { run, runVcpus } from "./run.js";
 import { kickVcpu } from "./run-label.js";
+import { Shadow } from "./shadow.js";
 import { traceFile, traceView } from "./trace-file.js";
 import { idleVcpu, vcpuOf } from "./vcpu-of.js";
 import {
@@ -82,6 +83,9 @@ function memfdOf(m: Machine, id: number): GuestMemfd {
   }
   return file;
 }
+
+/** Nothing is known before shadowStart. */
+const NO_SHADOW = { npages: 0, stored: 0, bitmap: new Uint8Array(0) };
 
 function hostCaps(kvm: Kvm) {
   const { host, config, maxVcpus } = kvm.vm;
@@ -131,6 +135,7 @@ function* setRegion(
   isV1: boolean,
 ): Op<CommandResult<"setUserMemoryRegion">> {
   const { created, slot } = yield* m.kvm.regions.set(args, isV1);
+  m.shadow?.slotsChanged();
   return { created, slot: slot === null ? null : memslotView(slot, m.kvm.vm.pageSize) };
 }
 
@@ -142,23 +147,18 @@ function* getDirtyLog(m: Machine, slot: number): Op<CommandResult<"getDirtyLog">
       "without manual protect a read clears the log: POST a harvest, which is kept until acknowledged",
     );
   }
-  return yield* m.kvm.log.get(slot, (bytes) => m.room(bytes));
+  const log = yield* m.kvm.log.get(slot, (bytes) => m.room(bytes));
+  m.shadow?.reported(slot, log.bitmap, false);
+  return log;
 }
 
-/** Accepted when it comes in, so that a kick that follows finds the vCPU running. */
-function run(m: Machine, args: CommandArgs<"run">): Op<CommandResult<"run">> {
-  const vcpu = vcpuOf(m, args.vcpu);
-  return reported(vcpu, vcpu.engine.retired, m.kvm.runs.run(vcpu, args));
-}
-
-function* reported(vcpu: Vcpu, before: number, op: Op<RunOutcome>): Op<CommandResult<"run">> {
-  const outcome = yield* op;
-  return {
-    ...outcome,
-    deviceIrqLevel: vcpu.deviceIrqLevel,
-    retired: vcpu.engine.retired - before,
-    program: { completed: vcpu.synthetic.completed, finished: vcpu.synthetic.finished },
-  };
+function* harvestDirtyLog(
+  m: Machine,
+  { slot, key, after }: CommandArgs<"harvestDirtyLog">,
+): Op<CommandResult<"harvestDirtyLog">> {
+  const harvest = yield* m.harvests.take(slot, { key, after });
+  if (!harvest.repeated) m.shadow?.reported(slot, harvest.bitmap, !m.kvm.vm.manualProtect);
+  return harvest;
 }
 
 function harvestRing(m: Machine, args: CommandArgs<"harvestDirtyRing">) {
@@ -171,7 +171,9 @@ function harvestRing(m: Machine, args: CommandArgs<"harvestDirtyRing">) {
     );
   }
   for (let index = ring.harvestIndex; index < args.upTo; index++) {
+    const { slot, offset } = ring.entry(index);
     ring.setFlags(index, KVM_DIRTY_GFN.RESET);
+    m.shadow?.harvested(slot, offset);
   }
   ring.harvestIndex = args.upTo;
   return ringWindow(ring, args.upTo, 0);
@@ -217,12 +219,18 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   describe: { now: (m) => vmView(m.kvm, m.definition, false) },
   checkExtension: { now: (m, { cap }) => checkExtension(cap, hostCaps(m.kvm), m.kvm.vm) },
   enableCap: {
-    now: (m, { cap, flags, args }) => {
-      enableCap(m.kvm.vm, cap, flags, args);
-      return null;
+    begin: (m, { cap, flags, args }) => {
+      const op = enableCap(m.kvm.vm, cap, flags, args);
+      return op === null ? { value: null } : { op };
     },
   },
-  createVcpu: { now: (m, { id }) => vcpuView(createVcpu(m.kvm.vm, id)) },
+  createVcpu: {
+    now: (m, { id }) => {
+      const vcpu = createVcpu(m.kvm.vm, id);
+      m.shadow?.watch(vcpu);
+      return vcpuView(vcpu);
+    },
+  },
   listVcpus: { now: (m) => m.kvm.vm.vcpus.map(vcpuView) },
   describeVcpu: { now: (m, { vcpu }) => vcpuView(vcpuOf(m, vcpu)) },
   listHostCpus: { now: (m) => hostCpuViews(m.kvm) },
@@ -268,7 +276,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   fallocateGuestMemfd: { op: fallocate },
 
   getDirtyLog: { op: (m, { slot }) => getDirtyLog(m, slot) },
-  harvestDirtyLog: { op: (m, { slot, key, after }) => m.harvests.take(slot, { key, after }) },
+  harvestDirtyLog: { op: harvestDirtyLog },
   getHarvest: { now: (m, { slot, id }) => m.harvests.get(slot, id) },
   acknowledgeHarvest: {
     now: (m, { slot, id }) => {
@@ -278,12 +286,25 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   },
   clearDirtyLog: {
     *op(m, { slot, firstPage, numPages, bitmap }) {
-      return { cleared: yield* m.kvm.log.clear(slot, firstPage, numPages, bitmap) };
+      const cleared = yield* m.kvm.log.clear(slot, firstPage, numPages, bitmap);
+      m.shadow?.cleared(slot, Number(firstPage), bitmap);
+      return { cleared };
+    },
+  },
+  deferDirtyLogClear: {
+    *op(m, { slot, firstPage, numPages, bitmap }) {
+      const done = yield* m.kvm.log.deferClear(slot, firstPage, numPages, bitmap);
+      // What is deferred is acquired only with KVM_EXIT_CLEANED.
+      if (done.deferred === 0) m.shadow?.cleared(slot, Number(firstPage), bitmap);
+      else m.shadow?.deferred(slot, Number(firstPage), bitmap);
+      return done;
     },
   },
   resetDirtyRings: {
     *op(m) {
-      return { reset: yield* m.kvm.rings.reset() };
+      const reset = yield* m.kvm.rings.reset();
+      m.shadow?.ringsReset();
+      return { reset };
     },
   },
   readDirtyRing: { now: readRing },
@@ -368,6 +389,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
     },
   },
   run: { op: run, vcpu: (args) => args.vcpu },
+  runVcpus: { op: (m, { vcpus }) => runVcpus(m, vcpus.map(Number)) },
   kick: { now: (m, { vcpu }) => kick(m, vcpu) },
   preferredTarget: { now: () => preferredTarget() },
   vcpuInit: {
@@ -445,6 +467,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
 
   ...BOARD_COMMANDS,
   ...DEBUGGER_COMMANDS,
+  ...DIRTY_COMMANDS,
 
   disassemble: {
     now: (m, { vcpu, address, count }) => disassembleAt(m.kvm, idleVcpu(m, vcpu), address, count),
@@ -467,4 +490,11 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   counters: { now: (m) => ({ ...m.kvm.vm.counters.values }) },
   stats: { now: (m, { vcpu }) => statsFile(m.kvm.vm, vcpu === null ? null : vcpuOf(m, vcpu)) },
   digest: { now: (m) => m.digest() },
+  shadowStart: {
+    now: (m) => {
+      m.shadow ??= new Shadow(m.kvm);
+      return null;
+    },
+  },
+  shadowTake: { now: (m, { slot }) => m.shadow?.take(slot) ?? NO_SHADOW },
 };

@@ -8,9 +8,14 @@ import type { TraceCategory } from "../base/trace.table.js";
 import type { BoardCommands } from "./board/commands.js";
 import type { BoardDebuggerCommands, DebuggerCommands } from "./debugger-commands.js";
 import type { DirtyTracking } from "./definition.js";
+import type { DirtyCommands } from "./dirty-commands.js";
 import type { GuestCommands } from "./guest-commands.js";
+import type { ShadowCommands } from "./shadow-commands.js";
+import type { HostCpuView, Stage2Walk } from "./stage2-types.js";
 
 export type { BoardAction, BoardNews } from "./board/commands.js";
+export type * from "./dirty-commands.js";
+export type * from "./stage2-types.js";
 
 /** KVM_EXIT_* names that a run can end with; numbers are in kvm/uapi/exit.table.ts. */
 export type ExitReason =
@@ -24,7 +29,8 @@ export type ExitReason =
   | "KVM_EXIT_ARM_NISV"
   | "KVM_EXIT_DIRTY_RING_FULL"
   | "KVM_EXIT_MEMORY_FAULT"
-  | "KVM_EXIT_ARM_SEA";
+  | "KVM_EXIT_ARM_SEA"
+  | "KVM_EXIT_CLEANED";
 
 export interface MmioExit {
   readonly physAddr: bigint;
@@ -50,6 +56,11 @@ export interface RunResult {
     readonly gpa: bigint;
   };
   readonly memoryFault?: { readonly flags: bigint; readonly gpa: bigint; readonly size: bigint };
+  readonly cleaned?: {
+    readonly slot: number;
+    readonly firstPage: number;
+    readonly numPages: number;
+  };
   /** kvm_run.s.regs.device_irq_level: KVM_ARM_DEV_EL1_VTIMER (1), PTIMER (2), PMU (4). */
   readonly deviceIrqLevel: number;
   /** Accesses or instructions retired during this run. */
@@ -110,7 +121,7 @@ export interface MemoryObjectView {
   readonly id: number;
   readonly userspaceAddr: bigint;
   readonly size: bigint;
-  readonly backing: "ram" | "unbacked";
+  readonly backing: "ram" | "unbacked" | "device";
   readonly hugePages: boolean;
 }
 
@@ -218,38 +229,6 @@ export interface CoalescedEntry {
   readonly data: Uint8Array;
 }
 
-export interface Stage2Walk {
-  readonly ipa: bigint;
-  readonly startLevel: number;
-  readonly steps: readonly {
-    readonly level: number;
-    readonly tableAddress: bigint;
-    readonly index: number;
-    readonly descriptor: bigint;
-    readonly kind: "invalid" | "table" | "block" | "page";
-  }[];
-  /** null when the walk ends in an invalid descriptor. */
-  readonly leaf: null | {
-    readonly outputAddress: bigint;
-    readonly level: number;
-    readonly size: bigint;
-    readonly state: "read-only" | "writable-clean" | "writable-dirty" | "writable-unmanaged";
-    readonly accessFlag: boolean;
-    readonly dbm: boolean;
-    readonly contiguous: boolean;
-    readonly executeNever: number;
-  };
-}
-
-export interface HostCpuView {
-  readonly index: number;
-  readonly loadedVcpu: number | null;
-  readonly vttbr: bigint;
-  readonly vtcr: bigint;
-  readonly hcr: bigint;
-  readonly tlbEntries: number;
-}
-
 export interface RoutingEntry {
   readonly gsi: number;
   /** 1 irqchip, 2 MSI. */
@@ -276,7 +255,9 @@ export interface VmCommands
   extends GuestCommands,
     BoardCommands,
     DebuggerCommands,
-    BoardDebuggerCommands {
+    BoardDebuggerCommands,
+    DirtyCommands,
+    ShadowCommands {
   describe: [Record<string, never>, VmView];
   checkExtension: [{ cap: number }, number];
   enableCap: [{ cap: number; flags: number; args: readonly bigint[] }, null];
@@ -289,7 +270,7 @@ export interface VmCommands
     {
       size: bigint;
       userspaceAddr: bigint | null;
-      backing: "ram" | "unbacked";
+      backing: "ram" | "unbacked" | "device";
       hugePages: boolean;
     },
     MemoryObjectView,
@@ -341,6 +322,11 @@ export interface VmCommands
     { slot: number; firstPage: bigint; numPages: number; bitmap: Uint8Array },
     { cleared: number },
   ];
+  /** The same with DEFER, for clear.mode async-run; EINVAL without. */
+  deferDirtyLogClear: [
+    { slot: number; firstPage: bigint; numPages: number; bitmap: Uint8Array },
+    { cleared: number; deferred: number },
+  ];
   resetDirtyRings: [Record<string, never>, { reset: number }];
   /** Entries from absolute index `from`, at most `limit`; raw, whatever their flags. */
   readDirtyRing: [{ vcpu: number; from: number; limit: number }, DirtyRingWindow];
@@ -386,6 +372,8 @@ export interface VmCommands
   ];
   /** Long: resolves at the exit. One at a time per vCPU (ServiceError "vcpu-running"). */
   run: [{ vcpu: number; immediateExit: boolean; mmioData: Uint8Array | null }, RunResult];
+  /** KVM_RUN of several vCPUs; answered when the last has left. Results in the order asked for. */
+  runVcpus: [{ vcpus: readonly bigint[] }, readonly RunResult[]];
   kick: [{ vcpu: number }, null];
   preferredTarget: [Record<string, never>, { target: number; features: readonly bigint[] }];
   /** KVM_ARM_VCPU_INIT; from then on the vCPU runs guest code. */

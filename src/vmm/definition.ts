@@ -1,10 +1,18 @@
 // Owns: what a VM is made from; the durable part of a VM. Plain data. Runs on any thread.
 import type { PageSize } from "../base/page.js";
+import type { SettingValue } from "../base/settings.js";
 
 export type ClockMode = "virtual" | "wall";
 export type IdlePolicy = "jump" | "paced";
 /** How stores to logged pages are noticed; see docs/dirty-tracking.md. */
 export type DirtyTracking = "write-protect" | "dbm";
+
+/** Settings of the dirty hardware and of KVM's use of it, and defects that are switched on. */
+export interface DirtyDefinition {
+  readonly settings: Readonly<Record<string, SettingValue>>;
+  /** Keys of kvm/dirty/seed-bug.table.ts. */
+  readonly seedBugs: readonly string[];
+}
 
 /** An image as a VM was given it: the name may come to mean another one, the bytes may not. */
 export interface ImageRef {
@@ -40,6 +48,8 @@ export interface VmDefinition {
     readonly idle: IdlePolicy;
   };
   readonly dirtyTracking: DirtyTracking;
+  /** What differs from the tables of settings; absent: nothing. */
+  readonly dirty?: DirtyDefinition;
   /** Absent: the client is the VMM. */
   readonly board?: BoardDefinition;
 }

@@ -2,5 +2,12 @@
 export { BOARD_LIMITS } from "./board/memory-map.table.js";
 export type * from "./commands.js";
 export type * from "./definition.js";
+export {
+  DIRTY_DEFECTS,
+  DIRTY_DIAGNOSTICS,
+  DIRTY_FAULTS,
+  DIRTY_SETTINGS,
+  whyNotDirty,
+} from "./dirty-settings.js";
 export { createInstance } from "./instance.js";
 export type { InstanceDeps, Outcome, VmInstance } from "./instance-door.js";

@@ -3,7 +3,7 @@ import type { Clock } from "../base/clock.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
 import type { Translation } from "../machine/index.js";
-import type { BoardNews, Command } from "./commands.js";
+import type { BoardNews, Command, FaultNews } from "./commands.js";
 import type { Stamp, VmDefinition } from "./definition.js";
 
 export type Outcome =
@@ -48,8 +48,8 @@ export interface VmInstance {
    * @returns null, or a sentence on how the run diverged from the stamp
    */
   advanceTo(stamp: Stamp): string | null;
-  /** What the board has to tell since the last call; nothing without one. */
-  takeNews(): readonly BoardNews[];
+  /** What the board has to tell since the last call, and faults that hit. */
+  takeNews(): readonly (BoardNews | FaultNews)[];
   /** Digest over all parts, and each part's own (DESIGN 13). */
   digest(): { digest: string; parts: Record<string, string> };
   /** Releases what the VM holds outside itself: budget charge, eventfd references. */

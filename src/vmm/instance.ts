@@ -5,8 +5,10 @@ import { KvmError } from "../base/errors.js";
 import type { Op } from "../kvm/index.js";
 import { refuseOwned } from "./board/owned.table.js";
 import { COMMANDS } from "./command.table.js";
-import type { BoardNews, Command } from "./commands.js";
+import type { Begun } from "./command-row.js";
+import type { BoardNews, Command, FaultNews } from "./commands.js";
 import type { Stamp, VmDefinition } from "./definition.js";
+import { faultNews } from "./dirty.js";
 import type { InstanceDeps, Outcome, VmInstance } from "./instance-door.js";
 import { IOCTL_OF } from "./ioctl-of.table.js";
 import { Machine } from "./machine.js";
@@ -17,6 +19,7 @@ const NO_NEWS: readonly BoardNews[] = [];
 /** A row of the table without its own types: the names of command and row agree by construction. */
 interface AnyRow {
   readonly now?: (m: Machine, args: unknown) => unknown;
+  readonly begin?: (m: Machine, args: unknown) => Begun<unknown>;
   readonly op?: (m: Machine, args: unknown) => Op<unknown>;
   readonly vcpu?: (args: unknown) => number;
 }
@@ -25,6 +28,7 @@ export class Instance implements VmInstance {
   readonly definition: VmDefinition;
   readonly machine: Machine;
   #seq = 0;
+  #hitsTold = 0;
 
   constructor(definition: VmDefinition, deps: InstanceDeps) {
     this.definition = definition;
@@ -70,8 +74,12 @@ export class Instance implements VmInstance {
         const value = row.now(this.machine, command.args);
         return this.#answered(ioctl, { ok: true, value });
       }
-      if (row.op !== undefined) {
-        const op = row.op(this.machine, command.args);
+      const begun = row.begin?.(this.machine, command.args);
+      if (begun !== undefined && "value" in begun) {
+        return this.#answered(ioctl, { ok: true, value: begun.value });
+      }
+      const op = begun?.op ?? row.op?.(this.machine, command.args);
+      if (op !== undefined) {
         this.#begin(command, row, op, this.#traced(ioctl, done));
       }
       return null;
@@ -134,8 +142,13 @@ export class Instance implements VmInstance {
     return null;
   }
 
-  takeNews(): readonly BoardNews[] {
-    return this.machine.board?.takeNews() ?? NO_NEWS;
+  takeNews(): readonly (BoardNews | FaultNews)[] {
+    const board = this.machine.board?.takeNews() ?? NO_NEWS;
+    const { faults } = this.machine.kvm.vm.host;
+    if (faults.total === this.#hitsTold) return board;
+    const hits = faultNews(faults.hits.slice(this.#hitsTold - faults.total));
+    this.#hitsTold = faults.total;
+    return [...board, ...hits];
   }
 
   digest(): { digest: string; parts: Record<string, string> } {

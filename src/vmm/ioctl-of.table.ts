@@ -13,6 +13,7 @@ export const IOCTL_OF: { readonly [K in CommandName]?: string } = {
   getDirtyLog: "KVM_GET_DIRTY_LOG",
   harvestDirtyLog: "KVM_GET_DIRTY_LOG",
   clearDirtyLog: "KVM_CLEAR_DIRTY_LOG",
+  deferDirtyLogClear: "KVM_CLEAR_DIRTY_LOG",
   resetDirtyRings: "KVM_RESET_DIRTY_RINGS",
   registerCoalescedZone: "KVM_REGISTER_COALESCED_MMIO",
   unregisterCoalescedZone: "KVM_UNREGISTER_COALESCED_MMIO",

@@ -5,11 +5,13 @@ import { Lender } from "../base/lent-bytes.js";
 import { TRANSFER_BYTES_MIN } from "../base/limits.js";
 import { Digest, type Saved, type Stateful } from "../base/saved.js";
 import { Unacknowledged } from "../base/unacknowledged.js";
-import { Kvm, type KvmDeps } from "../kvm/index.js";
+import { Kvm, type KvmDeps, type Policies, type SeedBug } from "../kvm/index.js";
+import type { DirtyModel } from "../machine/index.js";
 import { Board } from "./board/board.js";
 import type { CoalescedEntry } from "./commands.js";
 import type { VmDefinition } from "./definition.js";
 import { Harvests } from "./harvests.js";
+import type { Shadow } from "./shadow.js";
 
 /** Real memory of a slice grows to 4 GiB at most (DESIGN 5). */
 const MEMORY_BYTES_MAX = 2 ** 32;
@@ -18,12 +20,25 @@ const BUILT_ALIKE = "a machine is restored into one that was built the same way"
 /** Dirty logs that may be on their way at the same time without fresh memory. */
 const LENT_BUFFERS = 2;
 
+/** Keys of machine/dirty/model.table.ts; the others are KVM's. */
+export function isHardware(key: string): boolean {
+  return key.startsWith("hardware.");
+}
+
+/** The given settings of one floor; they were checked when the definition was made. */
+function pick<T>({ dirty }: VmDefinition, isIts: (key: string) => boolean): Partial<T> {
+  const its = Object.entries(dirty?.settings ?? {}).filter(([key]) => isIts(key));
+  return Object.fromEntries(its) as Partial<T>;
+}
+
 export class Machine {
   readonly definition: VmDefinition;
   readonly kvm: Kvm;
   readonly harvests: Harvests;
   /** null: the client is the VMM. */
   readonly board: Board | null;
+  /** The oracle beside KVM's log; what it sees is no state of the VM. */
+  shadow: Shadow | null = null;
   readonly #lender = new Lender(LENT_BUFFERS);
   readonly coalesced = new Unacknowledged<readonly CoalescedEntry[]>("d");
 
@@ -37,11 +52,14 @@ export class Machine {
         clock: definition.clock.mode,
         idle: definition.clock.idle,
         nsPerInstruction: definition.clock.nsPerInstruction,
+        policies: pick<Policies>(definition, (key) => !isHardware(key)),
+        seedBugs: (definition.dirty?.seedBugs ?? []) as readonly SeedBug[],
       },
       {
         pageSize: definition.pageSize,
         seed: definition.seed,
         memoryBytesMax: MEMORY_BYTES_MAX,
+        model: pick<DirtyModel>(definition, isHardware),
       },
       deps,
     );
@@ -70,6 +88,9 @@ export class Machine {
       vm.bus,
       vm.routing,
       vm.counters,
+      this.kvm.hacdbs,
+      this.kvm.log.deferred,
+      this.kvm.nested,
       ...vm.vcpus,
       this.harvests,
       this.coalesced,

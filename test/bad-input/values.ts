@@ -77,8 +77,9 @@ function integers(schema: Json): fc.Arbitrary<unknown> {
   const edges = [min, max, min + 1, max - 1, ...EDGES.map(Number)].filter(
     (v) => v >= min && v <= max && Number.isSafeInteger(v),
   );
+  const low = Math.min(Math.max(min, 0), max);
   return fc.oneof(
-    { weight: 3, arbitrary: fc.integer({ min: Math.max(min, 0), max: Math.min(max, 3) }) },
+    { weight: 3, arbitrary: fc.integer({ min: low, max: Math.min(max, low + 3) }) },
     { weight: 3, arbitrary: fc.constantFrom(...edges) },
     { weight: 1, arbitrary: fc.integer({ min, max }) },
   );

@@ -1,79 +1,35 @@
 // Goal: the command line runs guests to their end and tells their status, on any host.
 // Method: the compiled command as a child process, with guests of test/guest and a real service.
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as a64 from "../support/a64.js";
-import { type RealService, ROOT, startReal, temporary } from "../support/real-service.js";
+import { type RealService, ROOT, startReal } from "../support/real-service.js";
+import { type Command, MAIN, openCommand } from "./command.js";
 
-const MAIN = join(ROOT, "dist", "cli", "main.js");
 const HELLO = join(ROOT, "test", "guest", "hello.bin");
 const SMP = join(ROOT, "test", "guest", "smp.bin");
 const FAULTS = join(ROOT, "test", "guest", "faults.bin");
 const LIMIT_S = "60";
 
-interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-interface Started {
-  readonly child: ChildProcess;
-  readonly ended: Promise<Ended>;
-  /** Resolves once standard output has a text. */
-  shows(text: string): Promise<void>;
-}
-
-let files: { path: string; remove(): Promise<void> };
+let command: Command;
 beforeAll(async () => {
-  files = await temporary("cli");
+  command = await openCommand("cli");
 });
-afterAll(() => files.remove());
+afterAll(() => command.close());
 
-function start(...args: string[]): Started {
-  const env = { PATH: process.env["PATH"], TMPDIR: files.path };
-  const child = spawn(process.execPath, [MAIN, ...args], { env, stdio: "pipe" });
-  let out = "";
-  let err = "";
-  const waiting: (() => void)[] = [];
-  child.stdout.on("data", (chunk: Buffer) => {
-    out += chunk.toString();
-    for (const look of waiting) look();
-  });
-  child.stderr.on("data", (chunk: Buffer) => {
-    err += chunk.toString();
-  });
-  const ended = new Promise<Ended>((resolve) => {
-    child.once("close", (code) => resolve({ code, out, err }));
-  });
-  const shows = (text: string) =>
-    new Promise<void>((resolve, reject) => {
-      waiting.push(() => out.includes(text) && resolve());
-      waiting.at(-1)?.();
-      void ended.then(() => reject(new Error(`it ended without "${text}": ${out}${err}`)));
-    });
-  return { child, ended, shows };
-}
-
-function runToEnd(...args: string[]): Promise<Ended> {
-  const { child, ended } = start(...args);
-  child.stdin?.end();
-  return ended;
-}
+const start = (...args: string[]) => command.start(...args);
+const runToEnd = (...args: string[]) => command.runToEnd(...args);
 
 /** A flat binary of a few words. */
 function image(name: string, ...words: readonly number[]): string {
-  const path = join(files.path, name);
+  const path = join(command.folder, name);
   writeFileSync(path, a64.bytesOf(words));
   return path;
 }
 
-/** Own hosts that left their records behind. */
-const leftovers = async () =>
-  (await readdir(files.path)).filter((name) => name.startsWith("tidemark-run-"));
+const leftovers = () => command.leftovers();
 
 describe("run, on a host of its own", () => {
   it("runs the guest that takes every fault to its good end", async () => {
@@ -139,7 +95,7 @@ describe("run, on a host of its own", () => {
 describe("on a given host", () => {
   let service: RealService;
   beforeAll(async () => {
-    service = await startReal({ dataDir: join(files.path, "data") });
+    service = await startReal({ dataDir: join(command.folder, "data") });
   });
   afterAll(async () => {
     expect(await service.stop()).toBe(0);
@@ -177,7 +133,7 @@ describe("on a given host", () => {
 });
 
 it("serve is the service", async () => {
-  const data = join(files.path, "serve");
+  const data = join(command.folder, "serve");
   const env = { PORT: "0", DATA_DIR: data, LOG_LEVEL: "silent" };
   const child = spawn(process.execPath, [MAIN, "serve"], { env, stdio: "pipe" });
   const origin = await new Promise<string>((resolve, reject) => {

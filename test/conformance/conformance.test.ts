@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ServiceProcess, startService } from "./service-process.js";
 import { runSuite, type SuiteResult } from "./suite.js";
-import type { VmSettings } from "./world.js";
+import { TRACKINGS, type Tracking } from "./tracking.table.js";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = dirname(dirname(HERE));
@@ -28,7 +28,7 @@ describe("conformance", () => {
 
   async function replay(
     directory: string,
-    vmSettings: VmSettings = {},
+    tracking: Tracking | null = null,
   ): Promise<{ result: SuiteResult; report: string }> {
     const lines: string[] = [];
     const result = await runSuite({
@@ -39,29 +39,34 @@ describe("conformance", () => {
       includeWaiting: false,
       subjects: null,
       verbose: false,
-      vmSettings,
+      tracking,
       print: (text) => lines.push(text),
     });
     return { result, report: lines.join("\n") };
   }
 
-  for (const dirtyTracking of ["write-protect", "dbm"]) {
-    const name = `answers our own recordings, tracking by ${dirtyTracking}`;
+  for (const tracking of TRACKINGS) {
+    const name = `answers our own recordings, tracking by ${tracking.name}`;
     it(name, { timeout: REPLAY_TIMEOUT_MS }, async () => {
-      const { result, report } = await replay(join(HERE, "recordings"), { dirtyTracking });
+      const { result, report } = await replay(join(HERE, "recordings"), tracking);
       expect(result.failed, report).toBe(0);
       expect(result.passed).toBeGreaterThan(150);
       expect(result.ok, report).toBe(true);
     });
   }
 
-  it("answers a real kernel's recordings", { timeout: REPLAY_TIMEOUT_MS }, async (context) => {
-    if (!existsSync(SHARED)) {
-      context.skip(`no recordings of a real kernel at ${SHARED}; only our own were replayed`);
-    }
-    const { result, report } = await replay(SHARED);
-    expect(result.failed, report).toBe(0);
-    expect(result.passed).toBeGreaterThan(5000);
-    expect(result.ok, report).toBe(true);
-  });
+  // The rest of the trackings are `npm run conformance -- --tracking MODE DIR…`.
+  for (const tracking of [null, ...TRACKINGS.filter(({ name }) => name === "hdbss+hacdbs")]) {
+    const how = tracking === null ? "" : `, tracking by ${tracking.name}`;
+    const name = `answers a real kernel's recordings${how}`;
+    it(name, { timeout: REPLAY_TIMEOUT_MS }, async (context) => {
+      if (!existsSync(SHARED)) {
+        context.skip(`no recordings of a real kernel at ${SHARED}; only our own were replayed`);
+      }
+      const { result, report } = await replay(SHARED, tracking);
+      expect(result.failed, report).toBe(0);
+      expect(result.passed).toBeGreaterThan(5000);
+      expect(result.ok, report).toBe(true);
+    });
+  }
 });

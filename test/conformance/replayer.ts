@@ -5,7 +5,8 @@ import { type Line, type Outcome, ReplayFault } from "./line.js";
 import { getDirtyLog } from "./ops/dirty.js";
 import { OPERATIONS } from "./ops/op.table.js";
 import type { PlannedLine, Recording, Scenario } from "./recording.js";
-import { type VmSettings, World } from "./world.js";
+import type { Tracking } from "./tracking.table.js";
+import { World } from "./world.js";
 
 /** One line that did not answer as recorded. */
 export interface Difference {
@@ -26,6 +27,8 @@ export interface FileReport {
   marked: number;
   /** Lines skipped by rule. */
   readonly byRule: Map<string, number>;
+  /** Counters of the tracking that was asked for, over all VMs. */
+  readonly counted: Map<string, number>;
   readonly differences: Difference[];
 }
 
@@ -38,20 +41,32 @@ export async function replay(
   name: string,
   recording: Recording,
   client: Client,
-  vmSettings: VmSettings = {},
+  tracking: Tracking | null = null,
 ): Promise<FileReport> {
-  const report: FileReport = { name, passed: 0, marked: 0, byRule: new Map(), differences: [] };
+  const report: FileReport = {
+    name,
+    passed: 0,
+    marked: 0,
+    byRule: new Map(),
+    counted: new Map(),
+    differences: [],
+  };
   for (const fault of recording.faults) report.differences.push(outside("a call", fault));
   for (const scenario of recording.scenarios) {
-    const world = new World(client, recording.header, vmSettings);
+    const world = new World(client, recording.header, tracking);
     await replayScenario(scenario, world, report);
     const fault = await world.close().then(
       () => null,
       (error: unknown) => String(error),
     );
     if (fault !== null) report.differences.push(outside(`${scenario.name} closes`, fault));
+    addTo(report.counted, world.counted);
   }
   return report;
+}
+
+export function addTo(sums: Map<string, number>, more: ReadonlyMap<string, number>): void {
+  for (const [name, value] of more) sums.set(name, (sums.get(name) ?? 0) + value);
 }
 
 /** A difference that belongs to no line. */

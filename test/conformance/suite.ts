@@ -5,10 +5,10 @@ import { basename, join } from "node:path";
 import { systemClock } from "../../src/base/clock.js";
 import { Client } from "./client.js";
 import { parseRecording, type Recording } from "./recording.js";
-import { type Difference, type FileReport, replay, skippedByRule } from "./replayer.js";
+import { addTo, type Difference, type FileReport, replay, skippedByRule } from "./replayer.js";
 import { SKIP_RULES, SKIP_SHARE_MAX } from "./skip-rules.table.js";
 import { WAITING_SUBJECTS } from "./subjects.table.js";
-import type { VmSettings } from "./world.js";
+import type { Tracking } from "./tracking.table.js";
 
 export interface SuiteOptions {
   readonly origin: string;
@@ -20,8 +20,8 @@ export interface SuiteOptions {
   readonly includeWaiting: boolean;
   /** Only these subjects; null for all. */
   readonly subjects: readonly string[] | null;
-  /** For every VM that is created. */
-  readonly vmSettings: VmSettings;
+  /** How every VM that is created notices stores; null leaves it to the service. */
+  readonly tracking: Tracking | null;
   /** Called with each line of the report as soon as it is known, in the order of the files. */
   readonly print: (text: string) => void;
   /** Print every difference, not only the first of each file. */
@@ -79,7 +79,7 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteResult> {
   options.print("");
   const seconds = (systemClock.monotonicMs() - begin) / 1000;
   options.print(`${requests} requests in ${seconds.toFixed(1)} s`);
-  return summarise(done, requests, options.print);
+  return summarise(done, requests, options);
 }
 
 async function replayFile(
@@ -108,7 +108,7 @@ async function replayFile(
       lines: count(recording),
     };
   }
-  return { kind: "replayed", report: await replay(name, recording, client, options.vmSettings) };
+  return { kind: "replayed", report: await replay(name, recording, client, options.tracking) };
 }
 
 function count(recording: Recording): number {
@@ -147,12 +147,26 @@ function cut(text: string): string {
   return text.length > 600 ? `${text.slice(0, 600)}…` : text;
 }
 
+/** Whether the tracking that was asked for has left its traces. */
+function wasTracked(
+  tracking: Tracking | null,
+  counted: ReadonlyMap<string, number>,
+  print: (text: string) => void,
+): boolean {
+  if (tracking === null) return true;
+  const values = tracking.counts.map((name) => [name, counted.get(name) ?? 0] as const);
+  const text = values.map(([name, value]) => `${name} ${value}`).join(", ");
+  print(`tracking by ${tracking.name}: ${text}`);
+  return values.every(([, value]) => value > 0);
+}
+
 function summarise(
   outcomes: readonly FileOutcome[],
   requests: number,
-  print: (text: string) => void,
+  { print, tracking, subjects }: SuiteOptions,
 ): SuiteResult {
   const byRule = new Map<string, number>();
+  const counted = new Map<string, number>();
   let [passed, failed, marked, waiting] = [0, 0, 0, 0];
   for (const outcome of outcomes) {
     if (outcome.kind === "waits") waiting += outcome.lines;
@@ -160,9 +174,8 @@ function summarise(
     passed += outcome.report.passed;
     failed += outcome.report.differences.length;
     marked += outcome.report.marked;
-    for (const [rule, lines] of outcome.report.byRule) {
-      byRule.set(rule, (byRule.get(rule) ?? 0) + lines);
-    }
+    addTo(byRule, outcome.report.byRule);
+    addTo(counted, outcome.report.counted);
   }
   const ruled = [...byRule.values()].reduce((sum, lines) => sum + lines, 0);
   const unmarked = passed + failed + ruled;
@@ -177,7 +190,9 @@ function summarise(
     `skipped by rule: ${ruled} of ${unmarked} unmarked lines, ${percent(ruleShare)}; ` +
       `at most ${percent(SKIP_SHARE_MAX)} allowed`,
   );
-  const ok = failed === 0 && ruleShare <= SKIP_SHARE_MAX;
+  const isTracked = wasTracked(tracking, counted, print) || subjects !== null;
+  const ok = failed === 0 && ruleShare <= SKIP_SHARE_MAX && isTracked;
+  if (!isTracked) print("FAILED: the tracking that was asked for wasn't used");
   if (ruleShare > SKIP_SHARE_MAX) print("FAILED: the rules skip more than they may");
   const skipped = ruled + marked + waiting;
   print(`${passed} passed, ${failed} failed, ${skipped} skipped`);

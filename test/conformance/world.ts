@@ -8,9 +8,7 @@
 import { type Answer, type Client, isOk, jsonOf } from "./client.js";
 import { type Line, ReplayFault } from "./line.js";
 import type { Header } from "./recording.js";
-
-/** Members of POST /v1/vms that must not change any answer, for example dirtyTracking. */
-export type VmSettings = Readonly<Record<string, unknown>>;
+import type { Tracking } from "./tracking.table.js";
 
 export interface VmState {
   readonly name: string;
@@ -62,14 +60,16 @@ export class World {
   readonly eventfds = new Map<string, EventfdState>();
   /** Whether anything may have written the test memory in this scenario. */
   memoryTouched = false;
-  readonly #vmSettings: VmSettings;
+  /** The tracking's counters of every VM that is gone. */
+  readonly counted = new Map<string, number>();
+  readonly #tracking: Tracking | null;
   /** Contents that outlive the last VM: offset and bytes, later ones win. */
   #kept: { offset: number; bytes: Uint8Array }[] = [];
 
-  constructor(client: Client, header: Header, vmSettings: VmSettings = {}) {
+  constructor(client: Client, header: Header, tracking: Tracking | null = null) {
     this.client = client;
     this.header = header;
-    this.#vmSettings = vmSettings;
+    this.#tracking = tracking;
   }
 
   vm(name: string): VmState {
@@ -104,7 +104,7 @@ export class World {
   async createVm(name: string, type: string): Promise<Answer> {
     await this.closeVm(name);
     const answer = await this.client.send("POST", "/v1/vms", {
-      json: { ...this.#vmSettings, type, pageSize: this.header.pageSize },
+      json: { ...this.#tracking?.vm, type, pageSize: this.header.pageSize },
     });
     if (!isOk(answer)) return answer;
     const id = String(jsonOf(answer)["id"]);
@@ -132,11 +132,26 @@ export class World {
     if (this.memoryTouched && this.vms.size === 1) this.#kept = await this.#readAll(vm);
     this.vms.delete(name);
     for (const [key, vcpu] of this.vcpus) if (vcpu.vm === vm) this.vcpus.delete(key);
+    await this.#count(vm);
     return this.client.send("DELETE", vm.path);
+  }
+
+  /** Adds up what a VM has counted, as long as it is there. */
+  async #count({ path }: VmState): Promise<void> {
+    if (this.#tracking === null) return;
+    const request = this.client.lastRequest;
+    const answer = await this.client.send("GET", `${path}/counters`);
+    this.client.lastRequest = request;
+    if (!isOk(answer)) return;
+    const counters = jsonOf(answer)["counters"] as Readonly<Record<string, number>>;
+    for (const name of this.#tracking.counts) {
+      this.counted.set(name, (this.counted.get(name) ?? 0) + (counters[name] ?? 0));
+    }
   }
 
   /** Closes everything of the scenario; a fault here belongs to no line and is thrown. */
   async close(): Promise<void> {
+    await Promise.all([...this.vms.values()].map((vm) => this.#count(vm)));
     const paths = [...this.vms.values()].map((vm) => vm.path);
     for (const eventfd of this.eventfds.values()) paths.push(`/v1/eventfds/${eventfd.id}`);
     const answers = await Promise.all(paths.map((path) => this.client.send("DELETE", path)));

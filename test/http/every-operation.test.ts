@@ -54,6 +54,7 @@ async function namesOf(op: Op): Promise<Record<string, string>> {
   names["cap"] = op.path.startsWith("/v1/host") ? "10" : "KVM_CAP_NR_MEMSLOTS";
   names["code"] = "destructive-read";
   names["id"] = "1";
+  names["fault"] = "1";
   if (op.path.includes("/eventfds/")) {
     const made = await face.call("post", "/v1/eventfds").send({ count: "0x5" });
     names["id"] = made.body.id;
@@ -71,6 +72,12 @@ async function namesOf(op: Op): Promise<Record<string, string>> {
     names["image"] = "hello.flat";
     const put = face.call("put", "/v1/images/hello.flat");
     await put.set("content-type", OCTETS).send(Buffer.from([1, 2, 3]));
+  }
+  if (op.path.includes("{experiment}")) {
+    const workload = { vcpus: 1, bytesPerVcpu: 4096, storesPerRound: 1, rounds: 1 };
+    const body = { workload, strategies: [{ tracking: "dbm" }] };
+    const made = await face.call("post", "/v1/experiments").send(body);
+    names["experiment"] = made.body.id;
   }
   if (op.path.endsWith("/gdb") && op.method !== "post") {
     await face.call("post", `/v1/vms/${vm}/gdb`).send({ listen: "unix" });

@@ -1,7 +1,7 @@
 // Many interleavings, one after the other: over all modes and a range of seeds, or one plant after
 // the other until each is caught.
 import type { PageSize } from "../../src/base/page.js";
-import { MODES, type Mode } from "./modes.table.js";
+import { DIRTY_MODES, MODES, type Mode } from "./modes.table.js";
 import type { OracleCounts } from "./oracle/oracle.js";
 import type { Pairs } from "./pairs.js";
 import { plantByName } from "./plants/index.js";
@@ -26,6 +26,13 @@ export interface ModeTotals extends OracleCounts {
   steps: number;
   accesses: number;
   milliseconds: number;
+  /** Commands, store slices apart: what the client and its vCPUs asked for. */
+  operations: number;
+  /** Injected faults that hit. */
+  faults: number;
+  /** Entries that HDBSS appended, and leaves that HACDBS cleaned. */
+  appends: number;
+  cleaned: number;
   /** Pages of other bytes than the client's copy, when they were acquired. */
   changed: number;
 }
@@ -42,6 +49,8 @@ export interface Campaign {
   /** Nothing new begins after this moment, on the clock of `nowMs`. */
   readonly endMs: number;
   readonly nowMs: () => number;
+  /** Ends when so many injected faults have hit; infinite where their number is all the same. */
+  readonly faultsWanted: number;
 }
 
 export interface CampaignResult {
@@ -56,6 +65,10 @@ export function newTotals(): ModeTotals {
     steps: 0,
     accesses: 0,
     milliseconds: 0,
+    operations: 0,
+    faults: 0,
+    appends: 0,
+    cleaned: 0,
     changed: 0,
     stores: 0,
     acquired: 0,
@@ -72,6 +85,7 @@ export function addTotals(to: ModeTotals, more: Partial<Record<keyof ModeTotals,
 
 /** @returns the modes of a name, all for "all"; none for a name that does not exist */
 export function modesNamed(name: string): readonly Mode[] {
+  if (name === "dirty-hardware") return DIRTY_MODES;
   return MODES.filter((mode) => name === "all" || mode.name === name);
 }
 
@@ -79,6 +93,7 @@ export function runCampaign(campaign: Campaign, pairs: Pairs): CampaignResult {
   const { modes, firstSeed, count, pageSize, nowMs } = campaign;
   const totals = new Map<string, ModeTotals>();
   const failures: Failure[] = [];
+  let hits = 0;
   for (let n = campaign.part; n < count && nowMs() < campaign.endMs; n += campaign.of) {
     const mode = modes[n % modes.length]!;
     const seed = firstSeed + Math.floor(n / modes.length);
@@ -93,10 +108,16 @@ export function runCampaign(campaign: Campaign, pairs: Pairs): CampaignResult {
       total = newTotals();
       totals.set(mode.name, total);
     }
-    const { steps, accesses, counts } = result;
+    const { steps, accesses, counts, commands: operations, faults, events } = result;
+    const appends = events["hdbssAppends"] ?? 0;
+    const cleaned = events["hacdbsCleaned"] ?? 0;
     const milliseconds = nowMs() - start;
     const replays = isReplayed ? 1 : 0;
-    addTotals(total, { ...counts, interleavings: 1, replays, steps, accesses, milliseconds });
+    const hardware = { operations, faults, appends, cleaned };
+    const run = { interleavings: 1, replays, steps, accesses, milliseconds };
+    addTotals(total, { ...counts, ...hardware, ...run });
+    hits += faults;
+    if (hits >= campaign.faultsWanted) break;
   }
   return { totals, failures };
 }

@@ -10,6 +10,7 @@ import { Prng } from "../../src/base/prng.js";
 import type { InstanceDeps, VmDefinition } from "../../src/vmm/index.js";
 import { DOORBELL, type GuestCode, guestCode, PLACE } from "./guest/code.js";
 import { type GuestTables, guestTables } from "./guest/tables.js";
+import { type DrawnHardware, drawHardware } from "./hardware/draw.js";
 import type { Mode } from "./modes.table.js";
 
 /** The part of guest memory in which a slot id lives and moves, and the object behind it. */
@@ -39,6 +40,8 @@ export interface Layout {
   readonly isFlooded: boolean;
   /** null: every vCPU does accesses of lists and patterns. */
   readonly guest: GuestLayout | null;
+  /** null: a mode without dirty hardware. */
+  readonly hardware: DrawnHardware | null;
 }
 
 /** What the vCPUs that run guest code have in common. */
@@ -198,6 +201,7 @@ export function drawLayout(prng: Prng, mode: Mode, forced: PageSize | null): Lay
     first += pages + prng.below(100);
     if (mode.hasBlocks) first += blockPages - (first % blockPages);
   }
+  const hardware = mode.clean === undefined ? null : drawHardware(prng, mode.clean, vcpus);
   const definition: VmDefinition = {
     type: 40n,
     pageSize,
@@ -205,8 +209,12 @@ export function drawLayout(prng: Prng, mode: Mode, forced: PageSize | null): Lay
     seed: prng.u64(),
     clock: { mode: "virtual", nsPerInstruction: 1, idle: "jump" },
     dirtyTracking: mode.tracking,
+    ...(hardware === null ? {} : { dirty: { settings: hardware.settings, seedBugs: [] } }),
   };
-  const ringBytes = mode.ring === "none" ? 0 : pageSize << (isFlooded ? 0 : prng.below(2));
+  // A ring must have room for a buffer of one page.
+  const least = hardware === null ? 0 : 2;
+  const ringBytes =
+    mode.ring === "none" ? 0 : pageSize << (least + (isFlooded ? 0 : prng.below(2)));
   const guest = mode.hasGuests ? drawGuest(prng, pageSize, homes, vcpus) : null;
-  return { definition, vcpus, homes, blockPages, ringBytes, isFlooded, guest };
+  return { definition, vcpus, homes, blockPages, ringBytes, isFlooded, guest, hardware };
 }

@@ -14,6 +14,7 @@ import type {
   VmDefinition,
 } from "../../src/vmm/index.js";
 import { createInstance, type Instance } from "../../src/vmm/instance.js";
+import type { DrawnFault } from "./hardware/draw.js";
 
 export type Reply<K extends CommandName> =
   | { readonly ok: true; readonly value: CommandResult<K> }
@@ -32,13 +33,21 @@ export interface Recorded {
 
 const BUDGET_BYTES = 2 ** 34;
 
-function build(definition: VmDefinition, translation: InstanceDeps["translation"]): Instance {
-  return createInstance(definition, {
+/** What a VM is built from, again for a replay. */
+export interface Built {
+  readonly definition: VmDefinition;
+  readonly faults: readonly DrawnFault[];
+}
+
+function build(built: Built, translation: InstanceDeps["translation"]): Instance {
+  const instance = createInstance(built.definition, {
     translation: translation ?? null,
     budget: MemoryBudget.create(BUDGET_BYTES),
     eventfds: EventfdCounters.create(1),
     schedule: "seeded",
   });
+  for (const fault of built.faults) instance.machine.kvm.vm.host.faults.arm(fault);
+  return instance;
 }
 
 export class Link {
@@ -59,8 +68,8 @@ export class Link {
   /** An error that is no refusal: an assertion of the VM, or a bug of the simulation. */
   broken: string | null = null;
 
-  constructor(definition: VmDefinition, translation: InstanceDeps["translation"] = null) {
-    this.instance = build(definition, translation);
+  constructor(built: Built, translation: InstanceDeps["translation"] = null) {
+    this.instance = build(built, translation);
   }
 
   /** Sends a command; `done` comes during this call or during a later advance(). */
@@ -181,12 +190,12 @@ class Stepper {
  * @returns null when the VM ends in the same state, or how it diverged
  */
 export function replay(
-  definition: VmDefinition,
+  built: Built,
   link: Pick<Link, "recorded" | "nudges">,
   end: { readonly steps: number; readonly parts: Readonly<Record<string, string>> },
   translation: InstanceDeps["translation"] = null,
 ): string | null {
-  const instance = build(definition, translation);
+  const instance = build(built, translation);
   const stepper = new Stepper(instance, link.nudges);
   try {
     for (const { stamp, command } of link.recorded) {

@@ -12,7 +12,12 @@ export interface Mode {
   readonly splitsEagerly: boolean;
   /** Some vCPUs, or all, run guest code instead of lists of accesses. */
   readonly hasGuests?: true;
+  /** HDBSS is on, off and on again; and who cleans pages. Settings and faults are drawn per seed. */
+  readonly clean?: Cleaning;
 }
+
+/** Software, or HACDBS: looked at, awaited by its interrupt, or while vCPUs run. */
+export type Cleaning = "software" | "poll" | "irq" | "async";
 
 const SYNTHETIC: readonly Mode[] = [
   { name: "wp-legacy", tracking: "write-protect", manual: 0, ring: "none", hasBlocks: false, splitsEagerly: false },
@@ -32,7 +37,23 @@ const SYNTHETIC: readonly Mode[] = [
   { name: "dbm-initset-split", tracking: "dbm", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: true },
 ];
 
-export const MODES: readonly Mode[] = [
-  ...SYNTHETIC,
-  ...SYNTHETIC.map((mode): Mode => ({ ...mode, name: `a64-${mode.name}`, hasGuests: true })),
+/** What HDBSS is put under. */
+const LOGGED: readonly Mode[] = [
+  { name: "legacy", tracking: "write-protect", manual: 0, ring: "none", hasBlocks: false, splitsEagerly: false },
+  { name: "manual", tracking: "write-protect", manual: 1, ring: "none", hasBlocks: true, splitsEagerly: true },
+  { name: "initset", tracking: "dbm", manual: 3, ring: "none", hasBlocks: true, splitsEagerly: false },
+  { name: "ring", tracking: "write-protect", manual: 0, ring: "only", hasBlocks: false, splitsEagerly: false },
+  { name: "ring-bitmap", tracking: "write-protect", manual: 1, ring: "with-bitmap", hasBlocks: false, splitsEagerly: false },
 ];
+const CLEANINGS: readonly Cleaning[] = ["software", "poll", "irq"];
+
+const withGuests = (mode: Mode): Mode => ({ ...mode, name: `a64-${mode.name}`, hasGuests: true });
+const HDBSS: readonly Mode[] = CLEANINGS.flatMap((clean) =>
+  LOGGED.map((mode): Mode => ({ ...mode, name: `hdbss-${mode.name}-${clean}`, clean })),
+);
+
+/** Modes without dirty hardware of their own. */
+export const PLAIN_MODES: readonly Mode[] = [...SYNTHETIC, ...SYNTHETIC.map(withGuests)];
+/** Modes with HDBSS, some with HACDBS. */
+export const DIRTY_MODES: readonly Mode[] = [...HDBSS, ...HDBSS.map(withGuests)];
+export const MODES: readonly Mode[] = [...PLAIN_MODES, ...DIRTY_MODES];

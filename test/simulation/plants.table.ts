@@ -15,16 +15,16 @@ export const PLANT_SEEDS_MAX = 6000;
 
 export const PLANTS = [
   // TLB maintenance.
-  { name: "get-no-tlbi", breaks: "legacy GET leaves writable TLB copies of what it protected", modes: ["wp-legacy", "wp-legacy-blocks", "dbm-legacy", "a64-wp-legacy"] },
-  { name: "clear-no-tlbi", breaks: "CLEAR leaves writable TLB copies of what it protected", modes: ["wp-manual", "wp-initset", "dbm-manual", "dbm-initset-split", "a64-wp-manual"] },
+  { name: "get-no-tlbi", breaks: "legacy GET leaves writable TLB copies of what it protected", modes: ["wp-legacy", "wp-legacy-blocks", "dbm-legacy", "a64-wp-legacy", "hdbss-legacy-software", "hdbss-legacy-poll", "a64-hdbss-legacy-poll"] },
+  { name: "clear-no-tlbi", breaks: "CLEAR leaves writable TLB copies of what it protected", modes: ["wp-manual", "wp-initset", "dbm-manual", "dbm-initset-split", "a64-wp-manual", "hdbss-manual-software", "hdbss-manual-poll", "hdbss-initset-irq"] },
   { name: "enable-no-tlbi", breaks: "turning the log on leaves writable TLB copies", modes: ["wp-legacy", "wp-manual", "ring", "dbm-legacy", "a64-wp-legacy"] },
-  { name: "reset-no-tlbi", breaks: "ring reset leaves writable TLB copies", modes: ["ring", "ring-bitmap", "a64-ring"] },
+  { name: "reset-no-tlbi", breaks: "ring reset leaves writable TLB copies", modes: ["ring", "ring-bitmap", "a64-ring", "hdbss-ring-software", "hdbss-ring-poll"] },
   { name: "move-no-tlbi", breaks: "deleting or moving a slot leaves TLB copies of it", modes: ["wp-legacy", "wp-manual", "ring", "dbm-manual", "a64-wp-legacy"] },
   { name: "munmap-no-tlbi", breaks: "munmap leaves TLB copies of freed pages", modes: ["wp-legacy", "ring", "dbm-legacy", "a64-wp-legacy"] },
   { name: "tlbi-local", breaks: "GET and CLEAR invalidate one CPU's TLB instead of all", modes: ["wp-legacy", "wp-manual", "dbm-legacy", "dbm-manual", "a64-wp-legacy"] },
   { name: "tlbi-short", breaks: "the range of a slot's TLBI ends one page early", modes: ["wp-legacy", "wp-manual", "dbm-legacy", "a64-wp-legacy"] },
   { name: "tlbi-misses-blocks", breaks: "TLBI by range misses copies of blocks", modes: ["wp-legacy-blocks", "wp-manual-split", "ring-blocks", "a64-wp-legacy-blocks"] },
-  { name: "tlb-clean-writable", breaks: "a TLB takes a writable-clean leaf for writable", modes: ["dbm-legacy", "dbm-manual", "dbm-initset", "a64-dbm-legacy"] },
+  { name: "tlb-clean-writable", breaks: "a TLB takes a writable-clean leaf for writable", modes: ["dbm-legacy", "dbm-manual", "dbm-initset", "a64-dbm-legacy", "hdbss-legacy-software", "a64-hdbss-legacy-software"] },
 
   // GET and CLEAR.
   { name: "get-drops-bit-63", breaks: "bit 63 of a word is cleared and not reported", modes: ["wp-legacy", "dbm-legacy", "a64-wp-legacy"] },
@@ -78,8 +78,42 @@ export const PLANTS = [
   { name: "munmap-stale-slot", breaks: "munmap uses a slot that has been replaced meanwhile", modes: ["dbm-manual", "dbm-legacy-blocks"] },
 
   // Guest code.
-  { name: "pe-keeps-tlb", breaks: "a PE's own TLB survives what invalidates stage 2", modes: ["a64-wp-legacy", "a64-wp-manual", "a64-ring", "a64-dbm-legacy", "a64-dbm-initset-split"] },
+  { name: "pe-keeps-tlb", breaks: "a PE's own TLB survives what invalidates stage 2", modes: ["a64-wp-legacy", "a64-wp-manual", "a64-ring", "a64-dbm-legacy", "a64-dbm-initset-split", "a64-hdbss-legacy-software", "a64-hdbss-initset-poll"] },
   { name: "host-store-keeps-code", breaks: "code that the host has overwritten runs on", modes: ["a64-wp-legacy", "a64-ring"] },
+
+  // HDBSS.
+  { name: "hdbss-index-stuck", breaks: "now and then INDEX does not move, and an entry overwrites the one before", modes: ["hdbss-legacy-software", "hdbss-ring-software", "a64-hdbss-legacy-software"] },
+  { name: "hdbss-entry-next-page", breaks: "an odd page's entry names the page before", modes: ["hdbss-legacy-software", "hdbss-manual-poll", "a64-hdbss-legacy-software"] },
+  { name: "hdbss-block-as-page", breaks: "a block's entry says level 3", modes: ["hdbss-manual-software"] },
+  { name: "hdbss-drain-drops-last", breaks: "a drain takes one entry less than INDEX says", modes: ["hdbss-legacy-software", "hdbss-ring-bitmap-software", "a64-hdbss-legacy-software"] },
+  { name: "hdbss-drain-drops-first", breaks: "the first of several entries is lost to the drain", modes: ["hdbss-legacy-software", "hdbss-ring-software", "a64-hdbss-legacy-software"] },
+  { name: "hdbss-index-kept", breaks: "INDEX is not reset after a drain", modes: ["hdbss-legacy-software", "hdbss-manual-poll"] },
+  { name: "hdbss-fsc-ignored", breaks: "nobody looks at FSC: what was lost stays lost", modes: ["hdbss-legacy-software", "hdbss-ring-software"] },
+  { name: "hdbss-put-forgets", breaks: "a vCPU that leaves its CPU takes only odd numbers of entries along", modes: ["hdbss-legacy-software", "hdbss-ring-software", "a64-hdbss-legacy-software"] },
+  { name: "hdbss-load-no-base", breaks: "a CPU keeps the buffer of the first vCPU that ran there", modes: ["hdbss-legacy-software", "hdbss-ring-software"] },
+  { name: "hdbss-sync-nothing", breaks: "GET and CLEAR wait for no drain", modes: ["hdbss-legacy-software", "hdbss-manual-software"] },
+
+  // HACDBS.
+  { name: "hacdbs-skips-first", breaks: "hardware skips the first entry of an array", modes: ["hdbss-legacy-poll", "hdbss-manual-irq"] },
+  { name: "hacdbs-cleans-next", breaks: "hardware cleans the page behind the first entry's", modes: ["hdbss-legacy-poll", "hdbss-manual-poll"] },
+  { name: "hacdbs-drops-last", breaks: "the last entry before the terminator is not cleaned", modes: ["hdbss-legacy-poll", "hdbss-manual-irq"] },
+  { name: "hacdbs-rollback-forgets", breaks: "a short batch counts 64 entries more than were done", modes: ["hdbss-legacy-poll", "hdbss-manual-irq"] },
+  { name: "hacdbs-refused-forgotten", breaks: "entries that hardware refused are cleaned by nobody", modes: ["hdbss-legacy-poll", "hdbss-manual-poll"] },
+  { name: "hacdbs-unowned-cpu", breaks: "a vCPU may load on the CPU where HACDBS runs", modes: ["hdbss-legacy-poll", "hdbss-manual-irq"] },
+
+  // The seeds' own.
+  { name: "seed-B1", breaks: "a failed enable frees buffers again", modes: ["hdbss-legacy-software", "hdbss-manual-software"] },
+  { name: "seed-B4", breaks: "disabling frees buffers while vCPUs append", modes: ["hdbss-legacy-software", "hdbss-ring-software", "hdbss-ring-bitmap-software"] },
+  { name: "seed-B5", breaks: "disabling drains nothing", modes: ["hdbss-legacy-software", "hdbss-ring-software", "hdbss-ring-bitmap-software"] },
+  { name: "seed-B6", breaks: "a kicked vCPU goes on with the old registers", modes: ["hdbss-legacy-software", "hdbss-manual-software"] },
+  { name: "seed-B7", breaks: "a drain trusts an index that another vCPU left", modes: ["hdbss-legacy-software", "hdbss-manual-software"] },
+  { name: "seed-B12", breaks: "no DSB before entries are read", modes: ["hdbss-legacy-software", "hdbss-manual-software", "hdbss-ring-software", "hdbss-ring-bitmap-software"] },
+  { name: "seed-B14", breaks: "a lost entry is forgotten", modes: ["hdbss-legacy-software", "hdbss-ring-software", "hdbss-ring-bitmap-software"] },
+  { name: "seed-B16", breaks: "a drain looks slots up without SRCU", modes: ["hdbss-legacy-software", "hdbss-manual-software"] },
+  { name: "seed-B18", breaks: "disabling with a senseless size is refused", modes: ["hdbss-legacy-software", "hdbss-manual-software"] },
+  { name: "seed-D2", breaks: "CLEAR indexes the user's bitmap from the slot's start", modes: ["hdbss-initset-irq"] },
+  { name: "seed-D8", breaks: "the interrupt's handler leaves the line high", modes: ["hdbss-legacy-irq", "hdbss-initset-irq"] },
+  { name: "seed-D10", breaks: "any interrupt without an error counts as done", modes: ["hdbss-legacy-irq", "hdbss-initset-irq"] },
 ] as const satisfies readonly PlantRow[];
 
 export type PlantName = (typeof PLANTS)[number]["name"];

@@ -13,8 +13,10 @@ import { drawHot, drawList } from "./client/programs.js";
 import { RingClient } from "./client/rings.js";
 import { Memory, SlotClient } from "./client/slots.js";
 import { VcpuClient } from "./client/vcpus.js";
+import { HardwareClient } from "./hardware/client.js";
+import { HardwareWatch } from "./hardware/watch.js";
 import { drawLayout, type Layout, prngOf } from "./layout.js";
-import { Link, replay } from "./link.js";
+import { type Built, Link, replay } from "./link.js";
 import type { Mode } from "./modes.table.js";
 import { checkLeaves, checkTlbs, type Hardware } from "./oracle/hardware.js";
 import { Oracle, type OracleCounts } from "./oracle/oracle.js";
@@ -40,6 +42,8 @@ export interface RunResult {
   readonly counts: OracleCounts & { readonly changed: number };
   /** The VM's own counters: what kinds of events the run really had. */
   readonly events: Readonly<Record<string, number>>;
+  /** Injected faults that hit. */
+  readonly faults: number;
 }
 
 /** Steps within which a VM without runs must come to rest. */
@@ -62,8 +66,10 @@ export class Simulation {
   readonly #slots: readonly SlotClient[];
   readonly #logs: readonly LogClient[];
   readonly #rings: RingClient;
+  readonly #hardwareClient: HardwareClient;
+  readonly #watch: HardwareWatch;
   /** How often a command is of some kind, against 60 of dirty logs and rings; drawn per phase. */
-  #weights = { slot: 0, memory: 0, kick: 0 };
+  #weights = { slot: 0, memory: 0, kick: 0, hardware: 0 };
 
   constructor(options: RunOptions) {
     const { mode, seed, pageSize } = options;
@@ -71,7 +77,7 @@ export class Simulation {
     this.#prng = prngOf(seed, mode);
     this.#layout = drawLayout(this.#prng, mode, pageSize);
     const { guest } = this.#layout;
-    this.#link = new Link(this.#layout.definition, guest?.translation());
+    this.#link = new Link(this.#built, guest?.translation());
     this.#oracle = new Oracle(this.#layout.definition.pageSize);
     const hasAlias = this.#layout.homes.some((home) => home.alias !== null);
     const { host } = this.#vm;
@@ -111,6 +117,8 @@ export class Simulation {
     });
     this.#logs = homes.map((home) => new LogClient(this.#world, home.slot));
     this.#rings = new RingClient(this.#world);
+    this.#hardwareClient = new HardwareClient(this.#world);
+    this.#watch = new HardwareWatch(this.#link.instance.machine, this.#layout.hardware !== null);
     options.plant?.apply(this.#link.instance.machine);
     if (options.pairs !== null) this.#vm.sched.observer = options.pairs.observer;
   }
@@ -131,6 +139,12 @@ export class Simulation {
     }
   }
 
+  /** What the VM was built from. */
+  get #built(): Built {
+    const { definition, hardware } = this.#layout;
+    return { definition, faults: hardware?.faults ?? [] };
+  }
+
   get #failure(): string | null {
     return this.#link.broken ?? this.#oracle.failure;
   }
@@ -142,6 +156,8 @@ export class Simulation {
       for (const slot of this.#slots) slot.act();
       this.#settle();
       this.#guests?.init();
+      this.#hardwareClient.toggle(true);
+      this.#settle();
       for (let phase = 0; phase < phases && this.#failure === null; phase++) this.#phase();
     } catch (error) {
       this.#oracle.fail(error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -156,14 +172,15 @@ export class Simulation {
       commands: this.#link.recorded.length,
       counts: { ...this.#oracle.counts, changed: this.#world.content.changed },
       events: { ...this.#vm.counters.values },
+      faults: this.#vm.host.faults.total,
     };
   }
 
   #replayed(): string | null {
     const { parts } = this.#link.instance.digest();
     const end = { steps: this.#vm.sched.steps, parts };
-    const { definition, guest } = this.#layout;
-    const diverged = replay(definition, this.#link, end, guest?.retranslation());
+    const { guest } = this.#layout;
+    const diverged = replay(this.#built, this.#link, end, guest?.retranslation());
     return diverged === null ? null : `replay diverged: ${diverged}`;
   }
 
@@ -177,6 +194,7 @@ export class Simulation {
       slot: prng.pick([4, 20, 60]),
       memory: prng.pick([0, 2, 2, 25]),
       kick: prng.pick([2, 8, 30]),
+      hardware: this.#layout.hardware === null ? 0 : prng.pick([0, 3, 15]),
     };
     this.#warm();
     this.#link.slowness = prng.below(2) === 0 ? prng : null;
@@ -212,12 +230,13 @@ export class Simulation {
       if (vcpu.isRingFull && prng.below(3) > 0) this.#rings.collect(vcpu.id, true);
       if (prng.below(3) > 0) vcpu.act();
     }
-    const { slot, memory, kick } = this.#weights;
+    const { slot, memory, kick, hardware } = this.#weights;
     if (this.#guests !== null && prng.below(8) === 0) this.#guests.patch();
-    const kind = prng.below(slot + memory + kick + 60);
-    if (kind < slot) prng.pick(this.#slots).act();
-    else if (kind < slot + memory) this.#memory();
-    else if (kind < slot + memory + kick) prng.pick(this.#vcpus).kick();
+    const kind = prng.below(slot + memory + kick + hardware + 60);
+    if (kind < hardware) this.#hardwareClient.act();
+    else if (kind < hardware + slot) prng.pick(this.#slots).act();
+    else if (kind < hardware + slot + memory) this.#memory();
+    else if (kind < hardware + slot + memory + kick) prng.pick(this.#vcpus).kick();
     else if (this.#rings.isUsed && prng.below(5) > 0) this.#rings.act();
     else prng.pick(this.#logs).act();
   }
@@ -247,6 +266,7 @@ export class Simulation {
     const isMarking = this.#vm.sched.contexts.some((c) => c.point === POINT["abort-mapped"]);
     if (isMarking) return;
     const pending = this.#rings.pending();
+    const entries = this.#watch.look();
     for (const log of this.#logs) {
       const slot = this.#vm.slots.get(log.slot);
       if (slot === undefined) continue;
@@ -256,6 +276,7 @@ export class Simulation {
         const word = bitmap === null ? 0 : words[(bitmap.pa >>> 2) + (offset >>> 5)]!;
         if ((word & (1 << (offset & 31))) !== 0) return true;
         if (pending.has(`${log.slot}:${offset}`) || log.isWaiting(offset)) return true;
+        if (entries.isAnyLost || entries.pages.has(slot.baseGfn + offset)) return true;
         return this.#isHardwareDirty(slot.baseGfn + offset);
       };
       this.#oracle.mustContain(log.slot, "anything that is still to come", isToCome);
@@ -313,6 +334,8 @@ export class Simulation {
       this.#oracle.mustContain(slot, what, (offset) => isReported(slot, offset));
       this.#compare(slot, (offset) => isReported(slot, offset));
     }
+    const left = this.#watch.atRest();
+    if (left !== null) this.#oracle.fail(left);
     const sum = this.#guests?.check() ?? null;
     if (sum !== null) this.#oracle.fail(sum);
     const hardware = this.#hardware();

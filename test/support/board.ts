@@ -63,7 +63,9 @@ export class InlineBoard extends Inline {
 
   /** Events of the board so far, by name. */
   events(): string[] {
-    this.news.push(...this.instance.takeNews());
+    for (const news of this.instance.takeNews()) {
+      if (news.kind !== "fault-injected") this.news.push(news);
+    }
     return this.news.flatMap((news) => (news.kind === "board" ? [news.event] : []));
   }
 }

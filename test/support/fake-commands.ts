@@ -1,4 +1,6 @@
 // Owns: canned answers of every VM command, for tests of the HTTP face alone.
+import { defaultPolicies } from "../../src/kvm/dirty/policy.table.js";
+import { defaultModel } from "../../src/machine/dirty/model.table.js";
 import type { CommandName, VmCommands } from "../../src/runtime/index.js";
 
 type Results = { readonly [K in CommandName]: (args: VmCommands[K][0]) => VmCommands[K][1] };
@@ -66,6 +68,61 @@ const board = {
   resets: 0,
   console: { oldest: 0, end: 6, typed: 0 },
   unassigned: { count: 0, last: null },
+};
+
+const nestedView = {
+  outcome: "ran" as const,
+  idField: 1,
+  registers: {
+    HDBSSBR_EL2: 0n,
+    HACDBSBR_EL2: 0x4000_0800n,
+    HDBSSPROD_EL2: 0n,
+    HACDBSCONS_EL2: 0x200n,
+  },
+  cleaned: 3,
+  invalidated: 2,
+  irq: true,
+};
+
+const dirtyView = {
+  settings: { ...defaultModel(), ...defaultPolicies() },
+  seedBugs: [] as readonly string[],
+};
+
+const noBits = {
+  valid: false,
+  type: false,
+  memAttr: 0,
+  read: false,
+  write: false,
+  shareability: 0,
+  accessFlag: false,
+  outputAddress: 0n,
+  dbm: false,
+  contiguous: false,
+  executeNever: 0,
+  software: 0,
+};
+const base = {
+  raw: 0x400_0000n,
+  baddr: 0x400_0000n,
+  sz: 0,
+  isReservedSize: false,
+  base: 0x400_0000n,
+  capacity: 512,
+  bytes: 4096,
+};
+
+const fault = {
+  id: 1,
+  kind: "hdbss-append-abort",
+  nth: 5,
+  vcpu: null,
+  times: 1,
+  delay: 0,
+  seen: 3,
+  hits: 0,
+  isArmed: true,
 };
 
 /** A statistics file with one cumulative counter. */
@@ -150,6 +207,7 @@ export const COMMAND_RESULTS: Results = {
   }),
   acknowledgeHarvest: () => null,
   clearDirtyLog: () => ({ cleared: 5 }),
+  deferDirtyLogClear: () => ({ cleared: 0, deferred: 5 }),
   resetDirtyRings: () => ({ reset: 3 }),
   readDirtyRing: () => window,
   harvestDirtyRing: ({ upTo }) => ({ ...window, harvestIndex: upTo }),
@@ -178,6 +236,7 @@ export const COMMAND_RESULTS: Results = {
     retired: 1,
     program: { completed: 1, finished: true },
   }),
+  runVcpus: () => [],
   kick: () => null,
   preferredTarget: () => ({ target: 5, features: [0n, 0n, 0n, 0n, 0n, 0n, 0n] }),
   vcpuInit: ({ vcpu: id }) => ({ ...vcpu, id, engine: "a64" }),
@@ -220,6 +279,53 @@ export const COMMAND_RESULTS: Results = {
   writeRegister: () => null,
   passBreakpoint: () => null,
   typeConsole: ({ bytes }) => ({ accepted: bytes.length, typed: 0 }),
+  readHdbss: ({ vcpu: id, from }) => ({
+    vcpu: id,
+    isOn: true,
+    source: "saved",
+    hostCpu: null,
+    isOwned: true,
+    br: base,
+    prod: { raw: 1n, index: 1, fsc: 0, fscName: "NONE" },
+    isFull: false,
+    from,
+    entries: [
+      {
+        index: from,
+        address: 0x400_0000n,
+        raw: 0x1234_5007n,
+        valid: true,
+        ttwl: 3,
+        level: 3,
+        ipa: 0x1234_5000n,
+        nsIpa: false,
+        isProduced: true,
+      },
+    ],
+  }),
+  readHacdbs: ({ hostCpu }) => ({
+    hostCpu,
+    loadedVcpu: null,
+    br: { ...base, en: false },
+    cons: { raw: 0n, index: 0, err: 0, errName: "NOF" },
+    isEnabled: false,
+    isRunning: false,
+    isFinished: false,
+    irq: false,
+    counts: { entries: 0, cleaned: 0, alreadyClean: 0, skipped: 0, terminators: 0 },
+  }),
+  armFault: (args) => ({ ...fault, ...args }),
+  listFaults: () => [fault],
+  disarmFault: () => null,
+  describeDiagnostics: () => [{ kind: "page-freed-twice", count: 1, last: "at 0x4000000" }],
+  readFirmware: () => new Uint8Array(44),
+  writeNestedRegister: () => nestedView,
+  storeNested: () => ({ ...nestedView, outcome: "stored" as const }),
+  describeDirty: () => dirtyView,
+  changeDirty: ({ settings, seedBugs }) => ({
+    settings: { ...dirtyView.settings, ...settings },
+    seedBugs: seedBugs ?? [],
+  }),
   disassemble: ({ address }) => [
     { address: address ?? 0x4008_0000n, word: 0xd503_201f, text: "nop" },
   ],
@@ -227,8 +333,26 @@ export const COMMAND_RESULTS: Results = {
     ipa,
     startLevel: 1,
     steps: [
-      { level: 1, tableAddress: 0x10000n, index: 0, descriptor: 0x11003n, kind: "table" },
-      { level: 2, tableAddress: 0x11000n, index: 0, descriptor: 0n, kind: "invalid" },
+      {
+        level: 1,
+        tableAddress: 0x10000n,
+        index: 0,
+        descriptor: 0x11003n,
+        kind: "table",
+        descriptorAddress: 0x10000n,
+        bits: { ...noBits, valid: true, type: true, outputAddress: 0x11000n },
+        state: null,
+      },
+      {
+        level: 2,
+        tableAddress: 0x11000n,
+        index: 0,
+        descriptor: 0n,
+        kind: "invalid",
+        descriptorAddress: 0x11000n,
+        bits: noBits,
+        state: null,
+      },
     ],
     leaf: null,
   }),
@@ -243,5 +367,7 @@ export const COMMAND_RESULTS: Results = {
       ),
     ),
   stats: () => statsFile(),
+  shadowStart: () => null,
+  shadowTake: () => ({ npages: 512, stored: 0, bitmap: new Uint8Array(64) }),
   digest: () => ({ digest: "cbf29ce484222325", parts: { memslots: "cbf29ce484222325" } }),
 };

@@ -1,10 +1,13 @@
 // Owns: a runtime without threads and without KVM, for tests of the rooms above it.
 // Its VMs keep lists of parts and refuse what would not fit, and that is all.
 import { KvmError, ServiceError } from "../../src/base/errors.js";
+import { defaultPolicies } from "../../src/kvm/dirty/policy.table.js";
+import { defaultModel } from "../../src/machine/dirty/model.table.js";
 import type {
   CommandArgs,
   CommandName,
   CommandResult,
+  DirtyView,
   EventfdTable,
   InputLog,
   RunResult,
@@ -30,12 +33,18 @@ export class FakeVm implements VmHandle {
   #seq = 0;
   #objects: MemoryObjectView[] = [];
   #memfds: GuestMemfdView[] = [];
+  #dirty: DirtyView;
   #listener: (news: News) => void = () => {};
   readonly #running = new Map<number, { exit(result: RunResult): void; gone(): void }>();
   readonly #onClose: () => void;
 
   constructor(definition: VmDefinition, onClose: () => void) {
     this.definition = definition;
+    const { settings, seedBugs } = definition.dirty ?? { settings: {}, seedBugs: [] };
+    this.#dirty = {
+      settings: { ...defaultModel(), ...defaultPolicies(), ...settings },
+      seedBugs,
+    };
     this.#onClose = onClose;
   }
 
@@ -121,6 +130,14 @@ export class FakeVm implements VmHandle {
         return this.#setRegion(args);
       case "listMemslots":
         return [...this.memslots.values()];
+      case "describeDirty":
+        return this.#dirty;
+      case "changeDirty":
+        this.#dirty = {
+          settings: { ...this.#dirty.settings, ...args.settings },
+          seedBugs: args.seedBugs ?? this.#dirty.seedBugs,
+        };
+        return this.#dirty;
       case "run":
         return this.#run(args.vcpu);
       case "kick":

@@ -12,6 +12,7 @@ import type {
   VmResource,
 } from "../../src/service/index.js";
 import { COMMAND_RESULTS } from "./fake-commands.js";
+import { fakeExperiments } from "./fake-experiments.js";
 import { fakeGdb } from "./fake-gdb.js";
 import { hostService } from "./fake-host.js";
 import { fakeImages } from "./fake-images.js";
@@ -195,6 +196,7 @@ function vmService(fake: Fake): Services["vms"] {
       value: fake.command(id, name, args) as never,
       stamp: { seq: 0, step: 0, instructions: 0, virtualNs: 0, cut: false },
     }),
+    changeDirty: async (id, args) => fake.command(id, "changeDirty", args) as never,
     onBoardNews: (id) => {
       fake.vm(id);
       return () => {};
@@ -364,6 +366,7 @@ export function fakeServices(): { services: Services; control: FakeControl } {
   const services: Services = {
     vms: vmService(fake),
     images: fakeImages(),
+    experiments: fakeExperiments(),
     runs: runService(fake),
     eventfds: eventfdService(fake),
     gdb: fakeGdb((id) => fake.vm(id)),

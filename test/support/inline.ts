@@ -161,7 +161,7 @@ export class Inline {
 
   ram(
     bytes: number,
-    options: { at?: number; huge?: boolean; backing?: "ram" | "unbacked" } = {},
+    options: { at?: number; huge?: boolean; backing?: "ram" | "unbacked" | "device" } = {},
   ): MemoryObjectView {
     return this.call("createMemoryObject", {
       size: BigInt(bytes),
@@ -190,7 +190,7 @@ export class Inline {
       gpa?: number;
       flags?: number;
       huge?: boolean;
-      backing?: "ram" | "unbacked";
+      backing?: "ram" | "unbacked" | "device";
     } = {},
   ): { slot: MemslotView; object: MemoryObjectView } {
     const object = this.ram(pages * this.page, options);

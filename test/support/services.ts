@@ -105,6 +105,8 @@ function bound(store: Store): Store {
     newestBoot: () => store.newestBoot(),
     loadImages: () => store.loadImages(),
     imageFiles: store.imageFiles,
+    loadExperiments: () => store.loadExperiments(),
+    readExperimentResult: (id) => store.readExperimentResult(id),
     drained: () => store.drained(),
     close: () => store.close(),
   };

@@ -1,4 +1,4 @@
-// Goal: the tour in the README works as it stands, and its answers are the service's own.
+// Goal: the tours in README and docs work as they stand, and their answers are the service's.
 // Method: its shell blocks run in one bash against a fresh service; the text block behind each is
 // what came out, where "…" stands for anything and white space does not count.
 import { spawn } from "node:child_process";
@@ -8,7 +8,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { program } from "../../tools/debian.mjs";
 import { type RealService, ROOT, startReal, temporary } from "../support/real-service.js";
 
-const HEADING = "## Five-minute tour";
+/** Page and heading of each tour, and shell blocks that it has at least. */
+const TOURS = [
+  ["README.md", "## Five-minute tour", 11],
+  ["docs/hdbss.md", "## Five curls", 7],
+] as const;
 const TOUR_ADDRESS = "127.0.0.1:8080";
 const MARK = "--- end of block";
 
@@ -18,9 +22,9 @@ interface Step {
 }
 
 /** Shell blocks of the section, each with the text block behind it. */
-function stepsOf(readme: string): readonly Step[] {
-  const begin = readme.indexOf(`${HEADING}\n`);
-  const section = readme.slice(begin, readme.indexOf("\n## ", begin + 1));
+function stepsOf(page: string, heading: string): readonly Step[] {
+  const begin = page.indexOf(`${heading}\n`);
+  const section = page.slice(begin, page.indexOf("\n## ", begin + 1));
   const steps: { commands: string; answer: string }[] = [];
   for (const [, kind, text = ""] of section.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)) {
     if (kind === "sh") steps.push({ commands: text, answer: "" });
@@ -64,8 +68,8 @@ function runBash(steps: readonly Step[], address: string): Promise<readonly stri
   });
 }
 
-describe("the five-minute tour", () => {
-  const steps = stepsOf(readFileSync(join(ROOT, "README.md"), "utf8"));
+describe.each(TOURS)("the tour of %s", (page, heading, atLeast) => {
+  const steps = stepsOf(readFileSync(join(ROOT, page), "utf8"), heading);
   let folder: Awaited<ReturnType<typeof temporary>>;
   let service: RealService;
   let printed: readonly string[];
@@ -81,7 +85,7 @@ describe("the five-minute tour", () => {
   });
 
   it("is there", () => {
-    expect(steps.length).toBeGreaterThan(10);
+    expect(steps.length).toBeGreaterThanOrEqual(atLeast);
     expect(steps[0]?.commands).toContain(TOUR_ADDRESS);
   });
 

@@ -99,12 +99,33 @@ function setTime(vm: Inline): void {
   vm.call("setOneReg", { vcpu: 2, reg: PMCR, value: u64(1n | (3n << 11n)) });
 }
 
+/** Dirty hardware with an entry appended and an array begun, and what watches both. */
+function setDirtyHardware(vm: Inline): void {
+  const { host } = vm.kvm.vm;
+  const { faults, diagnostics } = host;
+  const cpu = host.cpus[0]!;
+  vm.kvm.hacdbs.cpuDown(0);
+  const buffer = host.frames.allocate(1);
+  cpu.msr("HDBSSBR_EL2", BigInt(buffer));
+  diagnostics.own(buffer, K4, 0);
+  host.model["hardware.weakHdbssOrdering"] = true;
+  expect(cpu.hdbss.append(BASE, 3, K4, 0)).toBe("appended");
+  cpu.msr("HACDBSBR_EL2", BigInt(buffer));
+  cpu.msr("HACDBSCONS_EL2", 3n);
+  diagnostics.report("hdbss-reserved-size", "SZ is 12");
+  const armed = { nth: 1, vcpu: null, times: 1, delay: 0 } as const;
+  faults.arm({ ...armed, kind: "hdbss-alloc", nth: 1000 });
+  faults.arm({ ...armed, kind: "hacdbs-alloc" });
+  expect(faults.hit("hacdbs-alloc", 0)).not.toBeNull();
+}
+
 /** Puts something into every part and leaves nothing under way. */
 function makeBusy(vm: Inline): void {
   const fd = vm.eventfds.create(0n);
   const spare = vm.ram(3 * K4);
   vm.slot(0, 64, { flags: LOG });
   setTime(vm);
+  setDirtyHardware(vm);
   vm.slot(1, 64, { gpa: UNBACKED, backing: "unbacked" });
   vm.slot(2, 8, { gpa: 0xa000_0000, flags: 2 });
   vm.slot(3, 1024, { gpa: HUGE, huge: true });
@@ -152,6 +173,10 @@ function makeBusy(vm: Inline): void {
   vm.pump(30);
   vm.call("kick", { vcpu: 1 });
   expect(vm.finish(running).errno).toBe("EINTR");
+  vm.kvm.nested.load({ kind: "nested-hacdbs", version: 1, data: { shadow: [0x20_0000] } });
+  vm.kvm.vm.policies["clear.deferMaxUs"] = 1_000_000;
+  const deferred = { slot: 1, firstPage: 0, numPages: 64 };
+  vm.kvm.log.deferred.defer(vm.kvm.vm.slots.get(1)!, deferred, [3, 4], new Set());
 }
 
 /** State of one class inside a saved machine. */

@@ -241,7 +241,9 @@ function clearDirtyLog({ services, options }: ApiDeps): Operation {
     handle: async ({ params, query, body, request }) => {
       const given = request.body === undefined ? undefined : body;
       const args = clearArgs(params.slot, query, given);
-      return (await services.vms.command(params.vm, "clearDirtyLog", args)).value;
+      const defers = given !== undefined && !(given instanceof Uint8Array) && given.defer === true;
+      const name = defers ? "deferDirtyLogClear" : "clearDirtyLog";
+      return (await services.vms.command(params.vm, name, args)).value;
     },
   });
 }

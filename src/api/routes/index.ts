@@ -7,12 +7,17 @@ import { capabilityOperations } from "./capabilities.js";
 import { coalescedOperations } from "./coalesced.js";
 import { consoleOperations } from "./console.js";
 import { dirtyLogOperations } from "./dirty-log.js";
+import { dirtyRegisterOperations } from "./dirty-registers.js";
 import { dirtyRingOperations } from "./dirty-ring.js";
+import { dirtySettingsOperations } from "./dirty-settings.js";
 import { eventfdOperations } from "./eventfds.js";
 import { eventOperations } from "./events.js";
+import { experimentOperations } from "./experiments.js";
+import { faultOperations } from "./faults.js";
 import { gdbOperations } from "./gdb.js";
 import { guestOperations } from "./guest.js";
 import { guestMemfdOperations } from "./guest-memfds.js";
+import { hacdbsOperations } from "./hacdbs.js";
 import { healthOperations } from "./health.js";
 import { hostOperations } from "./host.js";
 import { imageOperations } from "./images.js";
@@ -51,11 +56,16 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...memslotOperations(deps),
     ...dirtyLogOperations(deps),
     ...dirtyRingOperations(deps),
+    ...dirtySettingsOperations(deps),
+    ...dirtyRegisterOperations(deps),
+    ...faultOperations(deps),
+    ...hacdbsOperations(deps),
     ...coalescedOperations(deps),
     ...eventfdOperations(deps),
     ...ioeventfdOperations(deps),
     ...irqOperations(deps),
     ...stage2Operations(deps),
+    ...experimentOperations(deps),
     ...eventOperations(deps),
     ...notYetOperations(deps),
     ...healthOperations(deps),

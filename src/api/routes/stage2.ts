@@ -22,6 +22,9 @@ function walkView(walk: Walk) {
       index: step.index,
       descriptor: hex(step.descriptor),
       kind: step.kind,
+      descriptorAddress: hex(step.descriptorAddress),
+      bits: { ...step.bits, outputAddress: hex(step.bits.outputAddress) },
+      state: step.state,
     })),
     leaf:
       leaf === null
@@ -43,7 +46,9 @@ export function stage2Operations({ services }: ApiDeps): readonly Operation[] {
       id: "walkStage2",
       path: "/v1/vms/{vm}/stage2",
       summary: "Walk the stage-2 tables",
-      description: "The descriptors that the MMU would read for one IPA, as they are in memory.",
+      description:
+        "The descriptors that the MMU would read for one IPA, as they are in memory: each with " +
+        "its address, its raw value, its fields, and a leaf's state of dirty tracking.",
       params: VmParams,
       query: Stage2Query,
       answers: { 200: json("The walk.", Stage2Walk) },

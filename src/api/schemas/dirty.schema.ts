@@ -87,6 +87,14 @@ export const Clear = Type.Object(
     base64: Type.Optional({
       ...base64("Or the bitmap, bit 0 being firstPage."),
     }),
+    defer: Type.Optional(
+      Type.Boolean({
+        description:
+          "With clear.mode async-run: vCPUs clean while they run. The pages count as dirty until " +
+          "a run ends with KVM_EXIT_CLEANED; don't copy them as final before. By default false.",
+        examples: [false],
+      }),
+    ),
   },
   {
     ...closed,
@@ -95,7 +103,10 @@ export const Clear = Type.Object(
   },
 );
 export const Cleared = Type.Object(
-  { cleared: count("Pages that went from dirty to clean.", 5) },
+  {
+    cleared: count("Pages that went from dirty to clean.", 5),
+    deferred: Type.Optional(count("With defer: pages that stay dirty until KVM_EXIT_CLEANED.", 5)),
+  },
   { ...closed, $id: "Cleared" },
 );
 

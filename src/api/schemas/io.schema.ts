@@ -300,6 +300,27 @@ export const Stage2Query = Type.Object(
   { ipa: u64("Intermediate physical address to walk.", "0x4000") },
   closed,
 );
+const state = text(
+  "read-only, writable-clean, writable-dirty or writable-unmanaged",
+  "writable-dirty",
+);
+const bits = Type.Object(
+  {
+    valid: Type.Boolean({ description: "Bit 0." }),
+    type: Type.Boolean({ description: "Bit 1: a table, or a page at level 3." }),
+    memAttr: Type.Integer({ description: "Bits 5:2.", examples: [15] }),
+    read: Type.Boolean({ description: "S2AP[0], bit 6." }),
+    write: Type.Boolean({ description: "S2AP[1], bit 7: what hardware sets when it dirties." }),
+    shareability: Type.Integer({ description: "Bits 9:8.", examples: [3] }),
+    accessFlag: Type.Boolean({ description: "AF, bit 10." }),
+    outputAddress: hexU64("Host physical address of the next table, or of the leaf.", "0x20000"),
+    dbm: Type.Boolean({ description: "Bit 51." }),
+    contiguous: Type.Boolean({ description: "Bit 52." }),
+    executeNever: Type.Integer({ description: "Bits 54:53.", examples: [0] }),
+    software: Type.Integer({ description: "Bits 58:55.", examples: [0] }),
+  },
+  { ...closed, $id: "Stage2Bits", description: "A leaf's fields mean nothing in a table." },
+);
 export const Stage2Walk = Type.Object(
   {
     ipa: hexU64("", "0x4000"),
@@ -312,6 +333,9 @@ export const Stage2Walk = Type.Object(
           index: count("Descriptor in the table.", 0),
           descriptor: hexU64("The 64-bit word.", "0x11003"),
           kind: text("invalid, table, block or page", "table"),
+          descriptorAddress: hexU64("Host physical address of the descriptor.", "0x10000"),
+          bits,
+          state: nullable(state),
         },
         closed,
       ),
@@ -322,10 +346,7 @@ export const Stage2Walk = Type.Object(
           outputAddress: hexU64("Host physical address.", "0x20000"),
           level: Type.Integer({ examples: [3] }),
           size: hexU64("Bytes that the leaf maps.", "0x1000"),
-          state: text(
-            "read-only, writable-clean, writable-dirty or writable-unmanaged",
-            "writable-dirty",
-          ),
+          state,
           accessFlag: Type.Boolean(),
           dbm: Type.Boolean(),
           contiguous: Type.Boolean(),

@@ -12,10 +12,15 @@ import {
   vmParams,
 } from "./common.schema.js";
 
-const backing = Type.Union([Type.Literal("ram"), Type.Literal("unbacked")], {
-  description: "ram: bytes of this machine; unbacked: content computed from a seed, any size.",
-  examples: ["ram"],
-});
+const backing = Type.Union(
+  [Type.Literal("ram"), Type.Literal("unbacked"), Type.Literal("device")],
+  {
+    description:
+      "ram: bytes of this machine; unbacked: content computed from a seed, any size; " +
+      "device: pages of a device, never logged.",
+    examples: ["ram"],
+  },
+);
 
 export const MemoryObjectCreate = Type.Object(
   {

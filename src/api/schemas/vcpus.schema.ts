@@ -270,6 +270,16 @@ const RunResult = Type.Object(
         closed,
       ),
     ),
+    cleaned: Type.Optional(
+      Type.Object(
+        {
+          slot: u32("Of KVM_EXIT_CLEANED.", 0),
+          firstPage: count("Window of the deferred CLEAR, in pages.", 0),
+          numPages: count("", 512),
+        },
+        closed,
+      ),
+    ),
     deviceIrqLevel: Type.Integer({
       minimum: 0,
       description:

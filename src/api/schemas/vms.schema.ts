@@ -15,6 +15,7 @@ import {
   u64,
   wait,
 } from "./common.schema.js";
+import { DirtyCreate, DirtyDefinition } from "./dirty-settings.schema.js";
 
 /** DESIGN 6: 4 KiB unless the VM says otherwise. */
 export const PAGE_SIZE_DEFAULT = 4096;
@@ -71,6 +72,7 @@ export const VmDefinition = Type.Object(
     seed: hexU64("Seeds every pseudo-random choice of the VM.", "0x1"),
     clock: Type.Object({ mode, nsPerInstruction, idle }, closed),
     dirtyTracking,
+    dirty: Type.Optional(DirtyDefinition),
     board: Type.Optional(BoardDefinition),
   },
   { ...closed, $id: "VmDefinition", description: "What the VM is made from." },
@@ -186,6 +188,7 @@ export const VmCreate = Type.Object(
       ),
     ),
     dirtyTracking: Type.Optional(dirtyTracking),
+    dirty: Type.Optional(DirtyCreate),
     board: Type.Optional(BoardCreate),
     inputs: Type.Optional(
       Type.Object(

@@ -55,6 +55,7 @@ function resultView(result: RunResult) {
             size: hex(memoryFault.size),
           },
         }),
+    ...(result.cleaned === undefined ? {} : { cleaned: { ...result.cleaned } }),
     deviceIrqLevel: result.deviceIrqLevel,
     retired: result.retired,
     program: { completed: result.program.completed, finished: result.program.finished },

@@ -19,6 +19,7 @@ const DEFINING = [
   "seed",
   "clock",
   "dirtyTracking",
+  "dirty",
   "board",
 ] as const;
 
@@ -41,6 +42,12 @@ function boardOf({ board }: Body): BoardSpec | null {
     memoryMiB: board.memoryMiB ?? BOARD_DEFAULTS.memoryMiB,
     vcpus: board.vcpus ?? BOARD_DEFAULTS.vcpus,
   };
+}
+
+/** Absent where nothing was asked for: such a VM's definition stays as it always was. */
+function dirtyOf({ dirty }: Body) {
+  if (dirty === undefined) return {};
+  return { dirty: { settings: dirty.settings ?? {}, seedBugs: dirty.seedBugs ?? [] } };
 }
 
 function checkTogether(body: Body): void {
@@ -77,6 +84,7 @@ export function specOf(body: Body, defaultSeed: bigint): VmSpec {
         idle: body.clock?.idle ?? (board === null ? "jump" : "paced"),
       },
       dirtyTracking: body.dirtyTracking ?? "write-protect",
+      ...dirtyOf(body),
     },
     board,
     replay: body.inputs?.log ?? null,

@@ -10,6 +10,7 @@ function definitionView(definition: VmResource["definition"]) {
     seed: hex(definition.seed),
     clock: definition.clock,
     dirtyTracking: definition.dirtyTracking,
+    ...(definition.dirty === undefined ? {} : { dirty: definition.dirty }),
     ...(definition.board === undefined ? {} : { board: definition.board }),
   };
 }
@@ -32,6 +33,9 @@ function linksOf({ id, definition }: VmResource) {
     digest: `${self}/digest`,
     counters: `${self}/counters`,
     stats: `${self}/stats`,
+    dirtySettings: `${self}/dirty-settings`,
+    faults: `${self}/faults`,
+    diagnostics: `${self}/diagnostics`,
     ...(definition.board === undefined ? {} : board),
   };
 }

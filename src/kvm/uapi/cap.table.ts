@@ -5,7 +5,7 @@ import { KVM_IRQ_ROUTING_MAX_ROUTES, KVM_RING_BYTES_MAX } from "./derived.js";
 import { HW_BREAKPOINTS, HW_WATCHPOINTS, IPA_BITS_LIMIT, KVM_GUESTDBG, KVM_MAX_VCPUS, KVM_USER_MEM_SLOTS } from "./flags.js";
 
 /** "vm:…" values depend on the VM; kvm/capabilities.ts computes them. */
-export type CapValue = number | "host-cpus" | "vm:eager-split" | "vm:block-sizes" | "vm-only:einval";
+export type CapValue = number | "host-cpus" | "vm:eager-split" | "vm:block-sizes" | "vm:hdbss" | "vm:hdbss-generic" | "vm:hdbss-bytes" | "vm-only:einval";
 
 export interface CapRow {
   readonly name: string;
@@ -97,4 +97,7 @@ export const CAPS: readonly CapRow[] = [
   row(243, "ARM_CACHEABLE_PFNMAP_SUPPORTED", "vm-only:einval", "No device memory in slots."),
   row(244, "GUEST_MEMFD_FLAGS", 3, "MMAP (1) and INIT_SHARED (2)."),
   row(245, "ARM_SEA_TO_USER", 1, "Exits for external aborts.", true),
+  row(502, "ARM_HW_DIRTY_STATE_TRACK", "vm:hdbss", "HDBSS: args[0] order, args[1] on or off.", true),
+  row(503, "HW_DIRTY_STATE_TRACK", "vm:hdbss-generic", "The same, if the VM's KVM calls it so.", true),
+  row(504, "ARM_HDBSS_BUFFER_SIZE", "vm:hdbss-bytes", "Bytes of an HDBSS buffer.", true),
 ];

@@ -38,6 +38,10 @@ export const EXITS = {
     number: 41,
     meaning: "The host's memory gave no answer: inject an abort, or let the guest try again.",
   },
+  KVM_EXIT_CLEANED: {
+    number: 1000,
+    meaning: "Our choice, Linux has none: the pages of a deferred CLEAR are clean, copy them now.",
+  },
 } as const;
 
 export type ExitReason = keyof typeof EXITS;

@@ -196,15 +196,17 @@ export class A64Engine implements GuestEngine {
     const { kind, walkLevel, externalIpa } = abort;
     const walk = walkLevel !== null;
     const syndrome = kind === "execute" || walk ? null : this.#syndrome();
-    const { kind: faultKind, level } = cpu.fault;
+    const isExternal = externalIpa !== null;
+    const { kind: faultKind, level, hdbssf } = cpu.fault;
     this.#abort = {
       isFetch: kind === "execute",
       isWrite: walk ? cpu.fault.isWrite : kind === "write",
       walkLevel,
-      isExternal: externalIpa !== null,
+      isExternal,
       syndrome,
       faultKind,
       level,
+      hdbssf: !isExternal && hdbssf,
     };
     this.#farLow = abort.vaLow;
     this.#farHigh = abort.vaHigh;

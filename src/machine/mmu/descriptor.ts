@@ -11,6 +11,8 @@ export const LO = {
   /** Levels 0 to 2: table. Level 3: must be set for a page. */
   TYPE: 1 << 1,
   MEMATTR_NORMAL: 0xf << 2,
+  /** Device-nGnRE. */
+  MEMATTR_DEVICE: 1 << 2,
   S2AP_READ: 1 << 6,
   /** Write permission; the bit that hardware sets when it dirties and KVM takes away. */
   S2AP_WRITE: 1 << 7,
@@ -26,6 +28,8 @@ export const HI = {
   CONTIGUOUS: 1 << 20,
   /** Bits 54:53. */
   XN_SHIFT: 21,
+  /** Bits 58:55. */
+  SOFTWARE_SHIFT: 23,
 } as const;
 
 /** Output address bits 47:32 in the high half. */

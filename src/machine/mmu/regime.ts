@@ -20,6 +20,7 @@ const VTCR = {
   PS: 16n,
   HA: 1n << 21n,
   HD: 1n << 22n,
+  HDBSS: 1n << 45n,
   RES1: 1n << 31n,
 } as const;
 
@@ -48,6 +49,8 @@ export interface Stage2Regime {
   readonly ha: boolean;
   /** Hardware management of dirty state; counts only with HA. */
   readonly hd: boolean;
+  /** Each clean-to-dirty update appends an entry; legal only with HA and HD. */
+  readonly hdbss: boolean;
 }
 
 /**
@@ -78,6 +81,7 @@ export function encodeVtcr(
   geometry: PageGeometry,
   ipaBits: number,
   hardwareDirty: boolean,
+  hdbss = false,
 ): bigint {
   const start = startLevelFor(geometry, ipaBits);
   const sl0 = BigInt(startLevelOfSl0Zero(geometry.size) - start);
@@ -87,6 +91,7 @@ export function encodeVtcr(
   vtcr |= BigInt(SIZE_OF_TG0.indexOf(geometry.size)) << VTCR.TG0;
   vtcr |= PS_48 << VTCR.PS;
   if (hardwareDirty) vtcr |= VTCR.HD;
+  if (hdbss) vtcr |= VTCR.HDBSS;
   return vtcr;
 }
 
@@ -113,5 +118,6 @@ export function decodeRegime(vtcr: bigint, vttbr: bigint): Stage2Regime {
     vmid: Number(vttbr >> 48n),
     ha: (vtcr & VTCR.HA) !== 0n,
     hd: (vtcr & VTCR.HD) !== 0n,
+    hdbss: (vtcr & VTCR.HDBSS) !== 0n,
   };
 }

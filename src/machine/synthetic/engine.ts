@@ -85,6 +85,7 @@ export class SyntheticEngine implements GuestEngine {
     const { ipa, length, isWrite } = this.current;
     const size = this.#host.geometry.size;
     const room = size - (ipa % size);
+    if (isWrite && length > room && isKilled(cpu, ipa, ipa + room)) return false;
     const first = cpu.translate(ipa, isWrite);
     if (first < 0) return false;
     let second = 0;
@@ -186,6 +187,15 @@ export class SyntheticEngine implements GuestEngine {
     this.loads.length = 0;
     this.loads.push(...data.loads);
   }
+}
+
+/**
+ * Whether the second page of a store faults while the first would not: then the first is not
+ * dirtied for nothing, unless the hardware is of the kind that does.
+ */
+function isKilled(cpu: HostCpu, first: number, second: number): boolean {
+  if (cpu.dirtiesSpuriously || cpu.at(first, true) < 0 || cpu.at(second, true) >= 0) return false;
+  return cpu.translate(second, true) < 0;
 }
 
 function fromBytes(bytes: Uint8Array): bigint {

@@ -1,7 +1,8 @@
 // Owns: the device tree of a board: what its guest is told of the machine. Any thread.
 // @source guest-payloads.md 3.2
+
+import { FdtWriter } from "../../base/fdt.js";
 import { Prng } from "../../base/prng.js";
-import { FdtWriter } from "./fdt.js";
 import { MIB, RAM_BASE, UART } from "./memory-map.table.js";
 
 export interface TreeInput {

@@ -8,6 +8,7 @@ const OWNED: {
   readonly [K in CommandName]?: (args: CommandArgs<K>, board: Board) => boolean;
 } = {
   run: () => true,
+  runVcpus: () => true,
   createVcpu: () => true,
   vcpuInit: () => true,
   setOneReg: () => true,

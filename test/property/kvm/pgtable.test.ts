@@ -118,7 +118,8 @@ function apply(b: ReturnType<typeof build>, model: Model, todo: Step): void {
     expect(tables.protect(page, end, todo.dbm)).toBe(hit.length);
     for (const leaf of hit) {
       leaf.writable = false;
-      if (todo.dbm && leaf.span === 1) leaf.dbm = true;
+      if (leaf.span > 1) leaf.dbm = false;
+      else if (todo.dbm) leaf.dbm = true;
     }
   } else if (todo.op === "unmap") {
     const gone = model.touching(page, end);
@@ -138,7 +139,7 @@ function apply(b: ReturnType<typeof build>, model: Model, todo: Step): void {
     const span = old.span / b.host.geometry.entriesPerTable;
     for (let first = old.first; first < old.first + old.span; first += span) {
       const pa = old.pa + (first - old.first) * b.host.geometry.size;
-      model.leaves.set(first, { ...old, first, span, pa, dbm: false });
+      model.leaves.set(first, { ...old, first, span, pa });
     }
   }
 }

@@ -2,8 +2,10 @@
 import type { Plant, Planting } from "../plant.js";
 import { PLANTS, type PlantName } from "../plants.table.js";
 import { GUEST_PLANTS } from "./guests.js";
+import { HARDWARE_PLANTS } from "./hardware.js";
 import { LOG_PLANTS } from "./log.js";
 import { RING_PLANTS } from "./rings.js";
+import { SEED_PLANTS } from "./seeds.js";
 import { SLOT_PLANTS } from "./slots.js";
 import { TLB_PLANTS } from "./tlb.js";
 
@@ -14,6 +16,8 @@ const PLANTINGS: { readonly [name in PlantName]: Planting } = {
   ...SLOT_PLANTS,
   ...RING_PLANTS,
   ...GUEST_PLANTS,
+  ...HARDWARE_PLANTS,
+  ...SEED_PLANTS,
 };
 
 /** @returns undefined for a name that the table does not have */

@@ -29,6 +29,7 @@ class Fault {
       kind: "translation",
       level: 3,
       isWrite: false,
+      hdbssf: false,
       ...fault,
     });
   }

@@ -81,6 +81,7 @@ describe("exits", () => {
       KVM_EXIT_DIRTY_RING_FULL: 31,
       KVM_EXIT_MEMORY_FAULT: 39,
       KVM_EXIT_ARM_SEA: 41,
+      KVM_EXIT_CLEANED: 1000,
     });
   });
 });

@@ -81,6 +81,7 @@ describe("stores", () => {
       level: 3,
       ipa: IPA + PAGE,
       isWrite: true,
+      hdbssf: false,
     });
     expect([engine.completed, engine.hasPending]).toEqual([0, true]);
     expect(host.memory.u32[(first + PAGE - 4) >>> 2]).toBe(0);

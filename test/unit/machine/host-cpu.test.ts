@@ -44,7 +44,12 @@ describe("the four states of dirty-tracking 1.3", () => {
       expect(cpu.hardwareDirtied).toBe(state.writable ? 0 : 1);
     } else {
       expect(cpu.translate(IPA + 8, true)).toBe(-1);
-      expect(cpu.fault).toEqual({ kind: "permission", level: 3, ipa: IPA + 8, isWrite: true });
+      expect(cpu.fault).toMatchObject({
+        kind: "permission",
+        level: 3,
+        ipa: IPA + 8,
+        isWrite: true,
+      });
       expect(tables.read(at)).toBe(before);
     }
   });
@@ -98,7 +103,7 @@ describe("numbered cases of dirty-tracking 10", () => {
     for (const isWrite of [false, true]) {
       const { tables, at, cpu, before } = oneLeaf({ ...CLEAN, af: false }, { ha: false });
       expect(cpu.translate(IPA, isWrite)).toBe(-1);
-      expect(cpu.fault).toEqual({ kind: "access-flag", level: 3, ipa: IPA, isWrite });
+      expect(cpu.fault).toMatchObject({ kind: "access-flag", level: 3, ipa: IPA, isWrite });
       expect(tables.read(at)).toBe(before);
     }
   });
@@ -201,7 +206,13 @@ describe("faults without a leaf", () => {
     tables.map(IPA, tables.page());
     const cpu = tables.cpu();
     expect(cpu.translate(ipa, false)).toBe(-1);
-    expect(cpu.fault).toEqual({ kind: "translation", level, ipa, isWrite: false });
+    expect(cpu.fault).toMatchObject({
+      kind: "translation",
+      level,
+      ipa,
+      isWrite: false,
+      hdbssf: false,
+    });
     expect(cpu.tlb.count).toBe(0);
   });
 
@@ -215,7 +226,7 @@ describe("faults without a leaf", () => {
 
   it("stage 2 must be on", () => {
     const { tables } = oneLeaf({});
-    const cpu = new HostCpu(9, tables.host.memory, tables.host.geometry);
+    const cpu = new HostCpu(9, tables.host.memory, tables.host.geometry, tables.host);
     expect(() => cpu.translate(0, false)).toThrow(AssertionFailed);
   });
 });

@@ -1,6 +1,7 @@
 // Owns: stage-2 tables written by hand as bytes, for tests of what reads them. Test process.
 import type { PageSize } from "../../../src/base/page.js";
 import {
+  type DirtyModel,
   encodeVtcr,
   encodeVttbr,
   HCR_VM,
@@ -21,6 +22,7 @@ export interface Leaf {
 
 const VTCR_HA = 1n << 21n;
 const VTCR_HD = 1n << 22n;
+const VTCR_HDBSS = 1n << 45n;
 
 /** A host with one set of tables; everything in bigint, as the manual writes descriptors. */
 export class Tables {
@@ -29,8 +31,8 @@ export class Tables {
   readonly root: number;
   readonly #startLevel: number;
 
-  constructor(pageSize: PageSize = 4096, ipaBits = 36) {
-    this.host = new Host({ pageSize, seed: 5n, memoryBytesMax: 2 ** 26 });
+  constructor(pageSize: PageSize = 4096, ipaBits = 36, model: Partial<DirtyModel> = {}) {
+    this.host = new Host({ pageSize, seed: 5n, memoryBytesMax: 2 ** 28, model });
     this.ipaBits = ipaBits;
     const { geometry } = this.host;
     this.#startLevel = startLevelFor(geometry, ipaBits);
@@ -40,15 +42,17 @@ export class Tables {
   }
 
   /** A CPU with these tables loaded. */
-  cpu(options: { ha?: boolean; hd?: boolean; vmid?: number } = {}): HostCpu {
-    const { ha = true, hd = true, vmid = 1 } = options;
+  cpu(options: { ha?: boolean; hd?: boolean; hdbss?: boolean; vmid?: number } = {}): HostCpu {
+    const { ha = true, hd = true, hdbss = false, vmid = 1 } = options;
     const cpu = this.host.addCpu();
     let vtcr = encodeVtcr(this.host.geometry, this.ipaBits, false) & ~(VTCR_HA | VTCR_HD);
     if (ha) vtcr |= VTCR_HA;
     if (hd) vtcr |= VTCR_HD;
+    if (hdbss) vtcr |= VTCR_HDBSS;
     cpu.msr("VTCR_EL2", vtcr);
     cpu.msr("VTTBR_EL2", encodeVttbr(this.root, vmid));
     cpu.msr("HCR_EL2", HCR_VM);
+    cpu.isb();
     return cpu;
   }
 

@@ -112,6 +112,11 @@ const COMMANDS: readonly Command[] = [
   },
   { name: "harvestDirtyLog", args: { slot: 0, key: "k", after: null } },
   { name: "resetDirtyRings", args: {} },
+  {
+    name: "changeDirty",
+    args: { settings: { "hdbss.size": -1, "hardware.zeroAhead": true }, seedBugs: ["B12", "D4"] },
+  },
+  { name: "changeDirty", args: { settings: {}, seedBugs: null } },
 ];
 
 const log: InputLog = {

@@ -143,6 +143,10 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     good: { slot: 0, firstPage: 0n, numPages: 64, bitmap: bits },
     bad: [[{ slot: 0, firstPage: 1n, numPages: 63, bitmap: bits }, "EINVAL"]],
   },
+  deferDirtyLogClear: {
+    good: { slot: 0, firstPage: 0n, numPages: 64, bitmap: bits },
+    bad: [[{ slot: 0, firstPage: 1n, numPages: 63, bitmap: bits }, "EINVAL"]],
+  },
   resetDirtyRings: { good: none, bad: [] },
   readDirtyRing: { good: window, bad: [[{ ...window, vcpu: 1 }, "vcpu-not-found"]] },
   harvestDirtyRing: { good: { vcpu: 0, upTo: 0 }, bad: [[{ vcpu: 0, upTo: 1 }, "ring-index"]] },
@@ -192,6 +196,13 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   },
   readProgram: { good: window, bad: [[{ ...window, vcpu: 1 }, "vcpu-not-found"]] },
   run: { good: { vcpu: 0, ...RUN }, bad: [[{ vcpu: 1, ...RUN }, "vcpu-not-found"]] },
+  runVcpus: {
+    good: { vcpus: [0n] },
+    bad: [
+      [{ vcpus: [0n, 1n] }, "vcpu-not-found"],
+      [{ vcpus: [0n, 0n] }, "vcpu-running"],
+    ],
+  },
   kick: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   preferredTarget: { good: none, bad: [] },
   vcpuInit: {
@@ -326,6 +337,35 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     good: { vcpu: 7 },
     bad: [[{ vcpu: 0 }, "vcpu-not-initialised"]],
   },
+  readHdbss: {
+    good: { vcpu: 0, from: 0, limit: 512 },
+    bad: [[{ vcpu: 1, from: 0, limit: 1 }, "vcpu-not-found"]],
+  },
+  readHacdbs: { good: { hostCpu: 0 }, bad: [[{ hostCpu: 99 }, "host-cpu-not-found"]] },
+  armFault: {
+    good: { kind: "hdbss-append-abort", nth: 5, vcpu: 0, times: 1, delay: 0 },
+    bad: [[{ kind: "nothing", nth: 1, vcpu: null, times: null, delay: 0 }, "validation"]],
+  },
+  listFaults: { good: none, bad: [] },
+  disarmFault: { good: { id: 1 }, bad: [[{ id: 99 }, "fault-not-found"]] },
+  describeDiagnostics: { good: none, bad: [] },
+  readFirmware: { good: { table: "madt" }, bad: [] },
+  writeNestedRegister: {
+    good: { vncr: BigInt(BASE), register: "HACDBSBR_EL2", value: 0n },
+    bad: [[{ vncr: BigInt(BASE), register: "HCR_EL2", value: 0n }, "validation"]],
+  },
+  storeNested: { good: { vncr: BigInt(BASE), ipa: 0n }, bad: [] },
+  describeDirty: { good: none, bad: [] },
+  changeDirty: {
+    good: { settings: { "hacdbs.completion": "irq-wfi", "hdbss.size": 3 }, seedBugs: ["B12"] },
+    bad: [
+      [{ settings: { "hdbss.size": 10 }, seedBugs: null }, "validation"],
+      [{ settings: { "hdbss.sizes": 1 }, seedBugs: null }, "validation"],
+      [{ settings: { "hardware.vhe": false }, seedBugs: null }, "setting-fixed"],
+      [{ settings: { "hdbss.enableBy": "ioctl-v2" }, seedBugs: null }, "setting-fixed"],
+      [{ settings: {}, seedBugs: ["B10"] }, "validation"],
+    ],
+  },
   disassemble: {
     good: { vcpu: 7, address: BigInt(BASE), count: 4 },
     bad: [
@@ -345,10 +385,12 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   readTrace: { good: none, bad: [] },
   stats: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   digest: { good: none, bad: [] },
+  shadowStart: { good: none, bad: [] },
+  shadowTake: { good: { slot: 0 }, bad: [] },
 };
 
 function setUp() {
-  const vm = new Inline();
+  const vm = new Inline({ dirty: { settings: { "clear.mode": "async-run" }, seedBugs: [] } });
   vm.eventfds.create(0n);
   vm.enable(168, 1n);
   vm.enable(223, 4096n);
@@ -360,6 +402,7 @@ function setUp() {
   vm.vcpu(7);
   vm.call("vcpuInit", { vcpu: 7, target: 5, features: [4n] });
   vm.call("harvestDirtyLog", { slot: 0, key: "k", after: null });
+  vm.call("armFault", { kind: "hdbss-alloc", nth: 9, vcpu: null, times: null, delay: 0 });
   return vm;
 }
 

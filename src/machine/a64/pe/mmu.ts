@@ -26,11 +26,11 @@ import {
   TLB_WRITE,
 } from "../window.js";
 import {
+  type AskedStage2,
   decodeStage1,
   newStage1Result,
   type Stage1Regime,
   type Stage1Registers,
-  type Stage2,
   translateStage1,
   untaggedHigh,
 } from "./stage1.js";
@@ -59,7 +59,7 @@ export interface MmuContext {
   /** Host address of the window. */
   readonly window: number;
   /** Stage 2 of the host CPU that the vCPU is loaded on. */
-  readonly stage2: Stage2;
+  readonly stage2: AskedStage2;
   readonly isPrivileged: boolean;
   stage1Registers(): Stage1Registers;
   /** Whether any watchpoint is enabled; then every access is asked about. */
@@ -175,9 +175,10 @@ export class PeMmu {
     const checks = (flags & SLOW.aligned) !== 0 || (this.#sctlr & SCTLR.A) !== 0;
     if (checks && !isAligned) return this.#abort(kind, FSC.alignment, low, high);
     const room = PAGE - (low & IN_PAGE);
-    if (this.#isAttempt && (bytes > room || this.#pe.watches)) return 0;
+    if (this.#isAttempt && (bytes > room || this.#pe.watches || this.#mayRefuse())) return 0;
     const isPrivileged = this.#pe.isPrivileged && (flags & SLOW.unprivileged) === 0;
     this.#isAligned = isAligned;
+    if (isWrite && this.#isKilled(low, high, isPrivileged, room, bytes)) return 0;
     const first = this.#translate(low, high, kind, isPrivileged, bytes);
     if (first < 0) return 0;
     const { device, writable } = this.#result;
@@ -204,6 +205,45 @@ export class PeMmu {
     if ((this.#sctlr & checked) === 0) return 1;
     this.#pe.misalignedSp();
     return 0;
+  }
+
+  /** What an attempt may not decide: a refusal is told once. */
+  #mayRefuse(): boolean {
+    return this.#pe.stage2.mayRefuseDirty;
+  }
+
+  /**
+   * Whether a store ends by a watchpoint, or by a fault of its second page. Asked before any dirty
+   * state changes: only some hardware dirties pages for a store that is not done.
+   */
+  #isKilled(
+    low: number,
+    high: number,
+    isPrivileged: boolean,
+    room: number,
+    bytes: number,
+  ): boolean {
+    const { watches, stage2 } = this.#pe;
+    if ((!watches && bytes <= room) || stage2.dirtiesSpuriously) return false;
+    if (!this.#mayStore(low, high, isPrivileged)) return false;
+    if (watches && this.#pe.watchpoint(low, high, bytes, true, isPrivileged)) return true;
+    if (bytes <= room) return false;
+    const nextLow = (low + room) | 0;
+    const nextHigh = nextLow === 0 ? (high + 1) | 0 : high;
+    if (this.#mayStore(nextLow, nextHigh, isPrivileged)) return false;
+    return this.#translate(nextLow, nextHigh, "write", isPrivileged, bytes - room) < 0;
+  }
+
+  /** Both stages, without an abort and with nothing dirtied. */
+  #mayStore(low: number, high: number, isPrivileged: boolean): boolean {
+    const { stage2 } = this.#pe;
+    const result = this.#result;
+    const regime = this.#stage1();
+    const memory = this.#memory;
+    const done = translateStage1(stage2, memory, regime, low, high, "check", isPrivileged, result);
+    if (done !== "ok" || (result.device && !this.#isAligned)) return false;
+    const pa = stage2.at(result.ipa, true);
+    return pa >= 0 && pa < UNBACKED_BASE;
   }
 
   #crossing(

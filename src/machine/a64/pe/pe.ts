@@ -16,10 +16,10 @@ import { type MmuContext, PeMmu, type Stage2Abort } from "./mmu.js";
 import { Pmu } from "./pmu.js";
 import { PeRegisters, PSTATE_BIT } from "./registers.js";
 import {
+  type AskedStage2,
   decodeStage1,
   newStage1Result,
   type Stage1Registers,
-  type Stage2,
   translateStage1,
 } from "./stage1.js";
 import { FSC } from "./stage1.table.js";
@@ -107,7 +107,7 @@ export class Pe implements MmuContext, SystemContext {
     this.#cpu = cpu;
   }
 
-  get stage2(): Stage2 {
+  get stage2(): AskedStage2 {
     assert(this.#cpu !== null, "a PE runs on a host CPU");
     return this.#cpu;
   }
@@ -394,13 +394,15 @@ export class Pe implements MmuContext, SystemContext {
     const regime = decodeStage1(this.stage1Registers());
     const [low, high] = [Number(BigInt.asIntN(32, va)), Number(BigInt.asIntN(32, va >> 32n))];
     const kind = isWrite ? "write" : "read";
+    // Permission to write is looked at, but nothing gets dirty.
+    const asked = isWrite ? "check" : "read";
     const done = translateStage1(
       this.stage2,
       this.#memory,
       regime,
       low,
       high,
-      kind,
+      asked,
       isPrivileged,
       result,
     );

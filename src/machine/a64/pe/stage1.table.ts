@@ -63,5 +63,7 @@ export const FSC = {
   external: 0x10,
   externalOnWalk: 0x14,
   alignment: 0x21,
+  /** Granule protection fault on a walk, level 0; levels count from here. */
+  granuleProtectionOnWalk: 0x24,
   debug: 0x22,
 } as const;

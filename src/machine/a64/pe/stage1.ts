@@ -13,6 +13,16 @@ export interface Stage2 {
   translate(ipa: number, isWrite: boolean): number;
 }
 
+/** What accesses of instructions ask beyond that. */
+export interface AskedStage2 extends Stage2 {
+  /** The same without any effect: AT S12E1R, S12E1W. */
+  at(ipa: number, isWrite: boolean): number;
+  /** Stores that another fault kills dirty their page all the same. */
+  readonly dirtiesSpuriously: boolean;
+  /** The next clean-to-dirty update may be refused. */
+  readonly mayRefuseDirty: boolean;
+}
+
 const TWO_32 = 2 ** 32;
 /** Output address bits 47:32 in the high half. */
 const HI_OA = 0xffff;
@@ -98,7 +108,8 @@ export function decodeStage1({ sctlr, tcr, ttbr0, ttbr1, mair }: Stage1Registers
   };
 }
 
-export type AccessKind = "read" | "write" | "execute";
+/** "check": as a store, but nothing gets dirty. */
+export type AccessKind = "read" | "write" | "execute" | "check";
 
 /** Result of a translation; one object that is filled again and again. */
 export interface Stage1Result {
@@ -264,7 +275,7 @@ function leaf(
     if (never !== 0 || (regime.writableExecuteNever && mayWrite)) {
       return fault(out, FSC.permission | level);
     }
-  } else if (!readable || (kind === "write" && !mayWrite)) {
+  } else if (!readable || (kind !== "read" && !mayWrite)) {
     return fault(out, FSC.permission | level);
   }
   // Clean to dirty: hardware clears the read-only bit.

@@ -83,8 +83,13 @@ const STAGE2_FSC = {
   translation: FSC.translation,
   "access-flag": FSC.accessFlag,
   permission: FSC.permission,
+  // HDBSS's own write of an entry failed: as on the walk that wanted it.
+  "external-abort": FSC.externalOnWalk,
+  gpf: FSC.granuleProtectionOnWalk,
 } as const;
 const ISS = { WNR: 1 << 6, S1PTW: 1 << 7, AR: 1 << 14, SF: 1 << 15, SSE: 1 << 21 } as const;
+/** ISS2.HDBSSF. */
+const ESR_HDBSSF = 1n << 43n;
 const ISV = 1 << 24;
 const SRT_SHIFT = 16;
 const SAS_SHIFT = 22;
@@ -99,6 +104,8 @@ export interface AbortToEl2 {
   readonly syndrome: AccessSyndrome | null;
   readonly faultKind: FaultKind;
   readonly level: number;
+  /** HDBSS could not append. */
+  readonly hdbssf: boolean;
 }
 
 /** @returns ESR_EL2 of an abort; a fetch's and a walk's tell nothing of the instruction */
@@ -108,11 +115,12 @@ export function abortEsr(abort: AbortToEl2): bigint {
   if (isExternal) iss = walkLevel === null ? FSC.external : FSC.externalOnWalk | walkLevel;
   if (walkLevel !== null) iss |= ISS.S1PTW;
   if (isFetch) return esrOf(EC.instructionAbortLower, iss);
+  const iss2 = abort.hdbssf ? ESR_HDBSSF : 0n;
   if (isWrite) iss |= ISS.WNR;
   if (syndrome !== null && !isExternal) {
     const { size, rt, signed, is64, ordered } = syndrome;
     iss |= ISV | (size << SAS_SHIFT) | (rt << SRT_SHIFT);
     iss |= (signed ? ISS.SSE : 0) | (is64 ? ISS.SF : 0) | (ordered ? ISS.AR : 0);
   }
-  return esrOf(EC.dataAbortLower, iss);
+  return esrOf(EC.dataAbortLower, iss) | iss2;
 }

@@ -1,4 +1,4 @@
-// Owns: writing a flattened device tree, version 17. Any thread.
+// Owns: a flattened device tree, version 17: writing one, and finding a node in one. Any thread.
 //
 //   header ─ reservation map ─ structure block ─ strings block
 // @source Devicetree Specification 0.4, chapter 5
@@ -111,5 +111,42 @@ export class FdtWriter {
     this.#strings.add(encoder.encode(`${name}\0`));
     this.#offsets.set(name, at);
     return at;
+  }
+}
+
+const decoder = new TextDecoder();
+
+/** The string that begins at an offset. */
+function textAt(blob: Uint8Array, at: number): string {
+  return decoder.decode(blob.subarray(at, blob.indexOf(0, at)));
+}
+
+/**
+ * @returns properties of the first node whose `compatible` holds the string; null: there is none
+ */
+export function findCompatible(
+  blob: Uint8Array,
+  compatible: string,
+): ReadonlyMap<string, Uint8Array> | null {
+  const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength);
+  const stringsAt = view.getUint32(12); // tidy: offset in the header
+  const open: Map<string, Uint8Array>[] = [];
+  for (let at = view.getUint32(8); ; ) {
+    const token = view.getUint32(at);
+    at += 4;
+    if (token === TOKEN.end) return null;
+    if (token === TOKEN.beginNode) {
+      open.push(new Map());
+      at = (blob.indexOf(0, at) + 4) & ~3;
+    } else if (token === TOKEN.endNode) {
+      const node = open.pop() ?? new Map<string, Uint8Array>();
+      const names = decoder.decode(node.get("compatible") ?? new Uint8Array());
+      if (names.split("\0").includes(compatible)) return node;
+    } else if (token === TOKEN.prop) {
+      const length = view.getUint32(at);
+      const name = textAt(blob, stringsAt + view.getUint32(at + 4));
+      open.at(-1)?.set(name, blob.subarray(at + 8, at + 8 + length));
+      at = (at + 8 + length + 3) & ~3;
+    }
   }
 }

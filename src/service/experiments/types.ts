@@ -1,0 +1,172 @@
+// Owns: what an experiment is asked for and what it gives, as plain JSON-ready data. HTTP thread.
+import type { PageSize } from "../../base/page.js";
+import type { CostKey, CostModel } from "./cost-model.table.js";
+
+export type { CostKey, CostModel, CostRow } from "./cost-model.table.js";
+
+export type Tracking = "write-protect" | "dbm" | "dirty-ring" | "hdbss";
+type Pattern = "uniform" | "zipf" | "sequential" | "hot-set";
+type SettingValue = string | number | boolean;
+
+/** What the guest does; the same for every strategy. */
+export interface Workload {
+  readonly vcpus: number;
+  /** Window of each vCPU, whole pages; one after the other unless shared. */
+  readonly bytesPerVcpu: number;
+  readonly sharedWindow: boolean;
+  readonly pattern: Pattern;
+  /** zipf exponent × 100, or hot-set share in percent. */
+  readonly skew: number;
+  /** Bytes between neighbouring stores of "sequential", round by round in turn; none: a page. */
+  readonly strides: readonly number[];
+  /** Of each vCPU; 0: one pass over its window. */
+  readonly storesPerRound: number;
+  readonly rounds: number;
+  /** u64 as text. */
+  readonly seed: string;
+  readonly pageSize: PageSize;
+  readonly backing: "ram" | "unbacked";
+  readonly hugePages: boolean;
+  /** Every page is stored to once before logging begins. */
+  readonly populate: boolean;
+  /** Argument of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
+  readonly manualProtect: 0 | 1 | 3;
+  /** Pages of one CLEAR; 0: the slot. */
+  readonly clearPages: number;
+  /** KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE; 0: left alone. */
+  readonly splitChunk: number;
+  /** 0: as many as vCPUs. */
+  readonly hostCpus: number;
+}
+
+/** One way to track the same stores. */
+export interface Strategy {
+  readonly name: string;
+  readonly tracking: Tracking;
+  /** Order of each vCPU's buffer, for "hdbss". */
+  readonly hdbssOrder: number;
+  /** Entries of each vCPU's ring, for "dirty-ring". */
+  readonly ringEntries: number;
+  readonly clean: "software" | "hacdbs";
+  /** null: the workload's. */
+  readonly splitChunk: number | null;
+  readonly settings: Readonly<Record<string, SettingValue>>;
+  readonly seedBugs: readonly string[];
+}
+
+export interface ExperimentSpec {
+  readonly name: string;
+  readonly workload: Workload;
+  readonly strategies: readonly Strategy[];
+  /** What differs from the table. */
+  readonly costModel: Readonly<Partial<Record<CostKey, number>>>;
+}
+
+/** As a client sends it: everything but the first three has a default. */
+export interface ExperimentRequest {
+  readonly name?: string;
+  readonly workload: Partial<Workload> &
+    Pick<Workload, "vcpus" | "bytesPerVcpu" | "storesPerRound" | "rounds">;
+  readonly strategies: readonly (Partial<Strategy> & Pick<Strategy, "tracking">)[];
+  readonly costModel?: Readonly<Partial<Record<CostKey, number>>>;
+}
+
+export type ExperimentState = "queued" | "running" | "done" | "failed" | "cancelled" | "lost";
+
+export interface Progress {
+  /** Rounds of all strategies, populating and enabling counted too. */
+  readonly done: number;
+  readonly total: number;
+  readonly strategy: string | null;
+}
+
+export interface ExperimentResource {
+  readonly id: string;
+  readonly name: string;
+  readonly state: ExperimentState;
+  /** Why it failed, was lost or cancelled. */
+  readonly stateReason: string | null;
+  readonly progress: Progress;
+  readonly spec: ExperimentSpec;
+  readonly version: number;
+  readonly createdAt: string;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+}
+
+export type Phase = "populate" | "enable" | "round" | "final";
+
+export interface Exits {
+  readonly mapFault: number;
+  readonly writeFault: number;
+  readonly hdbssFull: number;
+  readonly ringFull: number;
+  readonly kick: number;
+  readonly other: number;
+}
+
+export interface Cycles {
+  /** All vCPUs together: what tracking took from the guest. */
+  readonly guestStall: number;
+  /** Of the thread that asks for the log. */
+  readonly ioctl: number;
+  /** Of these, with mmu_lock held for writing. */
+  readonly lockHeld: number;
+  /** By key of the model; only what occurred. */
+  readonly byEvent: Readonly<Partial<Record<CostKey, number>>>;
+}
+
+/** What the formulas of dirty-tracking.md 8.3 expect of a round, beside what was counted. */
+export interface FormulaCheck {
+  readonly expected: number;
+  /** The same events as they occurred. */
+  readonly counted: number;
+}
+
+export interface ResultRow {
+  readonly phase: Phase;
+  /** From 1; 0 for other phases. */
+  readonly round: number;
+  /** Pages that were truly stored to. */
+  readonly dirtied: number;
+  readonly reported: number;
+  readonly falsePositives: number;
+  /** Stored to and told by no log, with every vCPU stopped. */
+  readonly lost: number;
+  /** Stored to, not told in this round, and not lost. */
+  readonly late: number;
+  readonly exits: Exits;
+  readonly drains: number;
+  readonly drainedEntries: number;
+  readonly fullFaults: number;
+  readonly batches: number;
+  readonly fallbacks: number;
+  readonly tlbis: number;
+  readonly splits: number;
+  readonly pagesProtected: number;
+  readonly runErrors: number;
+  readonly cycles: Cycles;
+  /** null where no formula fits. */
+  readonly formula: FormulaCheck | null;
+  /** Real milliseconds here, the way to the VM's thread included. */
+  readonly runMs: number;
+  readonly ioctlMs: number;
+}
+
+export interface StrategyResult {
+  readonly strategy: Strategy;
+  readonly state: "done" | "failed" | "cancelled";
+  readonly error: string | null;
+  /** Of HDBSS buffers, or of rings. */
+  readonly bufferBytes: number;
+  readonly rows: readonly ResultRow[];
+}
+
+export interface ExperimentResults {
+  readonly id: string;
+  readonly name: string;
+  readonly state: ExperimentState;
+  readonly workload: Workload;
+  readonly costModel: CostModel;
+  readonly strategies: readonly StrategyResult[];
+}
