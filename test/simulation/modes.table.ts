@@ -47,10 +47,16 @@ const LOGGED: readonly Mode[] = [
 ];
 const CLEANINGS: readonly Cleaning[] = ["software", "poll", "irq"];
 
+/** Deferred CLEARs need a log that is cleared by hand. */
+const DEFERRED: readonly Mode[] = LOGGED.filter(({ name }) => name === "manual" || name === "initset");
+
 const withGuests = (mode: Mode): Mode => ({ ...mode, name: `a64-${mode.name}`, hasGuests: true });
-const HDBSS: readonly Mode[] = CLEANINGS.flatMap((clean) =>
-  LOGGED.map((mode): Mode => ({ ...mode, name: `hdbss-${mode.name}-${clean}`, clean })),
-);
+const withHdbss = (modes: readonly Mode[], clean: Cleaning) =>
+  modes.map((mode): Mode => ({ ...mode, name: `hdbss-${mode.name}-${clean}`, clean }));
+const HDBSS: readonly Mode[] = [
+  ...CLEANINGS.flatMap((clean) => withHdbss(LOGGED, clean)),
+  ...withHdbss(DEFERRED, "async"),
+];
 
 /** Modes without dirty hardware of their own. */
 export const PLAIN_MODES: readonly Mode[] = [...SYNTHETIC, ...SYNTHETIC.map(withGuests)];

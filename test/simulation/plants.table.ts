@@ -101,6 +101,12 @@ export const PLANTS = [
   { name: "hacdbs-refused-forgotten", breaks: "entries that hardware refused are cleaned by nobody", modes: ["hdbss-legacy-poll", "hdbss-manual-poll"] },
   { name: "hacdbs-unowned-cpu", breaks: "a vCPU may load on the CPU where HACDBS runs", modes: ["hdbss-legacy-poll", "hdbss-manual-irq"] },
 
+  // Deferred CLEARs.
+  { name: "async-get-forgets", breaks: "a GET leaves out what a deferred CLEAR has not cleaned yet", modes: ["hdbss-manual-async", "hdbss-initset-async"] },
+  { name: "async-no-tlbi", breaks: "what vCPUs clean as they run stays writable in TLBs", modes: ["hdbss-manual-async", "hdbss-initset-async"] },
+  { name: "async-drains-nothing", breaks: "a CLEAR answers while pages of an older one wait", modes: ["hdbss-manual-async", "hdbss-initset-async"] },
+  { name: "async-page-forgotten", breaks: "the first of several pages is never cleaned", modes: ["hdbss-manual-async", "a64-hdbss-initset-async"] },
+
   // The seeds' own.
   { name: "seed-B1", breaks: "a failed enable frees buffers again", modes: ["hdbss-legacy-software", "hdbss-manual-software"] },
   { name: "seed-B4", breaks: "disabling frees buffers while vCPUs append", modes: ["hdbss-legacy-software", "hdbss-ring-software", "hdbss-ring-bitmap-software"] },

@@ -5,7 +5,7 @@ import { little, reg } from "../../support/registers.js";
 import { constant, DOORBELL, FAIL, PLACE, ROUTINES, type Routine } from "../guest/code.js";
 import { AF, AP_RO, MAIR } from "../guest/tables.js";
 import type { GuestLayout } from "../layout.js";
-import { chance, type World } from "../world.js";
+import { chance, takeCleaned, type World } from "../world.js";
 
 const GENERIC_V8 = 5;
 const PSCI_0_2 = 4n;
@@ -162,7 +162,8 @@ export class GuestVcpuClient {
     });
   }
 
-  #exited({ exitReason, errno, mmio }: CommandResult<"run">): void {
+  #exited({ exitReason, errno, mmio, cleaned }: CommandResult<"run">): void {
+    if (cleaned !== undefined) takeCleaned(this.#world, cleaned);
     this.isRingFull = exitReason === "KVM_EXIT_DIRTY_RING_FULL";
     this.#isMmioPending = mmio !== undefined;
     const address = mmio === undefined ? -1 : Number(mmio.physAddr);

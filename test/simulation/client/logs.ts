@@ -163,9 +163,23 @@ export class LogClient {
   // ── manual protect ──────────────────────────────────────────────────────────────────────────
 
   read(): void {
+    const asked = this.#world.oracle.now();
     this.#world.link.call("getDirtyLog", { slot: this.slot }, (reply) => {
-      if (reply.ok && !chance(this.#world, 10)) this.#report = reply.value;
+      if (!reply.ok || chance(this.#world, 10)) return;
+      this.#report = reply.value;
+      this.#takeClean(asked, reply.value.bitmap);
     });
+  }
+
+  /** What a deferred CLEAR named and a later GET does not hold is clean: as good as CLEANED. */
+  #takeClean(asked: number, bitmap: Uint8Array): void {
+    const { deferred, oracle, content } = this.#world;
+    if (deferred.count === 0 || chance(this.#world, 50)) return;
+    const time = oracle.now();
+    for (const offset of deferred.asked(this.slot, asked, (at) => bitOf(bitmap, at))) {
+      oracle.acquire(this.slot, offset, time, false);
+      content.copy(this.slot, offset);
+    }
   }
 
   /** CLEAR of a part of the last report, sometimes naming more than it holds. */
@@ -196,15 +210,34 @@ export class LogClient {
     return { firstPage, numPages, bitmap };
   }
 
-  #send(args: ClearArgs, isLost: boolean): void {
-    const { link, oracle } = this.#world;
+  #send(args: ClearArgs, isLost: boolean, mayDefer = true): void {
+    const { link, oracle, mode } = this.#world;
     const { firstPage, numPages, bitmap } = args;
     const sent = { slot: this.slot, firstPage: BigInt(firstPage), numPages, bitmap };
+    if (mayDefer && mode.clean === "async" && chance(this.#world, 85)) {
+      link.call("deferDirtyLogClear", sent, (reply) => {
+        if (!reply.ok) return;
+        if (isLost) this.#lostClears.push(args);
+        if (reply.value.deferred > 0) this.#wait(args, isLost);
+        else if (!isLost) this.#acquireBits(bitmap, firstPage, numPages, oracle.now(), false);
+      });
+      return;
+    }
     link.call("clearDirtyLog", sent, (reply) => {
       if (!reply.ok) return;
       if (isLost) this.#lostClears.push(args);
       else this.#acquireBits(bitmap, firstPage, numPages, oracle.now(), false);
     });
+  }
+
+  /** The pages of a CLEAR are acquired later; whose answer got lost learns nothing of CLEANED. */
+  #wait({ firstPage, numPages, bitmap }: ClearArgs, isLost: boolean): void {
+    const { deferred, oracle } = this.#world;
+    const pages: number[] = [];
+    for (let at = 0; at < numPages && !isLost; at++) {
+      if (bitOf(bitmap, at)) pages.push(firstPage + at);
+    }
+    deferred.answered({ slot: this.slot, firstPage, numPages }, pages, oracle.now());
   }
 
   // ── the end ─────────────────────────────────────────────────────────────────────────────────
@@ -216,6 +249,7 @@ export class LogClient {
 
   /** Pages that the client will still acquire by itself: a lost harvest, a CLEAR to repeat. */
   isWaiting(offset: number): boolean {
+    if (this.#world.deferred.isWaiting(this.slot, offset)) return true;
     for (const { firstPage, bitmap } of this.#lostClears) {
       if (offset >= firstPage && bitOf(bitmap, offset - firstPage)) return true;
     }
@@ -236,7 +270,7 @@ export class LogClient {
     if (!this.isReadable) return;
     this.#fetchable = null;
     while (this.#lostClears.length > 0) {
-      this.clear(false);
+      this.#send(this.#lostClears.pop()!, false, false);
       settle();
     }
     if (this.#isManual) {
@@ -264,7 +298,7 @@ export class LogClient {
     const report = this.#report;
     if (!this.isReadable || oracle.model.slot(this.slot).current?.isLogging !== true) return;
     if (this.#isManual && report !== null) {
-      this.#send({ firstPage: 0, numPages: report.npages, bitmap: report.bitmap }, false);
+      this.#send({ firstPage: 0, numPages: report.npages, bitmap: report.bitmap }, false, false);
       settle();
     }
     this.finish(settle);

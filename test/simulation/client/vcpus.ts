@@ -1,6 +1,6 @@
 // The client's vCPU threads: set a program, RUN, answer what comes back, RUN again; and kicks.
 import type { CommandResult, Program } from "../../../src/vmm/index.js";
-import { chance, type World } from "../world.js";
+import { chance, takeCleaned, type World } from "../world.js";
 import { drawProgram, warmProgram } from "./programs.js";
 
 export class VcpuClient {
@@ -58,6 +58,7 @@ export class VcpuClient {
   }
 
   #exited(result: CommandResult<"run">): void {
+    if (result.cleaned !== undefined) takeCleaned(this.#world, result.cleaned);
     this.isRingFull = result.exitReason === "KVM_EXIT_DIRTY_RING_FULL";
     // A hole in the memory behind a slot: nothing but another program gets past it.
     this.#misses = result.exitReason === "KVM_EXIT_MMIO" ? this.#misses + 1 : 0;

@@ -92,7 +92,7 @@ const CLEANING: Readonly<Record<Cleaning, Choices<Policies>>> = {
   software: { "hacdbs.use": ["off"] },
   poll: POLL,
   irq: IRQ,
-  async: { ...POLL, "clear.mode": ["async-run"] },
+  async: { ...POLL, "clear.mode": ["async-run"], "clear.deferMaxUs": [1, 1000, 1_000_000] },
 };
 const DISCOVERY: Readonly<Record<Cleaning, readonly Policies["hacdbs.discovery"][]>> = {
   software: ["none", "acpi"],

@@ -157,6 +157,33 @@ export const HARDWARE_PLANTS = {
       return { ...(yield* batch(array)), refused: [] };
     };
   },
+  "async-get-forgets": ({ kvm: { log } }) => {
+    log.deferred.markInto = () => {};
+  },
+  "async-no-tlbi": ({ kvm: { log, vm } }) => {
+    let isSettling = false;
+    for (const name of ["ran", "put"] as const) {
+      const settle = log.deferred[name].bind(log.deferred);
+      log.deferred[name] = (vcpu, cpu) => {
+        isSettling = true;
+        settle(vcpu, cpu);
+        isSettling = false;
+      };
+    }
+    const flushRange = vm.flushRange.bind(vm);
+    vm.flushRange = (first, pages) => {
+      if (!isSettling) flushRange(first, pages);
+    };
+  },
+  "async-drains-nothing": ({ kvm: { log } }) => {
+    log.deferred.drain = function* () {};
+  },
+  "async-page-forgotten": ({ kvm: { log } }) => {
+    const defer = log.deferred.defer.bind(log.deferred);
+    log.deferred.defer = (slot, cleaned, pages, named) => {
+      return defer(slot, cleaned, pages.length > 1 ? pages.slice(1) : pages, named);
+    };
+  },
   "hacdbs-unowned-cpu": ({ kvm: { vm } }) => {
     vm.borrowed.add = () => vm.borrowed;
   },
