@@ -92,6 +92,33 @@ describe("T-77", () => {
     expect(vm.counter("hacdbsCleaned")).toBeGreaterThan(500);
   });
 
+  it("T-77: of a CLEAR that is half done every page counts as dirty, and none is lost", () => {
+    const vm = deferring({ "clear.deferMaxUs": 1_000_000 });
+    vm.call("shadowStart", {});
+    vm.dirtyPages(range(0, 1500));
+    expect(vm.dirty(0)).toEqual(range(0, 1500));
+    vm.call("deferDirtyLogClear", deferArgs(0, 1536, range(0, 1500)));
+    // Stores of before and after a page's turn, in a run that ends before the job does.
+    spin(vm, 0, 3, 6000);
+    expect(vm.run(0).exitReason).toBe("KVM_EXIT_HLT");
+    const cleaned = vm.counter("hacdbsCleaned");
+    expect(cleaned).toBeGreaterThan(0);
+    expect(vm.kvm.log.deferred.pendingPages).toBe(1500 - cleaned);
+    expect(vm.dirty(0)).toEqual(range(0, 1500));
+    expect(vm.counter("lostPages")).toBe(0);
+
+    // All of them have left the bitmap; the second CLEAR is over behind the first.
+    const again = vm.call("deferDirtyLogClear", deferArgs(0, 128, range(64, 128)));
+    expect(again.deferred).toBe(64);
+    spin(vm, 0, 2000, 1_000_000);
+    expect(vm.run(0).cleaned).toEqual({ slot: 0, firstPage: 0, numPages: 1536 });
+    expect(vm.run(0).cleaned).toEqual({ slot: 0, firstPage: 0, numPages: 128 });
+    vm.clear(0, 0, 2048, vm.dirty(0));
+    vm.dirtyPages([5, 70]);
+    expect(vm.dirty(0)).toEqual([5, 70]);
+    expect(vm.counter("lostPages")).toBe(0);
+  });
+
   it("T-77: log off midway, slot gone midway: nothing waits any more, nothing is lost", () => {
     const vm = deferring();
     const { slot } = { slot: vm.kvm.vm.slots.get(0)! };

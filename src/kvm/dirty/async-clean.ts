@@ -32,6 +32,8 @@ interface Job {
   refused: number[];
   /** Pages in arrays. */
   inHardware: number;
+  /** Clean already, and dirty for userspace until the job is over: it was told of no copy yet. */
+  done: number[];
 }
 
 interface Batch {
@@ -83,7 +85,7 @@ export class AsyncClean implements DeferredClean {
     }
     if (pages.length + waitsAlready === 0) return 0;
     const { baseGfn } = slot;
-    this.#jobs.push({ cleaned, baseGfn, waiting: pages, refused: [], inHardware: 0 });
+    this.#jobs.push({ cleaned, baseGfn, waiting: pages, refused: [], inHardware: 0, done: [] });
     this.#arm(BigInt(this.#vm.policies["clear.deferMaxUs"] * NS_PER_US));
     return pages.length + waitsAlready;
   }
@@ -104,14 +106,14 @@ export class AsyncClean implements DeferredClean {
   }
 
   #pagesOf(job: Job): number[] {
-    const pages = [...job.waiting, ...job.refused];
+    const pages = [...job.waiting, ...job.refused, ...job.done];
     for (const { job: its, array } of this.#batches.values()) {
       if (its === job) pages.push(...array.pages.subarray(0, array.count));
     }
     return pages;
   }
 
-  /** Marks a slot's pages that are not clean yet in a log that userspace gets. */
+  /** Marks a slot's pages whose CLEAR is not over in a log that userspace gets. */
   markInto(slot: number, bitmap: Uint8Array): void {
     if (this.#jobs.length === 0) return;
     for (const job of this.#of(slot)) {
@@ -165,6 +167,7 @@ export class AsyncClean implements DeferredClean {
     cpu.dsb();
     const { index, err } = decodeCons(cpu.mrs("HACDBSCONS_EL2"));
     let done = Math.min(index, count);
+    for (const page of pages.subarray(0, done)) job.done.push(page);
     // Lookahead may have cleaned beyond an error: the whole array's range is invalidated.
     if (count > 0) {
       const first = job.baseGfn + pages[0]!;
@@ -243,10 +246,9 @@ export class AsyncClean implements DeferredClean {
       for (const job of [...this.#jobs]) {
         const its = vm.slots.get(job.cleaned.slot);
         for (let pages = take(job); pages.length > 0; pages = take(job)) {
-          job.inHardware += pages.length;
           if (its !== undefined) this.#protect(its, pages);
+          job.done.push(...pages);
           yield POINT["batch-protected"];
-          job.inHardware -= pages.length;
         }
       }
     } finally {
@@ -286,6 +288,7 @@ export class AsyncClean implements DeferredClean {
       baseGfn: job.baseGfn,
       waiting: [...job.waiting],
       refused: [...job.refused],
+      done: [...job.done],
     }));
     const notices = this.#notices.map((notice) => ({ ...notice }));
     return { kind: "async-clean", version: 1, data: { jobs, notices, deadline: this.#deadline } };
@@ -304,6 +307,7 @@ export class AsyncClean implements DeferredClean {
       ...job,
       waiting: [...job.waiting],
       refused: [...job.refused],
+      done: [...job.done],
       inHardware: 0,
     }));
     this.#jobs.splice(0, this.#jobs.length, ...jobs);
