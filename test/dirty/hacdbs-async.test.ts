@@ -119,6 +119,30 @@ describe("T-77", () => {
     expect(vm.counter("lostPages")).toBe(0);
   });
 
+  it("T-77: what counts is the CPU that a vCPU is loaded on, not one that is free", () => {
+    // Only CPU 1 has its HACDBSIRQ set up.
+    const settings = { "hacdbs.completion": "irq-wfi", "clear.deferMaxUs": 1_000_000 };
+    const vm = new CleaningVm({
+      settings: { ...ASYNC, ...settings, "hacdbs.discovery": "acpi" },
+      inline: { hostCpus: 2 },
+    }).logging(2048, 2);
+    vm.dirtyPages(range(0, 600));
+    vm.kvm.hacdbs.cpuDown(0);
+    // vCPU 0 is loaded on CPU 0; what it leaves is vCPU 1's, on CPU 1.
+    const deferred = vm.call("deferDirtyLogClear", deferArgs(0, 640, range(0, 600)));
+    expect(deferred).toEqual({ cleared: 0, deferred: 600 });
+    spin(vm, 0, 2000, 5000);
+    expect(vm.run(0).exitReason).toBe("KVM_EXIT_HLT");
+    expect(vm.counter("hacdbsBatches")).toBe(0);
+    spin(vm, 0, 2000);
+    spin(vm, 1, 2001);
+    const runs = [vm.beginRun(0), vm.beginRun(1)];
+    const exits = runs.map((run) => vm.finish(run).exitReason);
+    expect(exits).toContain("KVM_EXIT_CLEANED");
+    expect(vm.counter("hacdbsCleaned")).toBe(600);
+    expect(vm.fallbacks).toBe(0);
+  });
+
   it("T-77: log off midway, slot gone midway: nothing waits any more, nothing is lost", () => {
     const vm = deferring();
     const { slot } = { slot: vm.kvm.vm.slots.get(0)! };

@@ -125,8 +125,8 @@ export class AsyncClean implements DeferredClean {
   enter(vcpu: Vcpu, cpu: HostCpu): void {
     if (this.#batches.has(vcpu) || this.#isDraining) return;
     const job = this.#jobs.find(({ waiting }) => waiting.length > 0);
-    if (job === undefined || !this.#hardware.canDefer) return;
-    const array = this.#hardware.begin();
+    if (job === undefined || !this.#hardware.canRunOn(cpu)) return;
+    const array = this.#hardware.begin(cpu);
     if (typeof array === "string") return;
     const pages = job.waiting.splice(0, array.capacity).sort((a, b) => a - b);
     for (const page of pages) array.add(job.baseGfn + page, page, LAST_LEVEL);

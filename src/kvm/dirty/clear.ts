@@ -6,6 +6,7 @@
 //                                                                       software redoes all
 // @source dirty-tracking.md 5.1 to 5.4
 import { popcount32 } from "../../base/bits.js";
+import type { HostCpu } from "../../machine/index.js";
 import { BITMAP_WORD_PAGES, type DirtyBitmap, isReadOnly, type Memslot } from "../memslots.js";
 import { POINT } from "../preemption.table.js";
 import type { Op } from "../sched/scheduler.js";
@@ -98,16 +99,25 @@ export class HardwareClear {
     return { errno: "EAGAIN", cleared, needsFlush };
   }
 
-  /** Whether vCPUs could clean while they run. */
+  /** Whether vCPUs could clean while they run, wherever that is. */
   get canDefer(): boolean {
-    return this.#hacdbs.isWanted && this.#hacdbs.isUsable;
+    return this.#vm.host.cpus.some((cpu) => this.canRunOn(cpu));
   }
 
-  /** @returns an array to fill, or why software has to do the work */
-  begin(): EntryArray | "ENXIO" | "EPERM" | "ENOMEM" {
-    if (!this.#hacdbs.isWanted) return "ENXIO";
+  /** Whether the vCPU loaded here could. */
+  canRunOn(cpu: HostCpu): boolean {
+    return this.#hacdbs.isWanted && this.#hacdbs.isUsableOn(cpu);
+  }
+
+  /**
+   * @param cpu where hardware is to run; null: where the caller's thread would
+   * @returns an array to fill, or why software has to do the work
+   */
+  begin(cpu: HostCpu | null = null): EntryArray | "ENXIO" | "EPERM" | "ENOMEM" {
+    const hacdbs = this.#hacdbs;
+    if (!hacdbs.isWanted) return "ENXIO";
     const { values } = this.#vm.counters;
-    if (!this.#hacdbs.isUsable) {
+    if (cpu === null ? !hacdbs.isUsable : !hacdbs.isUsableOn(cpu)) {
       values.clearFallbacksEperm++;
       return "EPERM";
     }

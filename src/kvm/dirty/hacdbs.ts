@@ -52,11 +52,16 @@ export class Hacdbs {
 
   /** kvm_arch_dirty_clear_enabled(). */
   get isUsable(): boolean {
+    const cpu = this.#candidate();
+    return cpu !== null && this.isUsableOn(cpu);
+  }
+
+  /** The same for one CPU. */
+  isUsableOn(cpu: HostCpu): boolean {
     const { host, isManaged } = this.#vm;
     const { model } = host;
-    if (!model["hardware.hacdbs"] || !model["hardware.vhe"] || !isManaged) return false;
-    const cpu = this.#candidate();
-    return cpu !== null && this.isEligible(cpu);
+    const isThere = model["hardware.hacdbs"] && model["hardware.vhe"];
+    return isThere && isManaged && this.isEligible(cpu);
   }
 
   /** Whether this CPU's state is IDLE, not OFF: modes with an interrupt need one. */
