@@ -143,6 +143,18 @@ describe("T-77", () => {
     expect(vm.fallbacks).toBe(0);
   });
 
+  it("T-77: software invalidates once for a batch, not once for a page", () => {
+    const vm = deferring({ "clear.deferMaxUs": 300 });
+    vm.dirtyPages(range(0, 1200));
+    vm.call("deferDirtyLogClear", deferArgs(0, 1216, range(0, 1200)));
+    // Without HACDBS on any CPU what waits is software's.
+    vm.kvm.vm.policies["hacdbs.use"] = "off";
+    const before = vm.counter("tlbiRange") + vm.counter("tlbiVmid");
+    vm.pumpUntil(() => !vm.kvm.log.deferred.isPending);
+    expect(vm.counter("tlbiRange") + vm.counter("tlbiVmid") - before).toBe(Math.ceil(1200 / 512));
+    expect(new Set(vm.states(range(0, 1200)))).toEqual(new Set([CLEAN]));
+  });
+
   it("T-77: log off midway, slot gone midway: nothing waits any more, nothing is lost", () => {
     const vm = deferring();
     const { slot } = { slot: vm.kvm.vm.slots.get(0)! };

@@ -169,10 +169,7 @@ export class AsyncClean implements DeferredClean {
     let done = Math.min(index, count);
     for (const page of pages.subarray(0, done)) job.done.push(page);
     // Lookahead may have cleaned beyond an error: the whole array's range is invalidated.
-    if (count > 0) {
-      const first = job.baseGfn + pages[0]!;
-      this.#vm.flushRange(first, pages[count - 1]! - pages[0]! + 1);
-    }
+    this.#flush(job.baseGfn, pages.subarray(0, count));
     if (done < count && err !== ERR_REASON.NOF) {
       this.#countError(err);
       job.refused.push(pages[done]!);
@@ -257,14 +254,27 @@ export class AsyncClean implements DeferredClean {
     this.#finishJobs();
   }
 
-  #protect(slot: Memslot, pages: readonly number[]): void {
-    for (const page of pages) {
-      const bit = page % BITMAP_WORD_PAGES;
-      const lo = bit < 32 ? 1 << bit : 0;
-      const hi = bit < 32 ? 0 : 1 << (bit - 32);
-      this.#log.protectMasked(slot, page - bit, lo >>> 0, hi >>> 0);
-      this.#vm.flushRange(slot.baseGfn + page, 1);
+  /** Word by word, with one invalidation. @param pages at least one; sorted here */
+  #protect(slot: Memslot, pages: number[]): void {
+    pages.sort((a, b) => a - b);
+    for (let at = 0; at < pages.length; ) {
+      const first = pages[at]! - (pages[at]! % BITMAP_WORD_PAGES);
+      let lo = 0;
+      let hi = 0;
+      for (; at < pages.length && pages[at]! < first + BITMAP_WORD_PAGES; at++) {
+        const bit = pages[at]! - first;
+        if (bit < 32) lo |= 1 << bit;
+        else hi |= 1 << (bit - 32);
+      }
+      this.#log.protectMasked(slot, first, lo >>> 0, hi >>> 0);
     }
+    this.#flush(slot.baseGfn, pages);
+  }
+
+  /** Invalidates from the first to the last of sorted pages. */
+  #flush(baseGfn: number, pages: ArrayLike<number>): void {
+    const first = pages[0]!;
+    this.#vm.flushRange(baseGfn + first, pages[pages.length - 1]! - first + 1);
   }
 
   /** deferMaxUs are over, or every vCPU sleeps. */
