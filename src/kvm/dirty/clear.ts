@@ -328,7 +328,9 @@ export class HardwareClear {
     const { diagnostics, model, geometry } = this.#vm.host;
     if (this.#vm.seedBugs.size === 0 && model["hardware.lookahead"] === 0) return () => {};
     const { baseGfn } = job.slot;
-    diagnostics.isRequested = (ipa) => array.has(Math.floor(ipa / geometry.size) - baseGfn);
+    // Where a vCPU runs meanwhile, hardware cleans what another slot's CLEAR has deferred.
+    diagnostics.isRequested = (ipa, vcpu) =>
+      vcpu >= 0 || array.has(Math.floor(ipa / geometry.size) - baseGfn);
     return () => {
       diagnostics.isRequested = null;
     };

@@ -31,8 +31,8 @@ export class Diagnostics {
   readonly counts: Partial<Record<DiagnosticKind, number>> = {};
   /** The last one of each kind, in words. */
   readonly last: Partial<Record<DiagnosticKind, string>> = {};
-  /** What KVM asked HACDBS to clean; null: nobody checks. */
-  isRequested: ((ipa: number) => boolean) | null = null;
+  /** What KVM asked HACDBS to clean on a CPU with this vCPU, -1 for none; null: nobody checks. */
+  isRequested: ((ipa: number, vcpu: number) => boolean) | null = null;
   #owned: Owned[] = [];
 
   report(kind: DiagnosticKind, detail: string): void {

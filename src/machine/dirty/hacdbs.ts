@@ -194,7 +194,7 @@ export class HacdbsUnit {
     this.#deps.memory.u32[walk.descriptorPa >>> 2] = walk.lo & ~LO.S2AP_WRITE;
     this.cleaned++;
     const { diagnostics } = this.#deps;
-    if (diagnostics.isRequested?.(ipa) === false) {
+    if (diagnostics.isRequested?.(ipa, this.#pe.cpu.vcpuId) === false) {
       diagnostics.report("hacdbs-cleaned-outside-request", `0x${ipa.toString(16)}`);
     }
     return ERR_REASON.NOF;

@@ -1,5 +1,5 @@
-// The client's deferred CLEARs: their pages are acquired at KVM_EXIT_CLEANED, or when a GET that was
-// sent after the CLEAR's answer does not hold them any more.
+// The client's deferred CLEARs: their pages are acquired at KVM_EXIT_CLEANED, or when a GET that
+// was sent after the CLEAR's answer does not hold them any more.
 import type { CommandResult } from "../../../src/vmm/index.js";
 
 export type Cleaned = NonNullable<CommandResult<"run">["cleaned"]>;
