@@ -52,7 +52,7 @@ export class DirtyLog extends DirtyWords {
   constructor(vm: Vm, hacdbs: Hacdbs) {
     super(vm);
     this.hardware = new HardwareClear(vm, this, hacdbs);
-    this.deferred = new AsyncClean(vm, this, this.hardware);
+    this.deferred = new AsyncClean(vm, this, hacdbs);
   }
 
   /** kvm_arch_sync_dirty_log: folds what hardware recorded into the bitmap. */

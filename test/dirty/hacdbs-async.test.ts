@@ -64,10 +64,30 @@ describe("T-77", () => {
     vm.dirtyPages(range(0, 600));
     vm.call("deferDirtyLogClear", deferArgs(0, 640, range(0, 600)));
     const before = vm.kvm.vm.virtualNs;
+    const invalidated = vm.counter("tlbiRange") + vm.counter("tlbiVmid");
     vm.pumpUntil(() => !vm.kvm.log.deferred.isPending);
     expect(vm.kvm.vm.virtualNs - before).toBe(300_000);
     expect(new Set(vm.states(range(0, 600)))).toEqual(new Set([CLEAN]));
+    expect(vm.counter("hacdbsCleaned")).toBe(600);
+    expect(vm.counter("tlbiRange") + vm.counter("tlbiVmid") - invalidated).toBe(2);
     expect(vm.run(0).exitReason).toBe("KVM_EXIT_CLEANED");
+  });
+
+  it("T-77: what hardware refuses the caller's thread is software's in the same go", () => {
+    const vm = deferring({ "clear.deferMaxUs": 300 });
+    vm.dirtyPages(range(0, 600));
+    vm.arm("hacdbs-ipahacf", 7);
+    // The second array can't be read at all.
+    vm.arm("hacdbs-structf", 520);
+    vm.call("deferDirtyLogClear", deferArgs(0, 640, range(0, 600)));
+    vm.pumpUntil(() => !vm.kvm.log.deferred.isPending);
+    expect([vm.counter("hacdbsErrIpahacf"), vm.counter("hacdbsErrStructf")]).toEqual([1, 1]);
+    expect(new Set(vm.states(range(0, 600)))).toEqual(new Set([CLEAN]));
+    expect(vm.counter("hacdbsCleaned")).toBeLessThan(599);
+    expect(vm.run(0).exitReason).toBe("KVM_EXIT_CLEANED");
+    vm.dirtyPages([6, 599]);
+    vm.dirty(0);
+    expect(vm.states([5, 6, 599])).toEqual([CLEAN, DIRTY, DIRTY]);
   });
 
   it("T-77: no new store is lost while vCPUs clean and store, to the page", () => {

@@ -17,6 +17,7 @@ import type { Vm } from "../vm.js";
 import type { HardwareClear } from "./clear.js";
 import type { DeferredClean } from "./deferred.js";
 import type { EntryArray } from "./entry-array.js";
+import type { Hacdbs } from "./hacdbs.js";
 import { BATCH_PAGES, type DirtyWords } from "./words.js";
 
 const LAST_LEVEL = 3;
@@ -45,8 +46,10 @@ export class AsyncClean implements DeferredClean {
   readonly #vm: Vm;
   readonly #log: DirtyWords;
   readonly #hardware: HardwareClear;
+  readonly #hacdbs: Hacdbs;
   readonly #jobs: Job[] = [];
-  readonly #batches = new Map<Vcpu, Batch>();
+  /** null: the caller's thread's, while it drains. */
+  readonly #batches = new Map<Vcpu | null, Batch>();
   /** What KVM_RUN is to tell of. */
   #notices: CleanedPages[] = [];
   /** Told of each CLEAR that is over. */
@@ -56,10 +59,11 @@ export class AsyncClean implements DeferredClean {
   #isDraining = false;
   readonly #timer: { readonly wait: Waitable };
 
-  constructor(vm: Vm, log: DirtyWords, hardware: HardwareClear) {
+  constructor(vm: Vm, log: DirtyWords & { readonly hardware: HardwareClear }, hacdbs: Hacdbs) {
     this.#vm = vm;
     this.#log = log;
-    this.#hardware = hardware;
+    this.#hardware = log.hardware;
+    this.#hacdbs = hacdbs;
     const wait = new Waitable("clean-deferred");
     wait.wake = () => this.#beginDrain();
     this.#timer = { wait };
@@ -128,10 +132,8 @@ export class AsyncClean implements DeferredClean {
     if (job === undefined || !this.#hardware.canRunOn(cpu)) return;
     const array = this.#hardware.begin(cpu);
     if (typeof array === "string") return;
-    const pages = job.waiting.splice(0, array.capacity).sort((a, b) => a - b);
-    for (const page of pages) array.add(job.baseGfn + page, page, LAST_LEVEL);
+    this.#fill(array, job);
     array.terminate(false);
-    job.inHardware += pages.length;
     this.#batches.set(vcpu, { job, array });
     this.#vm.counters.values.hacdbsBatches++;
     cpu.isb();
@@ -176,9 +178,7 @@ export class AsyncClean implements DeferredClean {
       done++;
     }
     job.waiting.unshift(...pages.subarray(done, count));
-    job.inHardware -= count;
-    this.#batches.delete(vcpu);
-    this.#hardware.free(array);
+    this.#giveUp(vcpu, array);
     this.#finishJobs();
   }
 
@@ -224,8 +224,9 @@ export class AsyncClean implements DeferredClean {
     this.#isDraining = true;
     try {
       for (const vcpu of [...this.#batches.keys()]) {
-        if (vcpu.cpu !== null) this.#settle(vcpu, vcpu.cpu);
+        if (vcpu !== null && vcpu.cpu !== null) this.#settle(vcpu, vcpu.cpu);
       }
+      yield* this.#byCaller();
       yield* this.#bySoftware((job) =>
         job.refused.length > 0
           ? job.refused.splice(0, BATCH_PAGES)
@@ -236,8 +237,53 @@ export class AsyncClean implements DeferredClean {
     }
   }
 
+  /** HACDBS cleans what waits while the caller's thread waits for it. */
+  *#byCaller(): Op<void> {
+    for (const job of [...this.#jobs]) {
+      while (job.waiting.length > 0) {
+        const array = this.#hardware.begin();
+        if (typeof array === "string") return;
+        this.#fill(array, job);
+        this.#batches.set(null, { job, array });
+        yield* this.#vm.mmuLock.writeLock();
+        try {
+          const { done, refused } = yield* this.#hacdbs.batch(array);
+          const pages = [...array.pages.subarray(0, array.count)];
+          this.#flush(job.baseGfn, pages);
+          const isRefused = new Set(refused);
+          for (const [at, page] of pages.entries()) {
+            if (at < done && !isRefused.has(at)) job.done.push(page);
+            else job.refused.push(page);
+          }
+        } finally {
+          this.#vm.mmuLock.writeUnlock();
+          this.#giveUp(null, array);
+        }
+      }
+    }
+  }
+
+  /** Moves pages that wait into an array. */
+  #fill(array: EntryArray, job: Job): void {
+    const pages = job.waiting.splice(0, array.capacity).sort((a, b) => a - b);
+    for (const page of pages) array.add(job.baseGfn + page, page, LAST_LEVEL);
+    job.inHardware += pages.length;
+  }
+
+  /** The pages of an array are elsewhere by now. */
+  #giveUp(who: Vcpu | null, array: EntryArray): void {
+    const batch = this.#batches.get(who);
+    if (batch !== undefined) batch.job.inHardware -= array.count;
+    this.#batches.delete(who);
+    this.#hardware.free(array);
+  }
+
   *#bySoftware(take: (job: Job) => number[]): Op<void> {
     const vm = this.#vm;
+    if (!this.#jobs.some(({ waiting, refused }) => waiting.length + refused.length > 0)) {
+      this.#finishJobs();
+      return;
+    }
     yield* vm.mmuLock.writeLock();
     try {
       for (const job of [...this.#jobs]) {
