@@ -235,6 +235,21 @@ describe("blocks", () => {
     },
     { bug: "D14" },
   );
+
+  it("words without a block fill the array; one with a block ends a batch before its split", () => {
+    const vm = blocks(null);
+    vm.clear(0, 0, 1024, range(0, 1024));
+    vm.store(0, range(0, 1024).map(gpa));
+    expect(vm.dirty(0)).toEqual(range(0, 2048));
+    const { hacdbsBatches: before, hacdbsCleaned } = vm.counted;
+    expect(vm.clear(0, 0, 1024, range(0, 1000))).toBe(1000);
+    expect(vm.counted.hacdbsBatches - before).toBe(2);
+    expect(vm.counted.hacdbsCleaned - hacdbsCleaned).toBe(1000);
+    // 24 pages wait in the array when the block at 1024 comes.
+    expect(vm.clear(0, 0, 2048, range(1000, 2048))).toBe(1048);
+    expect(vm.counted.hacdbsBatches - before).toBe(2 + 2);
+    expect(vm.states([1000, 1023, 1024, 1535])).toEqual([CLEAN, CLEAN, CLEAN, CLEAN]);
+  });
 });
 
 describe("the array, the registers and the TLBs", () => {

@@ -1,9 +1,9 @@
 // Owns: dirty bits cleaned by HACDBS: kvm_arch_dirty_log_clear(). VM thread.
 //
-//   word ─ split, array drained first ─ take bits ─┬ blocks, READONLY: software
-//                                                  └ entries ─ batch ─┬ refused: software
-//                                                                     └ shortfall: bits back,
-//                                                                       software redoes all
+//   word ─ blocks? array drained, split ─ take bits ─┬ blocks, READONLY: software
+//                                                    └ entries ─ batch ─┬ refused: software
+//                                                                       └ shortfall: bits back,
+//                                                                         software redoes all
 // @source dirty-tracking.md 5.1 to 5.4
 import { popcount32 } from "../../base/bits.js";
 import type { HostCpu } from "../../machine/index.js";
@@ -197,7 +197,7 @@ export class HardwareClear {
   *#word(run: Run, i: number): Op<void> {
     const { job } = run;
     const isLate = this.#vm.seedBugs.has("D13");
-    if (job.splits && !isLate) {
+    if (job.splits && !isLate && this.#hasBlock(job, i)) {
       // Splitting drops mmu_lock: until then no bit may be in the array.
       if (run.array.count > 0) yield* this.#batch(run);
       if (run.isFailed) return;
@@ -210,14 +210,26 @@ export class HardwareClear {
     yield* this.#convert(run, (job.firstWord + i) * BITMAP_WORD_PAGES, lo, hi);
   }
 
+  /** Most words have none once a log has been read: they just go on filling the array. */
+  #hasBlock(job: ClearJob, i: number): boolean {
+    const [first, end] = this.#spanOf(job, i);
+    return this.#vm.tables.nextBlock(first, end) < end;
+  }
+
   #split(job: ClearJob, i: number, takenLo = 0, takenHi = 0): Op<void> {
+    const [first, end] = this.#spanOf(job, i, takenLo, takenHi);
+    return this.#log.split(first, end);
+  }
+
+  /** Guest pages from a word's first bit to its last, of those to be cleaned. */
+  #spanOf(job: ClearJob, i: number, takenLo = 0, takenHi = 0): readonly [number, number] {
     const { u32 } = this.#vm.host.memory;
     const [lo, hi] = this.#named(job, i);
     const at = this.#at(job, i);
     const low = ((u32[at]! & lo) | takenLo) >>> 0;
     const high = ((u32[at + 1]! & hi) | takenHi) >>> 0;
     const base = job.slot.baseGfn + (job.firstWord + i) * BITMAP_WORD_PAGES;
-    return this.#log.split(base + firstBit(low, high), base + lastBit(low, high) + 1);
+    return [base + firstBit(low, high), base + lastBit(low, high) + 1];
   }
 
   /** Takes a word's bits; a legacy GET keeps them for userspace. */
