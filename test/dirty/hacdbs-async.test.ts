@@ -175,6 +175,34 @@ describe("T-77", () => {
     expect(new Set(vm.states(range(0, 1200)))).toEqual(new Set([CLEAN]));
   });
 
+  it("T-77: HDBSS off midway: the ioctl returns with nothing waiting, and nothing is lost", () => {
+    const HDBSS = 502;
+    const settings = { "hdbss.dbm": "all-writable-from-start", "hacdbs.use": "with-hdbss" };
+    const vm = new CleaningVm({
+      settings: { ...ASYNC, ...settings, "clear.deferMaxUs": 1_000_000 },
+      inline: { dirtyTracking: "write-protect" },
+    });
+    vm.enable(HDBSS, 0n, 1n);
+    vm.logging(2048, 2);
+    vm.call("shadowStart", {});
+    vm.dirtyPages(range(0, 900));
+    expect(vm.dirty(0)).toEqual(range(0, 900));
+    expect(vm.call("deferDirtyLogClear", deferArgs(0, 960, range(0, 900))).deferred).toBe(900);
+    spin(vm, 0, 700, 1_000_000);
+    const run = vm.beginRun(0);
+    vm.pump(6);
+    expect(vm.kvm.log.deferred.pendingPages).toBe(900);
+    const before = vm.kvm.vm.virtualNs;
+    vm.enable(HDBSS, 0n, 0n);
+    expect(vm.kvm.log.deferred.isPending).toBe(false);
+    expect(vm.kvm.vm.virtualNs - before).toBeLessThan(1_000_000);
+    expect(vm.finish(run).exitReason).toBe("KVM_EXIT_CLEANED");
+    expect(vm.run(0).exitReason).toBe("KVM_EXIT_HLT");
+    vm.dirtyPages([3], 1);
+    expect(vm.dirty(0).filter((page) => page === 3 || page === 700)).toEqual([3, 700]);
+    expect(vm.counter("lostPages")).toBe(0);
+  });
+
   it("T-77: log off midway, slot gone midway: nothing waits any more, nothing is lost", () => {
     const vm = deferring();
     const { slot } = { slot: vm.kvm.vm.slots.get(0)! };

@@ -326,16 +326,22 @@ export class AsyncClean implements DeferredClean {
   /** deferMaxUs are over, or every vCPU sleeps. */
   #beginDrain(): void {
     this.#disarm();
-    const { sched, slotsLock } = this.#vm;
-    const drain = function* (clean: AsyncClean): Op<void> {
-      yield* slotsLock.lock();
-      try {
-        yield* clean.drain(null);
-      } finally {
-        slotsLock.unlock();
-      }
-    };
-    sched.add("clean-deferred", false, drain(this), () => {});
+    this.#vm.sched.add("clean-deferred", false, this.drainAll(), () => {});
+  }
+
+  *drainAll(): Op<void> {
+    if (!this.isPending) return;
+    const { slotsLock } = this.#vm;
+    yield* slotsLock.lock();
+    try {
+      yield* this.drain(null);
+    } finally {
+      slotsLock.unlock();
+    }
+  }
+
+  hardwareWent(): void {
+    if (this.isPending && this.#deadline !== null) this.#beginDrain();
   }
 
   save(): Saved {

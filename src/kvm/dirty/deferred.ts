@@ -14,4 +14,8 @@ export interface DeferredClean {
   put(vcpu: Vcpu, cpu: HostCpu): void;
   cleanRefused(): Op<void>;
   takeNotice(): CleanedPages | null;
+  /** Nothing is left when it returns; it takes slots_lock. */
+  drainAll(): Op<void>;
+  /** HDBSS, and HACDBS with it, is off: nobody waits for a deadline. */
+  hardwareWent(): void;
 }

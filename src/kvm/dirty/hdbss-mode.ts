@@ -193,6 +193,7 @@ export class HdbssMode {
   #turnOff(): void {
     const vm = this.#vm;
     vm.isHdbssOn = false;
+    vm.asyncClean?.hardwareWent();
     this.#program(this.#isLogging);
     for (const vcpu of vm.vcpus) this.reserve(vcpu);
   }

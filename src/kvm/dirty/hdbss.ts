@@ -219,18 +219,25 @@ export class Hdbss implements HdbssPort {
 
   *enableCap(flags: number, args: readonly bigint[]): Op<null> {
     const vm = this.#vm;
+    yield* this.#setMode(flags, args);
+    // Not before: a CLEAR may defer until HDBSS is off. slots_lock comes before HDBSS's.
+    if (!vm.isHdbssOn && vm.asyncClean !== null) yield* vm.asyncClean.drainAll();
+    return null;
+  }
+
+  *#setMode(flags: number, args: readonly bigint[]): Op<void> {
+    const vm = this.#vm;
     yield* this.#lock.lock();
     try {
       const { isOn, order } = readEnable(vm, flags, args);
       if (!isOn) {
         yield* this.#mode.disable();
-        return null;
+        return;
       }
       if (vm.isHdbssOn) {
         throw new KvmError("EINVAL", "KVM_ENABLE_CAP", "HDBSS is on: its size can't change");
       }
       yield* this.#mode.enable(order);
-      return null;
     } finally {
       this.#lock.unlock();
     }
