@@ -73,6 +73,23 @@ describe("T-77", () => {
     expect(vm.run(0).exitReason).toBe("KVM_EXIT_CLEANED");
   });
 
+  it("T-77: each CLEAR has deferMaxUs of its own", () => {
+    const vm = deferring({ "clear.deferMaxUs": 300 });
+    vm.dirtyPages(range(0, 400));
+    vm.call("deferDirtyLogClear", deferArgs(0, 64, range(0, 64)));
+    spin(vm, 0, 2000);
+    expect(vm.run(0).cleaned?.numPages).toBe(64);
+    vm.call("deferDirtyLogClear", deferArgs(64, 64, range(0, 64)));
+    spin(vm, 0, 2000, 200_000);
+    const run = vm.beginRun(0);
+    vm.pump(4);
+    vm.call("deferDirtyLogClear", deferArgs(128, 256, range(0, 256)));
+    const before = vm.kvm.vm.virtualNs;
+    expect(vm.finish(run).cleaned?.firstPage).toBe(64);
+    vm.pumpUntil(() => !vm.kvm.log.deferred.isPending);
+    expect(vm.kvm.vm.virtualNs - before).toBe(300_000);
+  });
+
   it("T-77: what hardware refuses the caller's thread is software's in the same go", () => {
     const vm = deferring({ "clear.deferMaxUs": 300 });
     vm.dirtyPages(range(0, 600));

@@ -31,6 +31,8 @@ interface Job {
   waiting: number[];
   /** Pages that hardware refused. */
   refused: number[];
+  /** Tick at which the caller's thread does what is left. */
+  readonly deadline: bigint;
   /** Pages in arrays. */
   inHardware: number;
   /** Clean already, and dirty for userspace until the job is over: it was told of no copy yet. */
@@ -54,7 +56,7 @@ export class AsyncClean implements DeferredClean {
   #notices: CleanedPages[] = [];
   /** Told of each CLEAR that is over. */
   onCleaned: ((cleaned: CleanedPages) => void) | null = null;
-  /** Tick at which the caller's thread does what is left; null while nothing is. */
+  /** What the timer is armed for: the oldest job's; null while none is, or a drain has begun. */
   #deadline: bigint | null = null;
   #isDraining = false;
   readonly #timer: { readonly wait: Waitable };
@@ -89,15 +91,17 @@ export class AsyncClean implements DeferredClean {
     }
     if (pages.length + waitsAlready === 0) return 0;
     const { baseGfn } = slot;
-    this.#jobs.push({ cleaned, baseGfn, waiting: pages, refused: [], inHardware: 0, done: [] });
-    this.#arm(BigInt(this.#vm.policies["clear.deferMaxUs"] * NS_PER_US));
+    const deadline = this.#vm.ticks() + BigInt(this.#vm.policies["clear.deferMaxUs"] * NS_PER_US);
+    const rest = { refused: [], inHardware: 0, done: [] };
+    this.#jobs.push({ cleaned, baseGfn, deadline, waiting: pages, ...rest });
+    if (this.#deadline === null) this.#arm(deadline);
     return pages.length + waitsAlready;
   }
 
-  #arm(ticks: bigint): void {
-    if (this.#deadline !== null) return;
-    this.#deadline = this.#vm.ticks() + ticks;
-    this.#vm.timers.arm(this.#timer, ticks);
+  #arm(deadline: bigint): void {
+    const ticks = deadline - this.#vm.ticks();
+    this.#deadline = deadline;
+    this.#vm.timers.arm(this.#timer, ticks > 0n ? ticks : 0n);
   }
 
   #disarm(): void {
@@ -197,7 +201,11 @@ export class AsyncClean implements DeferredClean {
       this.onCleaned?.(job.cleaned);
       for (const vcpu of this.#vm.vcpus) if (vcpu.running) vcpu.wait.wake();
     }
-    if (this.#jobs.length === 0) this.#disarm();
+    const [oldest] = this.#jobs;
+    if (oldest === undefined) this.#disarm();
+    else if (this.#deadline !== null && oldest.deadline !== this.#deadline) {
+      this.#arm(oldest.deadline);
+    }
   }
 
   /** KVM_EXIT_CLEANED, once for each CLEAR. */
@@ -348,6 +356,7 @@ export class AsyncClean implements DeferredClean {
     const jobs = this.#jobs.map((job) => ({
       cleaned: { ...job.cleaned },
       baseGfn: job.baseGfn,
+      deadline: job.deadline,
       waiting: [...job.waiting],
       refused: [...job.refused],
       done: [...job.done],
@@ -374,7 +383,7 @@ export class AsyncClean implements DeferredClean {
     }));
     this.#jobs.splice(0, this.#jobs.length, ...jobs);
     this.#notices = [...data.notices];
-    if (data.deadline !== null) this.#arm(data.deadline - this.#vm.ticks());
+    if (data.deadline !== null) this.#arm(data.deadline);
   }
 }
 
