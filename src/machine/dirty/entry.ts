@@ -13,8 +13,8 @@ const TTWL_MASK = 7;
 const IPA_LOW_MASK = 0xffff_f000;
 const IPA_HIGH_MASK = 0x00ff_ffff;
 
-/** Reserved TTWL codes: levels that no table has. */
-const TTWL_RESERVED: readonly number[] = [0b100, 0b101]; // tidy: codes
+/** Reserved TTWL codes, 0b100 and 0b101: levels that no table has. */
+const isReserved = (ttwl: number): boolean => ttwl >> 1 === 0b10;
 /** An entry that ends an array early: VALID with TTWL of level -4. */
 export const TERMINATOR_LOW = ENTRY_VALID | (0b100 << TTWL_SHIFT);
 
@@ -60,13 +60,23 @@ export function entryHigh(ipa: number): number {
   return Math.floor(ipa / 2 ** 32) & IPA_HIGH_MASK;
 }
 
-export function decodeEntry(lo: number, hi: number): DecodedEntry {
+/** IPA that the halves of an entry name. */
+export function ipaOf(lo: number, hi: number): number {
+  return (hi & IPA_HIGH_MASK) * 2 ** 32 + ((lo & IPA_LOW_MASK) >>> 0);
+}
+
+/** Level that the low half of an entry names, -2 to 3; null for a reserved code. */
+export function levelOf(lo: number): number | null {
   const ttwl = (lo >>> TTWL_SHIFT) & TTWL_MASK;
+  return isReserved(ttwl) ? null : (ttwl << 29) >> 29;
+}
+
+export function decodeEntry(lo: number, hi: number): DecodedEntry {
   return {
     valid: (lo & ENTRY_VALID) !== 0,
-    level: TTWL_RESERVED.includes(ttwl) ? null : (ttwl << 29) >> 29,
-    ttwl,
-    ipa: (hi & IPA_HIGH_MASK) * 2 ** 32 + ((lo & IPA_LOW_MASK) >>> 0),
+    level: levelOf(lo),
+    ttwl: (lo >>> TTWL_SHIFT) & TTWL_MASK,
+    ipa: ipaOf(lo, hi),
     nsIpa: (lo & (1 << 11)) !== 0,
   };
 }

@@ -14,14 +14,22 @@ import {
   BR_EN,
   decodeBase,
   decodeCons,
-  decodeEntry,
   ENTRY_BYTES,
+  ENTRY_VALID,
   ERR_REASON,
   encodeCons,
   entriesOf,
+  ipaOf,
+  levelOf,
   writtenBase,
 } from "./entry.js";
+import type { FaultKind } from "./faults.js";
 import type { DirtyDeps } from "./hdbss.js";
+
+/** No table is known. */
+const NONE = -1;
+/** Both bits of a valid descriptor of level 3. */
+const PAGE = LO.VALID | LO.TYPE;
 
 /** What the PE is to this unit. */
 export interface CleaningPe {
@@ -44,6 +52,14 @@ export class HacdbsUnit {
   readonly #deps: DirtyDeps;
   readonly #pe: CleaningPe;
   readonly #walk = emptyWalk();
+  /**
+   * The level 3 table found last, by the first page it translates; -1 for none. It is known only
+   * as long as software takes no step, so no invalidation can be missed.
+   */
+  #tableFirst = NONE;
+  #table = 0;
+  /** Level of the leaf that #leafOf found. */
+  #leafLevel = 0;
   #br = 0n;
   #base = 0;
   #capacity = entriesOf(0);
@@ -121,18 +137,24 @@ export class HacdbsUnit {
 
   /** Hardware's time: at most `budget` entries. @returns entries looked at */
   process(budget: number): number {
-    let done = 0;
-    while (done < budget && this.isRunning) {
-      const err = this.#step(this.#base, this.#index, true);
-      done++;
-      this.entries++;
-      if (err === ERR_REASON.NOF) {
-        this.#index++;
-        continue;
-      }
-      this.#err = err;
-      this.#lookAhead();
+    if (!this.isRunning) return 0;
+    const regime = this.#pe.regime();
+    const base = this.#base;
+    const end = Math.min(this.#capacity, this.#index + budget);
+    const first = this.#index;
+    let index = first;
+    let err: number = ERR_REASON.NOF;
+    this.#tableFirst = NONE;
+    while (index < end) {
+      err = this.#step(regime, base, index, true);
+      if (err !== ERR_REASON.NOF) break;
+      index++;
     }
+    const done = index - first + (err === ERR_REASON.NOF ? 0 : 1);
+    this.entries += done;
+    this.#index = index;
+    this.#err = err;
+    if (err !== ERR_REASON.NOF) this.#lookAhead();
     return done;
   }
 
@@ -148,8 +170,11 @@ export class HacdbsUnit {
   /** Entries beyond an error; what is wrong with them is told to nobody. */
   #fetchOutstanding(): void {
     const [base, first, end] = this.#outstanding;
+    if (end === 0) return;
     this.#outstanding = [0, 0, 0];
-    for (let at = first; at < end; at++) this.#step(base, at, false);
+    const regime = this.#pe.regime();
+    this.#tableFirst = NONE;
+    for (let at = first; at < end; at++) this.#step(regime, base, at, false);
   }
 
   /** DSB on this PE: outstanding fetches and walks are over. */
@@ -158,46 +183,78 @@ export class HacdbsUnit {
   }
 
   /** One entry. @param isInOrder whether its errors count */
-  #step(base: number, index: number, isInOrder: boolean): number {
-    const { memory, faults, model } = this.#deps;
+  #step(regime: Stage2Regime | null, base: number, index: number, isInOrder: boolean): number {
+    const { memory, faults } = this.#deps;
     const at = (base + index * ENTRY_BYTES) / 4;
-    const vcpu = this.#pe.cpu.vcpuId;
+    const { u32 } = memory;
     const isArmed = isInOrder && faults.isArmed;
-    if (at + 1 >= memory.u32.length) return ERR_REASON.STRUCTF;
-    if (isArmed && faults.hit("hacdbs-structf", vcpu) !== null) return ERR_REASON.STRUCTF;
-    const entry = decodeEntry(memory.u32[at]!, memory.u32[at + 1]!);
-    if (!entry.valid) {
+    if (at + 1 >= u32.length) return ERR_REASON.STRUCTF;
+    if (isArmed && this.#isFaulty("hacdbs-structf")) return ERR_REASON.STRUCTF;
+    const lo = u32[at]!;
+    if ((lo & ENTRY_VALID) === 0) {
       if (isInOrder) this.skipped++;
       return ERR_REASON.NOF;
     }
-    if (entry.level === null) {
-      if (isInOrder) this.terminators++;
-      return model["hardware.terminatorErr"] === "ipaf" ? ERR_REASON.IPAF : ERR_REASON.IPAHACF;
-    }
-    if (isArmed && faults.hit("hacdbs-ipaf", vcpu) !== null) return ERR_REASON.IPAF;
-    if (isArmed && faults.hit("hacdbs-ipahacf", vcpu) !== null) return ERR_REASON.IPAHACF;
-    return this.#clean(entry.ipa, entry.level);
+    const level = levelOf(lo);
+    if (level === null) return this.#endEarly(isInOrder);
+    if (isArmed && this.#isFaulty("hacdbs-ipaf")) return ERR_REASON.IPAF;
+    if (isArmed && this.#isFaulty("hacdbs-ipahacf")) return ERR_REASON.IPAHACF;
+    const ipa = ipaOf(lo, u32[at + 1]!);
+    if (regime === null || ipa >= regime.ipaEnd) return ERR_REASON.IPAF;
+    return this.#clean(u32, regime, ipa, level);
   }
 
-  #clean(ipa: number, level: number): number {
-    const regime = this.#pe.regime();
-    if (regime === null || ipa >= regime.ipaEnd) return ERR_REASON.IPAF;
-    const walk = this.#walk;
-    walkStage2(this.#deps.memory, regime, ipa, walk);
-    if (!walk.found) return ERR_REASON.IPAF;
-    const isCleanable = (walk.hi & HI.DBM) !== 0 && (walk.hi & HI.CONTIGUOUS) === 0;
-    if (walk.level !== level || !isCleanable) return ERR_REASON.IPAHACF;
-    if ((walk.lo & LO.S2AP_WRITE) === 0) {
+  #isFaulty(kind: FaultKind): boolean {
+    return this.#deps.faults.hit(kind, this.#pe.cpu.vcpuId) !== null;
+  }
+
+  #endEarly(isInOrder: boolean): number {
+    if (isInOrder) this.terminators++;
+    const raised = this.#deps.model["hardware.terminatorErr"];
+    return raised === "ipaf" ? ERR_REASON.IPAF : ERR_REASON.IPAHACF;
+  }
+
+  #clean(u32: Uint32Array, regime: Stage2Regime, ipa: number, level: number): number {
+    const at = this.#leafOf(regime, ipa);
+    if (at < 0) return ERR_REASON.IPAF;
+    const hi = u32[at + 1]!;
+    const isCleanable = (hi & HI.DBM) !== 0 && (hi & HI.CONTIGUOUS) === 0;
+    if (this.#leafLevel !== level || !isCleanable) return ERR_REASON.IPAHACF;
+    const lo = u32[at]!;
+    if ((lo & LO.S2AP_WRITE) === 0) {
       this.alreadyClean++;
       return ERR_REASON.NOF;
     }
-    this.#deps.memory.u32[walk.descriptorPa >>> 2] = walk.lo & ~LO.S2AP_WRITE;
+    u32[at] = lo & ~LO.S2AP_WRITE;
     this.cleaned++;
     const { diagnostics } = this.#deps;
     if (diagnostics.isRequested?.(ipa, this.#pe.cpu.vcpuId) === false) {
       diagnostics.report("hacdbs-cleaned-outside-request", `0x${ipa.toString(16)}`);
     }
     return ERR_REASON.NOF;
+  }
+
+  /** @returns u32 index of the leaf over an IPA, its level in #leafLevel; -1: there is none */
+  #leafOf(regime: Stage2Regime, ipa: number): number {
+    const { memory } = this.#deps;
+    const { size, entriesPerTable } = regime.geometry;
+    const page = Math.floor(ipa / size);
+    const known = page - this.#tableFirst;
+    if (this.#tableFirst >= 0 && known >= 0 && known < entriesPerTable) {
+      const at = (this.#table >>> 2) + known * 2;
+      this.#leafLevel = 3;
+      return (memory.u32[at]! & PAGE) === PAGE ? at : -1;
+    }
+    const walk = this.#walk;
+    walkStage2(memory, regime, ipa, walk);
+    const { found, level, descriptorPa } = walk;
+    this.#leafLevel = level;
+    if (level === 3) {
+      const index = page % entriesPerTable;
+      this.#tableFirst = page - index;
+      this.#table = descriptorPa - index * 8;
+    }
+    return found ? descriptorPa >>> 2 : -1;
   }
 
   save(): Saved {
