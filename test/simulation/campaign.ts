@@ -132,7 +132,7 @@ export interface PlantResult {
   readonly withoutPlant: string | null;
 }
 
-/** Passed seeds per mode, so that a plant's seeds are not tried twice without it. */
+/** Passed seeds per mode and pins, so that a plant's seeds are not tried twice without it. */
 export type Baseline = Map<string, number>;
 
 /** Plants one defect in one mode, seed after seed, until it is caught. */
@@ -144,17 +144,19 @@ export function catchPlant(row: PlantRow, mode: Mode, baseline: Baseline): Plant
       seed,
       pageSize: null,
       plant: isPlanted ? plant : null,
+      row,
       pairs: null,
       isReplayed: false,
     }).failure;
   const result = { name: row.name, mode: mode.name };
+  const key = JSON.stringify([mode.name, row.pins, row.watch]);
   for (let seed = 1; seed <= PLANT_SEEDS_MAX; seed++) {
     const why = run(seed, true);
     if (why === null) continue;
-    for (let at = (baseline.get(mode.name) ?? 0) + 1; at <= seed; at++) {
+    for (let at = (baseline.get(key) ?? 0) + 1; at <= seed; at++) {
       const withoutPlant = run(at, false);
       if (withoutPlant !== null) return { ...result, seeds: seed, why, withoutPlant };
-      baseline.set(mode.name, at);
+      baseline.set(key, at);
     }
     return { ...result, seeds: seed, why, withoutPlant: null };
   }

@@ -10,7 +10,7 @@ import { Prng } from "../../src/base/prng.js";
 import type { InstanceDeps, VmDefinition } from "../../src/vmm/index.js";
 import { DOORBELL, type GuestCode, guestCode, PLACE } from "./guest/code.js";
 import { type GuestTables, guestTables } from "./guest/tables.js";
-import { type DrawnHardware, drawHardware } from "./hardware/draw.js";
+import { type DrawnHardware, drawHardware, type Pins } from "./hardware/draw.js";
 import type { Mode } from "./modes.table.js";
 
 /** The part of guest memory in which a slot id lives and moves, and the object behind it. */
@@ -167,7 +167,12 @@ function drawPages(prng: Prng): number {
   return kind < 18 ? 200 + prng.below(800) : 1100 + prng.below(1500);
 }
 
-export function drawLayout(prng: Prng, mode: Mode, forced: PageSize | null): Layout {
+export function drawLayout(
+  prng: Prng,
+  mode: Mode,
+  forced: PageSize | null,
+  pins: Pins = {},
+): Layout {
   const drawn = drawPageSize(prng, mode);
   const pageSize = forced ?? (mode.hasGuests ? guestPageSize(mode, drawn) : drawn);
   const geometry = pageGeometry(pageSize);
@@ -201,7 +206,7 @@ export function drawLayout(prng: Prng, mode: Mode, forced: PageSize | null): Lay
     first += pages + prng.below(100);
     if (mode.hasBlocks) first += blockPages - (first % blockPages);
   }
-  const hardware = mode.clean === undefined ? null : drawHardware(prng, mode.clean, vcpus);
+  const hardware = mode.clean === undefined ? null : drawHardware(prng, mode.clean, vcpus, pins);
   const definition: VmDefinition = {
     type: 40n,
     pageSize,

@@ -37,6 +37,7 @@ const BUDGET_BYTES = 2 ** 34;
 export interface Built {
   readonly definition: VmDefinition;
   readonly faults: readonly DrawnFault[];
+  readonly downCpus: readonly number[];
 }
 
 function build(built: Built, translation: InstanceDeps["translation"]): Instance {
@@ -47,6 +48,7 @@ function build(built: Built, translation: InstanceDeps["translation"]): Instance
     schedule: "seeded",
   });
   for (const fault of built.faults) instance.machine.kvm.vm.host.faults.arm(fault);
+  for (const cpu of built.downCpus) instance.machine.kvm.hacdbs.cpuDown(cpu);
   return instance;
 }
 

@@ -3,11 +3,18 @@
 //
 // Every row must be caught in every mode that it names, within PLANT_SEEDS_MAX seeds.
 
+import type { WatchName } from "./hardware/detectors.js";
+import type { Pins } from "./hardware/draw.js";
+
 export interface PlantRow {
   readonly name: string;
   /** What goes wrong. */
   readonly breaks: string;
   readonly modes: readonly string[];
+  /** What makes it visible; runs without the plant are drawn alike. */
+  readonly pins?: Pins;
+  /** Looked at when a run ends, with the plant and without. */
+  readonly watch?: WatchName;
 }
 
 /** Seeds tried per mode before a plant counts as a survivor. */
@@ -120,6 +127,22 @@ export const PLANTS = [
   { name: "seed-D2", breaks: "CLEAR indexes the user's bitmap from the slot's start", modes: ["hdbss-initset-irq"] },
   { name: "seed-D8", breaks: "the interrupt's handler leaves the line high", modes: ["hdbss-legacy-irq", "hdbss-initset-irq"] },
   { name: "seed-D10", breaks: "any interrupt without an error counts as done", modes: ["hdbss-legacy-irq", "hdbss-initset-irq"] },
+  { name: "seed-B3", breaks: "a vCPU that comes later runs without a buffer", modes: ["hdbss-legacy-software", "hdbss-ring-software"], pins: { isLastLate: true, faults: [] } },
+  { name: "seed-B13", breaks: "an entry's level is ignored", modes: ["hdbss-manual-software"], pins: { settings: { "hdbss.split": "expand-ttwl", "hdbss.dbm": "all-writable-from-start" }, faults: ["split-alloc"] } },
+  { name: "seed-B15", breaks: "what HDBSS's own write ended in is taken for the guest's", modes: ["a64-hdbss-legacy-software", "a64-hdbss-manual-poll"], pins: { settings: { "hardware.hdbssAbortReport": "sync" }, faults: ["hdbss-append-abort"] } },
+  { name: "seed-B17", breaks: "a VM that ends with HDBSS off keeps its buffers", modes: ["hdbss-legacy-software", "hdbss-manual-poll"], pins: { settings: { "hdbss.enableBy": "auto-buffers-at-vcpu-create" } } },
+  { name: "seed-D1", breaks: "entries are off by what a CLEAR begins within a word", modes: ["hdbss-manual-poll", "hdbss-initset-irq"] },
+  { name: "seed-D4", breaks: "an array that is exactly full counts as failed", modes: ["hdbss-initset-poll"], pins: { settings: { "clear.onError": "skip-and-software", "hacdbs.timeoutUs": 100_000 }, faults: [] }, watch: "spurious-eagain" },
+  { name: "seed-D5", breaks: "a fallback overwrites what hardware has cleaned already", modes: ["hdbss-legacy-poll", "a64-hdbss-legacy-poll"], pins: { settings: { "clear.onError": "abandon" }, faults: ["hacdbs-structf", "hacdbs-ipahacf"] } },
+  { name: "seed-D7", breaks: "eligibility is tested before the CPU is known", modes: ["hdbss-legacy-irq"], pins: { settings: { "hacdbs.timeoutUs": 100_000, "hacdbs.discovery": "acpi", "hacdbs.madtLength": "with-hacdbsirq", "hacdbs.completion": "irq-wfi" }, faults: [], downCpus: [0] }, watch: "timed-out" },
+  { name: "seed-D9", breaks: "the wait sleeps without looking first", modes: ["hdbss-legacy-irq", "hdbss-initset-irq"], pins: { settings: { "hacdbs.timeoutUs": 100_000, "hacdbs.completion": "irq-wfi" }, faults: [] }, watch: "slow-wait" },
+  { name: "seed-D11", breaks: "TTWL follows the split chunk size", modes: ["hdbss-manual-poll"], pins: { settings: { "hdbss.dbm": "all-writable-from-start", "hdbss.split": "forced-page-size" }, faults: [] }, watch: "refused-leaf" },
+  { name: "seed-D12", breaks: "one page that can't be cleaned abandons all", modes: ["hdbss-initset-poll", "hdbss-legacy-poll"], pins: { settings: { "clear.onError": "skip-and-software", "hacdbs.timeoutUs": 100_000 }, faults: ["hacdbs-ipaf"] }, watch: "spurious-eagain" },
+  { name: "seed-D13", breaks: "splitting drops mmu_lock while bits are in the array", modes: ["hdbss-initset-poll"] },
+  { name: "seed-D14", breaks: "a failed split is ignored", modes: ["hdbss-initset-poll"], pins: { settings: { "hdbss.dbm": "all-writable-from-start" }, faults: ["split-alloc"] }, watch: "refused-leaf" },
+  { name: "seed-D17", breaks: "no ISB before HACDBS starts", modes: ["hdbss-legacy-poll", "hdbss-manual-irq"] },
+  { name: "seed-D19", breaks: "nothing is invalidated if the first entry fails", modes: ["hdbss-initset-poll"], pins: { settings: { "clear.onError": "skip-and-software" } } },
+  { name: "seed-D20", breaks: "the array's tail is stale", modes: ["hdbss-legacy-poll", "hdbss-initset-poll"], pins: { settings: { "hardware.lookahead": 512 } } },
 ] as const satisfies readonly PlantRow[];
 
 export type PlantName = (typeof PLANTS)[number]["name"];

@@ -15,6 +15,7 @@ import { RingClient } from "./client/rings.js";
 import { Memory, SlotClient } from "./client/slots.js";
 import { VcpuClient } from "./client/vcpus.js";
 import { HardwareClient } from "./hardware/client.js";
+import { detect } from "./hardware/detectors.js";
 import { HardwareWatch } from "./hardware/watch.js";
 import { drawLayout, type Layout, prngOf } from "./layout.js";
 import { type Built, Link, replay } from "./link.js";
@@ -23,6 +24,7 @@ import { checkLeaves, checkTlbs, type Hardware } from "./oracle/hardware.js";
 import { Oracle, type OracleCounts } from "./oracle/oracle.js";
 import type { Pairs } from "./pairs.js";
 import type { Plant } from "./plant.js";
+import type { PlantRow } from "./plants.table.js";
 import type { World } from "./world.js";
 
 export interface RunOptions {
@@ -30,6 +32,8 @@ export interface RunOptions {
   readonly seed: number;
   readonly pageSize: PageSize | null;
   readonly plant: Plant | null;
+  /** Whose pins and detector this run has, with its plant or without. */
+  readonly row?: Pick<PlantRow, "pins" | "watch">;
   readonly pairs: Pairs | null;
   /** Run the recorded commands again on a fresh VM and compare digests. */
   readonly isReplayed: boolean;
@@ -76,7 +80,7 @@ export class Simulation {
     const { mode, seed, pageSize } = options;
     this.#options = options;
     this.#prng = prngOf(seed, mode);
-    this.#layout = drawLayout(this.#prng, mode, pageSize);
+    this.#layout = drawLayout(this.#prng, mode, pageSize, options.row?.pins);
     const { guest } = this.#layout;
     this.#link = new Link(this.#built, guest?.translation());
     this.#oracle = new Oracle(this.#layout.definition.pageSize);
@@ -97,16 +101,16 @@ export class Simulation {
       common: { kind: "accesses", accesses: [] },
     };
     this.#enableCaps();
+    const { hardware } = this.#layout;
+    const lateVcpu = hardware?.isLastLate === true ? this.#layout.vcpus - 1 : -1;
     this.#vcpus = Array.from({ length: this.#layout.vcpus }, (_, id) => {
       return guest?.runs[id] === true
         ? new GuestVcpuClient(this.#world, guest, id)
-        : new VcpuClient(this.#world, id);
+        : new VcpuClient(this.#world, id, id === lateVcpu);
     });
     const guests = this.#vcpus.filter((vcpu) => vcpu instanceof GuestVcpuClient);
     this.#guests = guest === null ? null : new Guests(this.#world, guest, guests);
-    for (const { synthetic } of this.#vm.vcpus) {
-      synthetic.observer = (ipa, _length, pa) => this.#oracle.store(ipa, pa);
-    }
+    this.#observe();
     const homes = guest === null ? this.#layout.homes : [...this.#layout.homes, guest.home];
     const memories = new Map<number, Memory>();
     for (const home of homes) {
@@ -123,6 +127,13 @@ export class Simulation {
     this.#watch = new HardwareWatch(this.#link.instance.machine, this.#layout.hardware !== null);
     options.plant?.apply(this.#link.instance.machine);
     if (options.pairs !== null) this.#vm.sched.observer = options.pairs.observer;
+  }
+
+  /** Every store of every vCPU that is there. */
+  #observe(): void {
+    for (const { synthetic } of this.#vm.vcpus) {
+      synthetic.observer = (ipa, _length, pa) => this.#oracle.store(ipa, pa);
+    }
   }
 
   get #vm() {
@@ -144,7 +155,7 @@ export class Simulation {
   /** What the VM was built from. */
   get #built(): Built {
     const { definition, hardware } = this.#layout;
-    return { definition, faults: hardware?.faults ?? [] };
+    return { definition, faults: hardware?.faults ?? [], downCpus: hardware?.downCpus ?? [] };
   }
 
   get #failure(): string | null {
@@ -160,13 +171,18 @@ export class Simulation {
       this.#guests?.init();
       this.#hardwareClient.toggle(true);
       this.#settle();
+      for (const vcpu of this.#vcpus) if (vcpu instanceof VcpuClient) vcpu.come();
+      this.#observe();
       for (let phase = 0; phase < phases && this.#failure === null; phase++) this.#phase();
     } catch (error) {
       this.#oracle.fail(error instanceof Error ? (error.stack ?? error.message) : String(error));
     }
     let failure = this.#failure;
     if (failure === null && this.#options.isReplayed) failure = this.#replayed();
+    const { watch } = this.#options.row ?? {};
+    if (watch !== undefined) failure ??= detect(watch, this.#link.instance.machine);
     this.#link.instance.close();
+    failure ??= this.#watch.closed();
     return {
       failure,
       steps: this.#vm.sched.steps,
@@ -203,6 +219,8 @@ export class Simulation {
     for (let n = 0; n < commands && this.#failure === null; n++) {
       this.#command();
       this.#link.advance(prng.below(pace));
+      const loose = this.#watch.between();
+      if (loose !== null) this.#oracle.fail(loose);
       if (prng.below(12) === 0) this.#calm();
     }
     this.#link.slowness = null;

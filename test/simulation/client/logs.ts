@@ -207,7 +207,10 @@ export class LogClient {
     }
     // Bits beyond the end of the slot name nothing.
     if (chance(this.#world, 20)) bitmap[bitmap.length - 1]! |= 0x80;
-    return { firstPage, numPages, bitmap };
+    // KVM refuses a CLEAR that begins within a word.
+    const skew = this.#world.mode.clean !== undefined && chance(this.#world, 4) ? 1 : 0;
+    const odd = skew * Math.min(numPages - 1, 1 + prng.below(63));
+    return { firstPage: firstPage + odd, numPages: numPages - (isToEnd ? odd : 0), bitmap };
   }
 
   #send(args: ClearArgs, isLost: boolean, mayDefer = true): void {

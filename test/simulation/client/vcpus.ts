@@ -14,10 +14,20 @@ export class VcpuClient {
   /** The last run ended with a full ring: the client empties it before the next. */
   isRingFull = false;
 
-  constructor(world: World, id: number) {
+  #isThere = false;
+
+  /** @param isLate it comes later, at come() */
+  constructor(world: World, id: number, isLate: boolean) {
     this.#world = world;
     this.id = id;
-    world.link.now("createVcpu", { id });
+    if (!isLate) this.come();
+  }
+
+  /** Creates the vCPU, unless it is there. */
+  come(): void {
+    if (this.#isThere) return;
+    this.#isThere = true;
+    this.#world.link.now("createVcpu", { id: this.id });
   }
 
   get isRunning(): boolean {

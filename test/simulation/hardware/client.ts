@@ -24,9 +24,10 @@ export class HardwareClient {
   }
 
   change(): void {
-    const { prng, link, mode } = this.#world;
-    if (mode.clean === undefined) return;
-    link.now("changeDirty", { settings: drawChanges(prng, mode.clean), seedBugs: null });
+    const { prng, link, mode, layout } = this.#world;
+    if (mode.clean === undefined || layout.hardware === null) return;
+    const settings = drawChanges(prng, mode.clean, layout.hardware.pinned);
+    link.now("changeDirty", { settings, seedBugs: null });
   }
 
   /** @param isOn what HDBSS shall be; refusals are as good as any answer */

@@ -17,6 +17,22 @@ export interface DrawnHardware {
   readonly order: number;
   /** Capability that turns it on; null: KVM does by itself. */
   readonly cap: number | null;
+  /** Keys that stay as they are. */
+  readonly pinned: readonly string[];
+  /** The last vCPU comes when HDBSS is on already. */
+  readonly isLastLate: boolean;
+  /** CPUs whose HACDBSIRQ is not set up. */
+  readonly downCpus: readonly number[];
+}
+
+/** What a planted defect needs to be visible; the same for runs without it. */
+export interface Pins {
+  readonly settings?: Readonly<Record<string, SettingValue>>;
+  /** These events alone go wrong, again and again; none for an empty list. */
+  readonly faults?: readonly FaultKind[];
+  /** The last vCPU comes late. */
+  readonly isLastLate?: true;
+  readonly downCpus?: readonly number[];
 }
 
 type Choices<T> = { readonly [K in keyof T]?: readonly T[K][] };
@@ -135,17 +151,23 @@ function drawFault(prng: Prng, kind: FaultKind, vcpus: number): DrawnFault {
   };
 }
 
-export function drawHardware(prng: Prng, clean: Cleaning, vcpus: number): DrawnHardware {
+export function drawHardware(
+  prng: Prng,
+  clean: Cleaning,
+  vcpus: number,
+  pins: Pins,
+): DrawnHardware {
   const settings: Settings = {
     ...drawAll(prng, MODEL),
     ...drawAll(prng, ALWAYS),
     ...drawAll(prng, AT_CREATION),
     ...drawAll(prng, CLEANING[clean]),
     "hacdbs.discovery": prng.pick(DISCOVERY[clean]),
+    ...pins.settings,
   };
   const by = settings["hdbss.enableBy"];
   const kinds = clean === "software" ? FAULTS : [...FAULTS, ...CLEANING_FAULTS];
-  const faults: DrawnFault[] = [];
+  let faults: DrawnFault[] = [];
   if (prng.below(4) > 0) {
     for (const kind of kinds) {
       // Without its buffer such a vCPU does not come into being.
@@ -153,22 +175,40 @@ export function drawHardware(prng: Prng, clean: Cleaning, vcpus: number): DrawnH
       if (prng.below(2) === 0 && !isCreation) faults.push(drawFault(prng, kind, vcpus));
     }
   }
+  if (pins.faults !== undefined) {
+    faults = pins.faults.map((kind) => ({ ...drawFault(prng, kind, vcpus), times: null }));
+  }
   const isOurs = by === "ioctl-v3" || by === "ioctl-v2";
   const cap = settings["hdbss.capShape"] === "arch-generic" ? CAP_GENERIC : CAP_ARM;
   // Version 2 has no order 0: that turns it off.
   const order = prng.pick(by === "ioctl-v2" ? [1, 1, 2] : [0, 0, 0, 1, 3]);
-  return { settings, faults, order, cap: isOurs ? cap : null };
+  const canFail = faults.some(({ kind }) => kind === "hdbss-alloc");
+  const isLast = vcpus > 1 && !canFail && (prng.below(4) === 0 || pins.isLastLate === true);
+  const isDown = clean === "irq" && prng.below(4) === 0;
+  return {
+    settings,
+    faults,
+    order,
+    cap: isOurs ? cap : null,
+    pinned: Object.keys(pins.settings ?? {}),
+    isLastLate: isLast,
+    downCpus: pins.downCpus ?? (isDown ? [0] : []),
+  };
 }
 
 /** Some settings as they shall be from now on. */
-export function drawChanges(prng: Prng, clean: Cleaning): Readonly<Settings> {
+export function drawChanges(
+  prng: Prng,
+  clean: Cleaning,
+  pinned: readonly string[],
+): Readonly<Settings> {
   const all = {
     ...drawAll(prng, MODEL),
     ...drawAll(prng, ALWAYS),
     ...drawAll(prng, CLEANING[clean]),
   };
   const few = 1 + prng.below(4);
-  const keys = Object.keys(all);
+  const keys = Object.keys(all).filter((key) => !pinned.includes(key));
   const changes: Settings = {};
   for (let n = 0; n < few; n++) {
     const key = prng.pick(keys);

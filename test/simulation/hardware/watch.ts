@@ -33,6 +33,19 @@ export class HardwareWatch {
     return isRescan ? { ...found, isAnyLost: true } : found;
   }
 
+  /** Between any two steps. @returns what is wrong, or null */
+  between(): string | null {
+    const { vm, hacdbs } = this.#machine.kvm;
+    if (hacdbs.inFlight === 0 || vm.mmuLock.writeHeld) return null;
+    return `${hacdbs.inFlight} pages in flight while nobody holds mmu_lock`;
+  }
+
+  /** The VM is gone. @returns what is wrong, or null */
+  closed(): string | null {
+    const bytes = this.#machine.kvm.vm.counters.values.bytesHdbssBuffers;
+    return bytes === 0 ? null : `${bytes} bytes of HDBSS buffers are lost`;
+  }
+
   /** With every vCPU out of RUN, after the last sync. @returns what is wrong, or null */
   atRest(): string | null {
     if (!this.#isOn) return null;
