@@ -78,7 +78,14 @@ function seedOf({ seed }: Workload): bigint {
   return parseU64(seed) ?? 1n;
 }
 
+/** A deferred CLEAR that no vCPU has told the end of. */
+interface DeferredClear {
+  readonly firstPage: number;
+  readonly bits: Uint8Array;
+}
+
 export class StrategyVm {
+  readonly #deferred: DeferredClear[] = [];
   readonly #handle: VmHandle;
   readonly #workload: Workload;
   readonly #strategy: Strategy;
@@ -256,6 +263,9 @@ export class StrategyVm {
     const ioctl = nothing();
     const reported = new Uint32Array(Math.ceil(this.pages / 64) * 2);
     const runErrors = await this.#runAll(vcpus, run, ioctl, reported);
+    // vCPUs whose stores are done would be in KVM_RUN all the same, and tell of CLEARs that ended.
+    if (this.#deferred.length > 0)
+      await this.#runAll(this.#vcpus.slice(0, 1), run, ioctl, reported);
     await this.#measure(ioctl, () =>
       this.#hasRing ? this.#reap(reported) : this.#getAndClear(reported),
     );
@@ -275,12 +285,22 @@ export class StrategyVm {
       const results = await this.#measure(run, () => this.#call("runVcpus", { vcpus: left }));
       errors += results.filter(({ errno }) => errno !== null).length;
       if (errors > RUN_ERRORS_MAX || entries > ENTRIES_MAX) throw gaveUp(results);
+      for (const { cleaned } of results) {
+        if (cleaned !== undefined) this.#copyCleaned(Number(cleaned.firstPage), reported);
+      }
       if (this.#hasRing && results.some(isRingFull)) {
         await this.#measure(ioctl, () => this.#reap(reported));
       }
       left = left.filter((_, at) => results[at]?.exitReason !== "KVM_EXIT_HLT");
     }
     return errors;
+  }
+
+  /** KVM_EXIT_CLEANED: userspace copies the pages of that CLEAR now. */
+  #copyCleaned(firstPage: number, reported: Uint32Array): void {
+    const at = this.#deferred.findIndex((one) => one.firstPage === firstPage);
+    const [one] = at < 0 ? [] : this.#deferred.splice(at, 1);
+    if (one !== undefined) merge(reported, one.bits, firstPage / 32);
   }
 
   async #getAndClear(reported: Uint32Array): Promise<void> {
@@ -300,7 +320,12 @@ export class StrategyVm {
       const numPages = Math.min(step, this.pages - page);
       const bits = own.slice(page / 8, page / 8 + Math.ceil(numPages / 64) * 8);
       const args = { slot: SLOT, firstPage: BigInt(page), numPages, bitmap: bits };
-      await this.#call(defers(this.#strategy) ? "deferDirtyLogClear" : "clearDirtyLog", args);
+      if (!defers(this.#strategy)) {
+        await this.#call("clearDirtyLog", args);
+        continue;
+      }
+      const { deferred } = await this.#call("deferDirtyLogClear", args);
+      if (deferred > 0) this.#deferred.push({ firstPage: page, bits });
     }
   }
 
@@ -345,8 +370,10 @@ export function wordsOf(bytes: Uint8Array): Uint32Array {
   return new Uint32Array(bytes.slice().buffer);
 }
 
-function merge(into: Uint32Array, bytes: Uint8Array): void {
-  for (const [at, word] of wordsOf(bytes).entries()) into[at] = (into[at] ?? 0) | word;
+function merge(into: Uint32Array, bytes: Uint8Array, from = 0): void {
+  for (const [at, word] of wordsOf(bytes).entries()) {
+    into[from + at] = (into[from + at] ?? 0) | word;
+  }
 }
 
 function setBit(words: Uint32Array, page: number): void {
