@@ -217,7 +217,8 @@ export function drawLayout(
     ...(hardware === null ? {} : { dirty: { settings: hardware.settings, seedBugs: [] } }),
   };
   // A ring must have room for a buffer of one page.
-  const least = hardware === null ? 0 : 2;
+  const isNaive = hardware?.settings["hdbss.ring"] === "naive";
+  const least = hardware === null || isNaive ? 0 : 2;
   const ringBytes =
     mode.ring === "none" ? 0 : pageSize << (least + (isFlooded ? 0 : prng.below(2)));
   const guest = mode.hasGuests ? drawGuest(prng, pageSize, homes, vcpus) : null;

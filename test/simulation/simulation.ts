@@ -33,6 +33,8 @@ export interface RunOptions {
   readonly pageSize: PageSize | null;
   readonly plant: Plant | null;
   /** Whose pins and detector this run has, with its plant or without. */
+  /** The VM watches itself for lost pages too; slots and memory stay as they are. */
+  readonly isTold?: true;
   readonly row?: Pick<PlantRow, "pins" | "watch">;
   readonly pairs: Pairs | null;
   /** Run the recorded commands again on a fresh VM and compare digests. */
@@ -129,10 +131,15 @@ export class Simulation {
     if (options.pairs !== null) this.#vm.sched.observer = options.pairs.observer;
   }
 
-  /** Every store of every vCPU that is there. */
+  /** Every store of every vCPU that is there; the VM's own shadow sees it as well. */
   #observe(): void {
+    if (this.#options.isTold === true) this.#link.now("shadowStart", {});
     for (const { synthetic } of this.#vm.vcpus) {
-      synthetic.observer = (ipa, _length, pa) => this.#oracle.store(ipa, pa);
+      const its = this.#options.isTold === true ? synthetic.observer : null;
+      synthetic.observer = (ipa, length, pa) => {
+        its?.(ipa, length, pa);
+        this.#oracle.store(ipa, pa);
+      };
     }
   }
 
@@ -214,6 +221,10 @@ export class Simulation {
       kick: prng.pick([2, 8, 30]),
       hardware: this.#layout.hardware === null ? 0 : prng.pick([0, 3, 15]),
     };
+    if (this.#options.isTold === true) {
+      this.#weights.slot = 0;
+      this.#weights.memory = 0;
+    }
     this.#warm();
     this.#link.slowness = prng.below(2) === 0 ? prng : null;
     for (let n = 0; n < commands && this.#failure === null; n++) {
@@ -280,6 +291,8 @@ export class Simulation {
 
   /** Lets ioctls end while vCPUs go on, then looks whether every dirty page can still be had. */
   #calm(): void {
+    // The VM judges at the end.
+    if (this.#options.isTold === true) return;
     for (let n = 0; n < 2000 && this.#link.othersInFlight > 0; n++) this.#link.advance(1);
     if (this.#link.othersInFlight > 0 || this.#failure !== null) return;
     // A vCPU that has made a mapping and not marked its page yet is about to.

@@ -3,8 +3,10 @@
 //
 //   B2        costs memory only, at pages larger than 4 KiB
 //   B8, B9    are late, not lost, like hdbss.sync request-nowait, which runs draw as a safe value
+//   B19       leaves TLB copies whose pages are in a log already: what protects them flushes them
 //   B20       marks a device's pages: there is no device memory here, and nothing would be lost
 //   D15       costs precision: blocks stay whole, and each is reported as a whole
+//   D16       is seen only if the array's page next holds words that look like entries
 //   D18       is between two VMs: the next load of a vCPU of this one programs the same stage 2
 import type { SeedBug } from "../../../src/kvm/index.js";
 import type { Planting } from "../plant.js";
@@ -29,6 +31,7 @@ export const SEED_PLANTS = {
   "seed-B16": seed("B16"),
   "seed-B17": seed("B17"),
   "seed-B18": seed("B18"),
+  "seed-B22": seed("B22"),
   "seed-D1": seed("D1"),
   "seed-D2": seed("D2"),
   "seed-D4": seed("D4"),
