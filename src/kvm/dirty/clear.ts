@@ -44,6 +44,9 @@ export interface ClearOutcome {
 interface Run {
   readonly job: ClearJob;
   readonly array: EntryArray;
+  /** Halves of the word in hand: what is dirty, was named, and is in no entry yet. */
+  lo: number;
+  hi: number;
   cleared: number;
   isStarted: boolean;
   /** D19: hardware got beyond its first entry, or software changed a leaf. */
@@ -74,6 +77,8 @@ export class HardwareClear {
     const run: Run = {
       job,
       array,
+      lo: 0,
+      hi: 0,
       cleared: 0,
       isStarted: false,
       isAdvanced: false,
@@ -155,18 +160,26 @@ export class HardwareClear {
 
   *#words(run: Run): Op<void> {
     const vm = this.#vm;
-    const { job } = run;
+    const { job, array } = run;
     let batches = vm.counters.values.hacdbsBatches;
     for (let i = 0; i < job.words && !run.isFailed; i++) {
       if (i % LOOK_WORDS === LOOK_WORDS - 1) yield POINT["word-exchanged"];
-      if (!this.#hasBits(job, i)) continue;
-      yield* this.#word(run, i);
-      if (run.array.count > 0 || batches === vm.counters.values.hacdbsBatches) continue;
+      if (!this.#look(run, i)) continue;
+      if (job.splits && this.#hasBlock(run, i)) yield* this.#splitAndTake(run, i);
+      else this.#take(run, i);
+      this.#convert(run, i);
+      while (array.isFull && !run.isFailed) {
+        yield* this.#batch(run);
+        if (!run.isFailed) this.#fill(run, i);
+      }
+      // An unfinished batch: the rest of the word never got into the array.
+      if (run.isFailed) this.#putBack(job, this.#pageOf(job, i), run.lo, run.hi);
+      if (array.count > 0 || batches === vm.counters.values.hacdbsBatches) continue;
       // Nothing is in flight here: whoever waits for mmu_lock gets it.
       batches = vm.counters.values.hacdbsBatches;
       if (vm.sched.contended) yield* this.#breathe();
     }
-    if (!run.isFailed && run.array.count > 0) yield* this.#batch(run);
+    if (!run.isFailed && array.count > 0) yield* this.#batch(run);
   }
 
   *#breathe(): Op<void> {
@@ -175,98 +188,94 @@ export class HardwareClear {
     yield* this.#vm.mmuLock.writeLock();
   }
 
+  /** Page of a word's bit 0, counted from the slot's first. */
+  #pageOf({ firstWord }: ClearJob, i: number): number {
+    return (firstWord + i) * BITMAP_WORD_PAGES;
+  }
+
   #at({ bitmap, firstWord }: ClearJob, i: number): number {
     return (bitmap.pa >>> 2) + (firstWord + i) * 2;
   }
 
-  /** Halves of what userspace named for a word; D2 counts from the slot's first. */
-  #named({ user, firstWord }: ClearJob, i: number): readonly [number, number] {
-    if (user === null) return [-1, -1];
-    const at = (this.#vm.seedBugs.has("D2") ? firstWord + i : i) * 2;
-    return [user[at] ?? 0, user[at + 1] ?? 0];
-  }
-
-  #hasBits(job: ClearJob, i: number): boolean {
+  /** Reads what is dirty and named of a word; D2 counts from the slot's first. */
+  #look(run: Run, i: number): boolean {
+    const { job } = run;
     const { u32 } = this.#vm.host.memory;
     const at = this.#at(job, i);
-    if (u32[at] === 0 && u32[at + 1] === 0) return false;
-    const [lo, hi] = this.#named(job, i);
-    return (u32[at]! & lo) !== 0 || (u32[at + 1]! & hi) !== 0;
-  }
-
-  *#word(run: Run, i: number): Op<void> {
-    const { job } = run;
-    const isLate = this.#vm.seedBugs.has("D13");
-    if (job.splits && !isLate && this.#hasBlock(job, i)) {
-      // Splitting drops mmu_lock: until then no bit may be in the array.
-      if (run.array.count > 0) yield* this.#batch(run);
-      if (run.isFailed) return;
-      yield* this.#split(job, i);
-      if (!this.#hasBits(job, i)) return;
-    }
-    const [lo, hi] = this.#take(job, i);
-    this.#hacdbs.inFlight += popcount32(lo) + popcount32(hi);
-    if (job.splits && isLate) yield* this.#split(job, i, lo, hi);
-    yield* this.#convert(run, (job.firstWord + i) * BITMAP_WORD_PAGES, lo, hi);
+    run.lo = u32[at]!;
+    run.hi = u32[at + 1]!;
+    if ((run.lo | run.hi) === 0) return false;
+    if (job.user === null) return true;
+    const named = (this.#vm.seedBugs.has("D2") ? job.firstWord + i : i) * 2;
+    run.lo = (run.lo & (job.user[named] ?? 0)) >>> 0;
+    run.hi = (run.hi & (job.user[named + 1] ?? 0)) >>> 0;
+    return (run.lo | run.hi) !== 0;
   }
 
   /** Most words have none once a log has been read: they just go on filling the array. */
-  #hasBlock(job: ClearJob, i: number): boolean {
-    const [first, end] = this.#spanOf(job, i);
-    return this.#vm.tables.nextBlock(first, end) < end;
+  #hasBlock(run: Run, i: number): boolean {
+    const base = run.job.slot.baseGfn + this.#pageOf(run.job, i);
+    const end = base + lastBit(run.lo, run.hi) + 1;
+    return this.#vm.tables.nextBlock(base + firstBit(run.lo, run.hi), end) < end;
   }
 
-  #split(job: ClearJob, i: number, takenLo = 0, takenHi = 0): Op<void> {
-    const [first, end] = this.#spanOf(job, i, takenLo, takenHi);
-    return this.#log.split(first, end);
+  *#splitAndTake(run: Run, i: number): Op<void> {
+    const isLate = this.#vm.seedBugs.has("D13");
+    if (isLate) this.#take(run, i);
+    else if (run.array.count > 0) {
+      // Splitting drops mmu_lock: until then no bit may be in the array.
+      yield* this.#batch(run);
+      if (run.isFailed) return this.#letGo(run);
+      // More of it may be dirty by now.
+      this.#look(run, i);
+    }
+    const base = run.job.slot.baseGfn + this.#pageOf(run.job, i);
+    yield* this.#log.split(base + firstBit(run.lo, run.hi), base + lastBit(run.lo, run.hi) + 1);
+    if (!isLate && this.#look(run, i)) this.#take(run, i);
   }
 
-  /** Guest pages from a word's first bit to its last, of those to be cleaned. */
-  #spanOf(job: ClearJob, i: number, takenLo = 0, takenHi = 0): readonly [number, number] {
+  /** No bit of the word in hand becomes an entry. */
+  #letGo(run: Run): void {
+    run.lo = 0;
+    run.hi = 0;
+  }
+
+  /** Takes the word in hand from the bitmap; a legacy GET keeps it for userspace. */
+  #take(run: Run, i: number): void {
+    const { job, lo, hi } = run;
     const { u32 } = this.#vm.host.memory;
-    const [lo, hi] = this.#named(job, i);
     const at = this.#at(job, i);
-    const low = ((u32[at]! & lo) | takenLo) >>> 0;
-    const high = ((u32[at + 1]! & hi) | takenHi) >>> 0;
-    const base = job.slot.baseGfn + (job.firstWord + i) * BITMAP_WORD_PAGES;
-    return [base + firstBit(low, high), base + lastBit(low, high) + 1];
-  }
-
-  /** Takes a word's bits; a legacy GET keeps them for userspace. */
-  #take(job: ClearJob, i: number): readonly [number, number] {
-    const { u32 } = this.#vm.host.memory;
-    const at = this.#at(job, i);
-    const [namedLo, namedHi] = this.#named(job, i);
-    const lo = (u32[at]! & namedLo) >>> 0;
-    const hi = (u32[at + 1]! & namedHi) >>> 0;
     u32[at]! ^= lo;
     u32[at + 1]! ^= hi;
-    if (job.user !== null) return [lo, hi];
-    const copy = at + (job.bitmap.bytes >>> 2);
-    u32[copy]! |= lo;
-    u32[copy + 1]! |= hi;
-    return [lo, hi];
+    this.#hacdbs.inFlight += popcount32(lo) + popcount32(hi);
+    if (job.user === null) {
+      const copy = at + (job.bitmap.bytes >>> 2);
+      u32[copy]! |= lo;
+      u32[copy + 1]! |= hi;
+    }
   }
 
-  /** @param page of bit 0, counted from the slot's first */
-  *#convert(run: Run, page: number, lo: number, hi: number): Op<void> {
-    const { slot, skew } = run.job;
-    if (!this.#isCleanable(slot, page, lo, hi)) {
-      this.#bySoftware(run, page, lo, hi);
+  /** The word in hand becomes entries, or software protects it at once. */
+  #convert(run: Run, i: number): void {
+    const { job, lo, hi } = run;
+    if ((lo | hi) === 0) return;
+    const page = this.#pageOf(job, i);
+    if (this.#isCleanable(job.slot, page, lo, hi)) {
+      this.#fill(run, i);
       return;
     }
+    this.#letGo(run);
+    this.#bySoftware(run, page, lo, hi);
+  }
+
+  /** Makes entries of the word in hand, as many as fit. */
+  #fill(run: Run, i: number): void {
+    const { job, array } = run;
     const level = this.#level();
-    let low = lo;
-    let high = hi;
-    while ((low | high) !== 0 && !run.isFailed) {
-      const bit = firstBit(low, high);
-      if (bit < 32) low &= low - 1;
-      else high &= high - 1;
-      run.array.add(slot.baseGfn + page + bit + skew, page + bit, level);
-      if (run.array.isFull) yield* this.#batch(run);
-    }
-    // An unfinished batch: the rest of the word never got into the array.
-    if (run.isFailed) this.#putBack(run.job, page, low, high);
+    const page = this.#pageOf(job, i);
+    const gfn = job.slot.baseGfn + page + job.skew;
+    if (run.lo !== 0) run.lo = array.addBits(gfn, page, run.lo, level);
+    if (run.hi !== 0) run.hi = array.addBits(gfn + 32, page + 32, run.hi, level);
   }
 
   /** Level of the descriptors: the last; D11 takes the split chunk's. */
@@ -313,9 +322,9 @@ export class HardwareClear {
   *#batch(run: Run): Op<void> {
     const { array, job } = run;
     const { count } = array;
-    const unwatch = this.#watch(run);
+    if (this.#isWatched) this.#watch(run);
     const result = yield* this.#hacdbs.batch(array);
-    unwatch();
+    this.#vm.host.diagnostics.isRequested = null;
     if (result.isStarted) run.isStarted = true;
     if (result.firstIndex > 0) run.isAdvanced = true;
     run.isFailed = result.done < count;
@@ -335,17 +344,19 @@ export class HardwareClear {
     array.count = 0;
   }
 
-  /** Tells the silicon which pages were asked for, while something may go wrong there. */
-  #watch({ array, job }: Run): () => void {
-    const { diagnostics, model, geometry } = this.#vm.host;
-    if (this.#vm.seedBugs.size === 0 && model["hardware.lookahead"] === 0) return () => {};
+  /** Whether hardware may clean what nobody asked for. */
+  get #isWatched(): boolean {
+    const { seedBugs, host } = this.#vm;
+    return seedBugs.size > 0 || host.model["hardware.lookahead"] > 0;
+  }
+
+  /** Tells the silicon which pages are asked for. */
+  #watch({ array, job }: Run): void {
+    const { diagnostics, geometry } = this.#vm.host;
     const { baseGfn } = job.slot;
     // Where a vCPU runs meanwhile, hardware cleans what another slot's CLEAR has deferred.
     diagnostics.isRequested = (ipa, vcpu) =>
       vcpu >= 0 || array.has(Math.floor(ipa / geometry.size) - baseGfn);
-    return () => {
-      diagnostics.isRequested = null;
-    };
   }
 }
 

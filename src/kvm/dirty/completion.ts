@@ -76,7 +76,8 @@ export class Completion {
   *#poll(): Op<boolean> {
     while (!this.#isEnded) {
       if (this.#isLate) return false;
-      yield* this.#step(1);
+      yield POINT["hacdbs-wait"];
+      this.#pass(1);
     }
     return true;
   }
@@ -87,15 +88,18 @@ export class Completion {
       if (this.#isLate) return false;
       const until = this.#waitedUs + this.#vm.policies["hacdbs.quantumUs"];
       this.#isWoken = false;
-      do yield* this.#step(until - this.#waitedUs);
-      while (this.#waitedUs < until && !(isWokenEarly && this.#isWoken));
+      do {
+        yield POINT["hacdbs-wait"];
+        this.#pass(until - this.#waitedUs);
+      } while (this.#waitedUs < until && !(isWokenEarly && this.#isWoken));
     }
     return true;
   }
 
   *#waitForInterrupt(): Op<boolean> {
     // An interrupt may well come between the start and the first look at the flag.
-    yield* this.#step(1);
+    yield POINT["hacdbs-wait"];
+    this.#pass(1);
     if (this.#vm.seedBugs.has("D9")) yield* this.#sleep();
     while (!this.isDone) {
       if (this.#isLate) return false;
@@ -108,16 +112,17 @@ export class Completion {
   *#sleep(): Op<void> {
     const until = Math.min(this.#waitedUs + TICK_US, this.#timeoutUs);
     this.#isWoken = false;
-    while (this.#waitedUs < until && !this.#isWoken) yield* this.#step(until - this.#waitedUs);
+    while (this.#waitedUs < until && !this.#isWoken) {
+      yield POINT["hacdbs-wait"];
+      this.#pass(until - this.#waitedUs);
+    }
   }
 
-  /** A microsecond of hardware; all of `idleUs` when hardware has nothing to do. */
-  *#step(idleUs: number): Op<void> {
+  /** A microsecond of hardware went by; all of `idleUs` when hardware had nothing to do. */
+  #pass(idleUs: number): void {
     const { hacdbs } = this.#cpu;
-    const isIdle = !hacdbs.isRunning;
-    yield POINT["hacdbs-wait"];
-    hacdbs.process(this.#vm.host.model["hardware.hacdbsEntriesPerStep"]);
-    this.#waitedUs += isIdle ? Math.max(1, idleUs) : 1;
+    const looked = hacdbs.process(this.#vm.host.model["hardware.hacdbsEntriesPerStep"]);
+    this.#waitedUs += looked === 0 ? Math.max(1, idleUs) : 1;
     if (this.#hasIrq) this.#interrupt();
   }
 

@@ -8,6 +8,9 @@ import {
   TERMINATOR_LOW,
 } from "../../machine/index.js";
 
+/** Pages of half a word. */
+const HALF_PAGES = 32;
+
 export class EntryArray {
   readonly pa: number;
   /** PAGE_SIZE / 8. */
@@ -15,7 +18,7 @@ export class EntryArray {
   /** SZ of HACDBSBR_EL2. */
   readonly sz: number;
   /** Page of each entry, counted from the slot's first; ascending. */
-  readonly pages: Float64Array;
+  readonly pages: Uint32Array;
   count = 0;
   readonly #host: Host;
 
@@ -26,7 +29,7 @@ export class EntryArray {
     this.pa = pa;
     this.capacity = size / ENTRY_BYTES;
     this.sz = Math.log2(size / SZ_UNIT_BYTES);
-    this.pages = new Float64Array(this.capacity);
+    this.pages = new Uint32Array(this.capacity);
   }
 
   get isFull(): boolean {
@@ -38,6 +41,34 @@ export class EntryArray {
     const ipa = gfn * this.#host.geometry.size;
     this.#write(this.count, entryLow(ipa, level), entryHigh(ipa));
     this.pages[this.count++] = page;
+  }
+
+  /**
+   * Adds the pages of a word's half, as many as fit.
+   * @param gfn of bit 0 @param page the same page as the log counts it
+   * @returns the bits that did not fit
+   */
+  addBits(gfn: number, page: number, bits: number, level: number): number {
+    const { geometry, memory } = this.#host;
+    const { size } = geometry;
+    const { u32 } = memory;
+    const { pages, capacity } = this;
+    const base = gfn * size;
+    const high = entryHigh(base);
+    // Only a slot whose first page isn't on a boundary has a word that crosses 4 GiB.
+    const isOneHigh = entryHigh(base + HALF_PAGES * size) === high;
+    const low = entryLow(base, level);
+    let { count } = this;
+    let at = this.pa / 4 + count * 2;
+    let rest = bits | 0;
+    for (; rest !== 0 && count < capacity; rest &= rest - 1, at += 2) {
+      const bit = 31 - Math.clz32(rest & -rest);
+      u32[at] = low + bit * size;
+      u32[at + 1] = isOneHigh ? high : entryHigh(base + bit * size);
+      pages[count++] = page + bit;
+    }
+    this.count = count;
+    return rest;
   }
 
   /** Ends an array that isn't full. @param isTailKept slots behind it hold what they held */
