@@ -65,6 +65,11 @@ export function ipaOf(lo: number, hi: number): number {
   return (hi & IPA_HIGH_MASK) * 2 ** 32 + ((lo & IPA_LOW_MASK) >>> 0);
 }
 
+/** The same as a page's number. @param shift log2 of the page size */
+export function pageOf(lo: number, hi: number, shift: number): number {
+  return (hi & IPA_HIGH_MASK) * (1 << (32 - shift)) + (lo >>> shift);
+}
+
 /** Level that the low half of an entry names, -2 to 3; null for a reserved code. */
 export function levelOf(lo: number): number | null {
   const ttwl = (lo >>> TTWL_SHIFT) & TTWL_MASK;

@@ -21,15 +21,16 @@ import {
   entriesOf,
   ipaOf,
   levelOf,
+  pageOf,
   writtenBase,
 } from "./entry.js";
 import type { FaultKind } from "./faults.js";
 import type { DirtyDeps } from "./hdbss.js";
 
-/** No table is known. */
-const NONE = -1;
 /** Both bits of a valid descriptor of level 3. */
 const PAGE = LO.VALID | LO.TYPE;
+/** High half of a leaf that hardware may clean: DBM, and not contiguous. */
+const MANAGED_MASK = HI.DBM | HI.CONTIGUOUS;
 
 /** What the PE is to this unit. */
 export interface CleaningPe {
@@ -53,10 +54,11 @@ export class HacdbsUnit {
   readonly #pe: CleaningPe;
   readonly #walk = emptyWalk();
   /**
-   * The level 3 table found last, by the first page it translates; -1 for none. It is known only
-   * as long as software takes no step, so no invalidation can be missed.
+   * The level 3 table found last, and the pages that it translates: [#tableFirst, #tableEnd). It is
+   * known only as long as software takes no step, so no invalidation can be missed.
    */
-  #tableFirst = NONE;
+  #tableFirst = 0;
+  #tableEnd = 0;
   #table = 0;
   /** Level of the leaf that #leafOf found. */
   #leafLevel = 0;
@@ -144,7 +146,7 @@ export class HacdbsUnit {
     const first = this.#index;
     let index = first;
     let err: number = ERR_REASON.NOF;
-    this.#tableFirst = NONE;
+    this.#tableEnd = 0;
     while (index < end) {
       err = this.#step(regime, base, index, true);
       if (err !== ERR_REASON.NOF) break;
@@ -173,7 +175,7 @@ export class HacdbsUnit {
     if (end === 0) return;
     this.#outstanding = [0, 0, 0];
     const regime = this.#pe.regime();
-    this.#tableFirst = NONE;
+    this.#tableEnd = 0;
     for (let at = first; at < end; at++) this.#step(regime, base, at, false);
   }
 
@@ -199,9 +201,11 @@ export class HacdbsUnit {
     if (level === null) return this.#endEarly(isInOrder);
     if (isArmed && this.#isFaulty("hacdbs-ipaf")) return ERR_REASON.IPAF;
     if (isArmed && this.#isFaulty("hacdbs-ipahacf")) return ERR_REASON.IPAHACF;
-    const ipa = ipaOf(lo, u32[at + 1]!);
-    if (regime === null || ipa >= regime.ipaEnd) return ERR_REASON.IPAF;
-    return this.#clean(u32, regime, ipa, level);
+    if (regime === null) return ERR_REASON.IPAF;
+    const leaf = this.#leafOf(regime, lo, u32[at + 1]!);
+    if (leaf < 0) return ERR_REASON.IPAF;
+    if (this.#leafLevel !== level) return ERR_REASON.IPAHACF;
+    return this.#clean(u32, leaf, at);
   }
 
   #isFaulty(kind: FaultKind): boolean {
@@ -214,12 +218,10 @@ export class HacdbsUnit {
     return raised === "ipaf" ? ERR_REASON.IPAF : ERR_REASON.IPAHACF;
   }
 
-  #clean(u32: Uint32Array, regime: Stage2Regime, ipa: number, level: number): number {
-    const at = this.#leafOf(regime, ipa);
-    if (at < 0) return ERR_REASON.IPAF;
+  /** @param at u32 index of the leaf @param entry of the entry that names it */
+  #clean(u32: Uint32Array, at: number, entry: number): number {
     const hi = u32[at + 1]!;
-    const isCleanable = (hi & HI.DBM) !== 0 && (hi & HI.CONTIGUOUS) === 0;
-    if (this.#leafLevel !== level || !isCleanable) return ERR_REASON.IPAHACF;
+    if ((hi & MANAGED_MASK) !== HI.DBM) return ERR_REASON.IPAHACF;
     const lo = u32[at]!;
     if ((lo & LO.S2AP_WRITE) === 0) {
       this.alreadyClean++;
@@ -228,33 +230,46 @@ export class HacdbsUnit {
     u32[at] = lo & ~LO.S2AP_WRITE;
     this.cleaned++;
     const { diagnostics } = this.#deps;
-    if (diagnostics.isRequested?.(ipa, this.#pe.cpu.vcpuId) === false) {
-      diagnostics.report("hacdbs-cleaned-outside-request", `0x${ipa.toString(16)}`);
+    if (diagnostics.isRequested !== null) {
+      const ipa = ipaOf(u32[entry]!, u32[entry + 1]!);
+      if (!diagnostics.isRequested(ipa, this.#pe.cpu.vcpuId)) {
+        diagnostics.report("hacdbs-cleaned-outside-request", `0x${ipa.toString(16)}`);
+      }
     }
     return ERR_REASON.NOF;
   }
 
-  /** @returns u32 index of the leaf over an IPA, its level in #leafLevel; -1: there is none */
-  #leafOf(regime: Stage2Regime, ipa: number): number {
+  /**
+   * @param lo, hi of the entry
+   * @returns u32 index of the leaf, its level in #leafLevel; -1: there is none
+   */
+  #leafOf(regime: Stage2Regime, lo: number, hi: number): number {
     const { memory } = this.#deps;
-    const { size, entriesPerTable } = regime.geometry;
-    const page = Math.floor(ipa / size);
-    const known = page - this.#tableFirst;
-    if (this.#tableFirst >= 0 && known >= 0 && known < entriesPerTable) {
-      const at = (this.#table >>> 2) + known * 2;
-      this.#leafLevel = 3;
-      return (memory.u32[at]! & PAGE) === PAGE ? at : -1;
-    }
+    const page = pageOf(lo, hi, regime.geometry.shift);
+    if (page < this.#tableFirst || page >= this.#tableEnd) return this.#find(regime, page, lo, hi);
+    const at = (this.#table >>> 2) + (page - this.#tableFirst) * 2;
+    this.#leafLevel = 3;
+    return (memory.u32[at]! & PAGE) === PAGE ? at : -1;
+  }
+
+  /** The whole walk. */
+  #find(regime: Stage2Regime, page: number, lo: number, hi: number): number {
+    const { geometry, ipaEnd } = regime;
+    const ipa = ipaOf(lo, hi);
+    if (ipa >= ipaEnd) return -1;
     const walk = this.#walk;
-    walkStage2(memory, regime, ipa, walk);
-    const { found, level, descriptorPa } = walk;
-    this.#leafLevel = level;
-    if (level === 3) {
-      const index = page % entriesPerTable;
+    walkStage2(this.#deps.memory, regime, ipa, walk);
+    this.#leafLevel = walk.level;
+    if (walk.level === 3) {
+      const index = page % geometry.entriesPerTable;
       this.#tableFirst = page - index;
-      this.#table = descriptorPa - index * 8;
+      this.#tableEnd = Math.min(
+        this.#tableFirst + geometry.entriesPerTable,
+        ipaEnd / geometry.size,
+      );
+      this.#table = walk.descriptorPa - index * 8;
     }
-    return found ? descriptorPa >>> 2 : -1;
+    return walk.found ? walk.descriptorPa >>> 2 : -1;
   }
 
   save(): Saved {
