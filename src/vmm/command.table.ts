@@ -147,8 +147,9 @@ function* getDirtyLog(m: Machine, slot: number): Op<CommandResult<"getDirtyLog">
       "without manual protect a read clears the log: POST a harvest, which is kept until acknowledged",
     );
   }
+  const since = m.shadow?.stores ?? 0;
   const log = yield* m.kvm.log.get(slot, (bytes) => m.room(bytes));
-  m.shadow?.reported(slot, log.bitmap, false);
+  m.shadow?.reported(slot, log.bitmap, false, since);
   return log;
 }
 
@@ -156,8 +157,10 @@ function* harvestDirtyLog(
   m: Machine,
   { slot, key, after }: CommandArgs<"harvestDirtyLog">,
 ): Op<CommandResult<"harvestDirtyLog">> {
+  const since = m.shadow?.stores ?? 0;
   const harvest = yield* m.harvests.take(slot, { key, after });
-  if (!harvest.repeated) m.shadow?.reported(slot, harvest.bitmap, !m.kvm.vm.manualProtect);
+  const acquires = !m.kvm.vm.manualProtect;
+  if (!harvest.repeated) m.shadow?.reported(slot, harvest.bitmap, acquires, since);
   return harvest;
 }
 

@@ -38,6 +38,8 @@ export class Shadow {
   #last: Track | null = null;
   #harvested: Harvested[] = [];
   readonly #deferred: Deferred[] = [];
+  /** Stores seen so far. */
+  stores = 0;
 
   constructor(kvm: Kvm) {
     this.#kvm = kvm;
@@ -50,6 +52,7 @@ export class Shadow {
   }
 
   #store(ipa: number): void {
+    this.stores++;
     const gfn = Math.floor(ipa / this.#kvm.vm.pageSize);
     const last = this.#last;
     const track = last !== null && holds(last, gfn) ? last : this.#trackAt(gfn);
@@ -100,8 +103,11 @@ export class Shadow {
     return { npages: track.npages, stored, bitmap };
   }
 
-  /** A dirty log was read; with `acquires` its pages were made to log again. */
-  reported(slot: number, bitmap: Uint8Array, acquires: boolean): void {
+  /**
+   * A dirty log was read; with `acquires` its pages were made to log again.
+   * @param since stores seen when the read began: what came later is in a later report
+   */
+  reported(slot: number, bitmap: Uint8Array, acquires: boolean, since: number): void {
     const track = this.#tracked(slot);
     if (track === null) return;
     const { values } = this.#kvm.vm.counters;
@@ -109,7 +115,10 @@ export class Shadow {
     for (const [at, word] of words.entries()) {
       if (word !== 0) values.falsePositives += popcount32((word & ~(track.owed[at] ?? 0)) >>> 0);
     }
-    if (this.#isQuiet) this.#judge(track, (at) => words[at] ?? 0);
+    const isWhole = this.stores === since && this.#areRingsEmpty;
+    // What a read that waits for no drain missed is late, not lost.
+    const late = this.#loggedWords(slot);
+    if (isWhole && this.#isQuiet) this.#judge(track, (at) => (words[at] ?? 0) | late(at));
     if (acquires) this.cleared(slot, 0, words);
   }
 
@@ -151,10 +160,17 @@ export class Shadow {
       if (track !== null) clearBits(track.owed, page >>> 5, 1 << (page & 31));
     }
     this.#harvested = [];
-    const { vcpus } = this.#kvm.vm;
-    const isEmpty = vcpus.every(({ ring }) => ring === null || ring.dirtyIndex === ring.resetIndex);
-    if (!isEmpty || !this.#isQuiet) return;
+    if (!this.#areRingsEmpty || !this.#isQuiet) return;
     for (const track of this.#tracks.values()) this.#judge(track, this.#loggedWords(track.slot));
+  }
+
+  /** Nothing waits in a ring, nor for room in one. */
+  get #areRingsEmpty(): boolean {
+    return this.#kvm.vm.vcpus.every(({ ring, hdbss, rescanFrom }) => {
+      if (ring === null) return true;
+      const waits = (hdbss?.index ?? 0) > 0 || rescanFrom >= 0;
+      return ring.dirtyIndex === ring.resetIndex && !waits;
+    });
   }
 
   /** No vCPU is in KVM_RUN: what no log holds now, none will ever tell. */
