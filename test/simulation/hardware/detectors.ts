@@ -1,5 +1,5 @@
-// What a run's counters must not say under settings that a plant pins: defects that lose no page and
-// cost time instead.
+// What a run's counters must not say under settings that a plant pins: defects that lose no page
+// and cost time instead.
 import type { Machine } from "../../../src/vmm/machine.js";
 
 type Values = Machine["kvm"]["vm"]["counters"]["values"];
