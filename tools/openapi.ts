@@ -34,7 +34,7 @@ const { app } = buildApp({
 });
 const answer = await app.inject({ url: "/openapi.json" });
 await app.close();
-const text = `${JSON.stringify(answer.json(), null, 2)}\n`;
+const text = `${JSON.stringify(answer.json(), null, 1)}\n`;
 
 if (process.argv.includes("--check")) {
   let committed = "";

@@ -1,6 +1,8 @@
 // Owns: `tidemark experiment`: a file to its results: progress, a table, CSV and picture.
 // CLI process.
+import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { systemClock } from "../base/clock.js";
 import type { Operations } from "../generated/client.js";
 import type { Client } from "./client.js";
@@ -24,6 +26,9 @@ type Strategy = Results["strategies"][number];
 type Row = Strategy["rows"][number];
 
 const POLL_MS = 200;
+/** Of an image's name. */
+const NAME_MAX = 128;
+const DIGEST_DIGITS = 12; // tidy: hex digits
 
 async function readBody(path: string): Promise<Body> {
   try {
@@ -31,6 +36,20 @@ async function readBody(path: string): Promise<Body> {
   } catch (error) {
     throw new Failure(`${path} can't be used: ${(error as Error).message}.`);
   }
+}
+
+/** An image that is a path, relative to the experiment's file, is uploaded first. */
+async function uploaded(client: Client, body: Body, file: string): Promise<Body> {
+  const { workload } = body;
+  if (!("image" in workload) || !workload.image.includes("/")) return body;
+  const path = join(dirname(file), workload.image);
+  const bytes = await readFile(path).catch((error: Error) => {
+    throw new Failure(`${path} can't be read: ${error.message}.`);
+  });
+  const digest = createHash("sha256").update(bytes).digest("hex").slice(0, DIGEST_DIGITS);
+  const image = `${digest}-${basename(path)}`.slice(0, NAME_MAX);
+  await client.call("putImage", { image }, new Uint8Array(bytes));
+  return { ...body, workload: { ...workload, image } };
 }
 
 async function write(path: string, content: string): Promise<void> {
@@ -109,10 +128,11 @@ export function summary({ strategies }: Results): string {
 }
 
 export async function experiment(options: ExperimentOptions, terminal: Terminal): Promise<number> {
-  const body = await readBody(options.file);
+  const asked = await readBody(options.file);
   const host = await openHost(options);
   try {
     const { client } = host;
+    const body = await uploaded(client, asked, options.file);
     const { id } = await client.call("createExperiment", {}, body);
     const params = { experiment: id };
     const stop = terminal.onInterrupt(() => void client.call("cancelExperiment", params));

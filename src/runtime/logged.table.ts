@@ -149,6 +149,8 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   loadBoard: { logged: true, args: { image: "bytes", initrd: "bytes?" } },
   describeBoard: { logged: false, args: {} },
   boardAction: { logged: true, args: { action: "board-action" } },
+  runBoard: { logged: true, args: { ns: "u64" } },
+  logBoard: { logged: true, args: { on: "flag" } },
   // What it changes, who is told of more output, is no state of the VM.
   readConsole: { logged: false, args: { offset: "count", limit: "count" } },
   typeConsole: { logged: true, args: { bytes: "bytes" } },

@@ -54,7 +54,9 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   const registry = new VmRegistry();
   const parts = new VmParts({ recorder, events, clock });
   const images = await Images.open({ store, recorder, registry, events, clock });
-  const experiments = await Experiments.open({ store, recorder, runtime, events, clock, log });
+  const experiments = await Experiments.open({
+    ...{ store, recorder, runtime, events, images, clock, log },
+  });
   const bootId = boot.id;
   const vms = new Vms({
     ...{ registry, runtime, recorder, events, parts, images, clock, log, limits },

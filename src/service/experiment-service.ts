@@ -6,11 +6,12 @@ import { type Clock, timestamp } from "../base/clock.js";
 import { ServiceError, toRefusal } from "../base/errors.js";
 import { newId } from "../base/ids.js";
 import type { Log } from "../base/log.js";
-import type { Runtime } from "../runtime/index.js";
+import type { ImageRef, Runtime } from "../runtime/index.js";
 import type { Change, ExperimentRecord, JsonObject, Store } from "../store/index.js";
 import { cursorOf, readCursor } from "./cursor.js";
 import type { EventLog } from "./event-log.js";
 import { COST_KEYS, COST_MODEL, costModel } from "./experiments/cost-model.table.js";
+import { boardOf } from "./experiments/image-load.js";
 import { runExperiment, totalSteps } from "./experiments/runner.js";
 import { completeSpec } from "./experiments/spec.js";
 import type {
@@ -20,6 +21,7 @@ import type {
   ExperimentSpec,
   StrategyResult,
 } from "./experiments/types.js";
+import type { Images } from "./image-service.js";
 import { EXPERIMENTS_KEPT, EXPERIMENTS_QUEUED_MAX } from "./limits.js";
 import type { Recorder } from "./recorder.js";
 import type { CostModelRow, ExperimentService, Page } from "./services.js";
@@ -29,6 +31,7 @@ interface Deps {
   readonly recorder: Recorder;
   readonly runtime: Runtime;
   readonly events: EventLog;
+  readonly images: Images;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -43,6 +46,8 @@ interface Entry {
   vm: { close(): Promise<void> } | null;
   /** Resolves when nothing of it goes on. */
   ended: Promise<void>;
+  /** Lets its image go. */
+  release: () => void;
 }
 
 type RecordChange = Partial<
@@ -87,7 +92,19 @@ export class Experiments implements ExperimentService {
 
   async create(request: ExperimentRequest): Promise<ExperimentResource> {
     if (this.#isClosing) throw new ServiceError("draining", "The service is ending.");
-    const spec = completeSpec(request);
+    const held = new HeldImage(this.#deps.images);
+    try {
+      return await this.#queue(
+        completeSpec(request, (name) => held.hold(name)),
+        () => held.release(),
+      );
+    } catch (error) {
+      held.release();
+      throw error;
+    }
+  }
+
+  async #queue(spec: ExperimentSpec, release: () => void): Promise<ExperimentResource> {
     const waiting = [...this.#byId.values()].filter((entry) => !isOver(entry));
     if (waiting.length >= EXPERIMENTS_QUEUED_MAX) {
       const why = `${waiting.length} experiments wait already: let one end, or cancel it.`;
@@ -107,6 +124,7 @@ export class Experiments implements ExperimentService {
       startedAt: null,
       finishedAt: null,
     });
+    entry.release = release;
     const oldest = this.#surplus();
     await this.#deps.recorder.commit([
       { kind: "put-experiment", experiment: entry.record },
@@ -188,7 +206,7 @@ export class Experiments implements ExperimentService {
   }
 
   async #run(entry: Entry, spec: ExperimentSpec): Promise<void> {
-    const { runtime, clock, log } = this.#deps;
+    const { runtime, clock, log, images } = this.#deps;
     if (isOver(entry)) return;
     let error: string | null = null;
     try {
@@ -196,7 +214,9 @@ export class Experiments implements ExperimentService {
         await this.#save(entry, { state: "running", startedAt: timestamp(clock) });
         this.#announce(entry, "started");
       }
-      await runExperiment(spec, { runtime, clock }, controlOf(entry));
+      const { workload } = spec;
+      const image = workload.kind === "image" ? (await images.of(boardOf(workload))).image : null;
+      await runExperiment(spec, { runtime, clock, image }, controlOf(entry));
     } catch (caught) {
       error = toRefusal(caught).detail;
       log.error({ experiment: entry.record.id, err: caught }, "An experiment failed.");
@@ -210,6 +230,7 @@ export class Experiments implements ExperimentService {
 
   async #finish(entry: Entry, error: string | null = null): Promise<void> {
     if (isOver(entry)) return;
+    entry.release();
     const failed = entry.results.filter(({ state }) => state === "failed");
     const change: RecordChange = {
       ...this.#end(entry, error, failed.length),
@@ -248,7 +269,29 @@ export class Experiments implements ExperimentService {
 
 function newEntry(record: ExperimentRecord): Entry {
   const idle = { strategy: null, results: [], cancelled: false, vm: null };
-  return { record, ...idle, ended: Promise.resolve() };
+  return { record, ...idle, ended: Promise.resolve(), release: () => {} };
+}
+
+/** An image that an experiment refers to, from its creation to its end. */
+class HeldImage {
+  readonly #images: Images;
+  #release: (() => void) | null = null;
+
+  constructor(images: Images) {
+    this.#images = images;
+  }
+
+  /** @throws ServiceError "image-unknown" */
+  hold(name: string): ImageRef {
+    const { ref, release } = this.#images.pin(name);
+    this.#release = release;
+    return ref;
+  }
+
+  release(): void {
+    this.#release?.();
+    this.#release = null;
+  }
 }
 
 function controlOf(entry: Entry): Parameters<typeof runExperiment>[2] {
@@ -268,8 +311,12 @@ function controlOf(entry: Entry): Parameters<typeof runExperiment>[2] {
   };
 }
 
+/** Records of older versions know no kind. */
 function specOf({ record }: Entry): ExperimentSpec {
-  return record.spec as unknown as ExperimentSpec;
+  const spec = record.spec as unknown as ExperimentSpec;
+  const { workload } = spec;
+  if (workload.kind === "image") return spec;
+  return { ...spec, workload: { ...workload, kind: "synthetic" } };
 }
 
 function resourceOf(entry: Entry): ExperimentResource {

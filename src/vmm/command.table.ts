@@ -495,7 +495,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   digest: { now: (m) => m.digest() },
   shadowStart: {
     now: (m) => {
-      m.shadow ??= new Shadow(m.kvm);
+      m.shadow ??= new Shadow(m.kvm, m.board !== null);
       return null;
     },
   },

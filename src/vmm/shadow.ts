@@ -1,11 +1,15 @@
-// Owns: what synthetic vCPUs really stored to logged pages, seen beside KVM's log and knowing
-// nothing of it: the oracle that counts lost pages and false positives. VM thread.
+// Owns: what vCPUs really stored to logged pages, seen beside KVM's log and knowing nothing of it:
+// the oracle that counts lost pages and false positives. VM thread.
 //
 //   store ─▶ stored   until a take: ground truth of a round
 //         └▶ owed     until userspace acquires the page: legacy GET, CLEAR, or a reset of its entry
+// Stores of synthetic vCPUs are seen as they commit. Guest code is too fast for that: pages of a
+// board are compared with copies whenever somebody asks, so a store of the same bytes isn't seen.
 // @source dirty-tracking.md 7.7: acquisitions, INV-1
 import { popcount32 } from "../base/bits.js";
+import { KvmError } from "../base/errors.js";
 import type { Kvm, Memslot, Vcpu } from "../kvm/index.js";
+import { PageCopies } from "./page-copies.js";
 import type { ShadowTake } from "./shadow-commands.js";
 
 const LOG_DIRTY_PAGES = 1;
@@ -17,6 +21,8 @@ interface Track {
   readonly npages: number;
   readonly stored: Uint32Array;
   readonly owed: Uint32Array;
+  /** null: stores are observed. */
+  readonly copies: PageCopies | null;
 }
 
 /** Entries of rings that userspace has taken and not given back yet. */
@@ -34,6 +40,7 @@ interface Deferred {
 
 export class Shadow {
   readonly #kvm: Kvm;
+  readonly #byContent: boolean;
   readonly #tracks = new Map<number, Track>();
   #last: Track | null = null;
   #harvested: Harvested[] = [];
@@ -41,14 +48,17 @@ export class Shadow {
   /** Stores seen so far. */
   stores = 0;
 
-  constructor(kvm: Kvm) {
+  /** @param byContent pages are compared: its vCPUs run guest code */
+  constructor(kvm: Kvm, byContent: boolean) {
     this.#kvm = kvm;
+    this.#byContent = byContent;
     kvm.log.deferred.onCleaned = ({ slot, firstPage }) => this.#cleaned(slot, firstPage);
     for (const vcpu of kvm.vm.vcpus) this.watch(vcpu);
+    this.slotsChanged();
   }
 
   watch(vcpu: Vcpu): void {
-    vcpu.synthetic.observer = (ipa) => this.#store(ipa);
+    if (!this.#byContent) vcpu.synthetic.observer = (ipa) => this.#store(ipa);
   }
 
   #store(ipa: number): void {
@@ -73,11 +83,57 @@ export class Shadow {
     const { id, baseGfn, npages } = slot;
     const known = this.#tracks.get(id);
     if (known?.baseGfn === baseGfn && known.npages === npages) return known;
+    if (known !== undefined) this.#drop(known);
     const words = Math.ceil(npages / 64) * 2;
     const sets = { stored: new Uint32Array(words), owed: new Uint32Array(words) };
-    const track = { slot: id, baseGfn, npages, ...sets };
+    const copies = this.#byContent ? this.#copiesOf(slot) : null;
+    const track = { slot: id, baseGfn, npages, ...sets, copies };
     this.#tracks.set(id, track);
     return track;
+  }
+
+  /** @throws KvmError ENOMEM */
+  #copiesOf({ userspaceAddr, npages }: Memslot): PageCopies | null {
+    const { vm } = this.#kvm;
+    const object = vm.mm.find(userspaceAddr);
+    if (object === undefined || object.backing !== "ram") return null;
+    const bytes = npages * vm.pageSize;
+    if (!vm.account.charge(bytes)) {
+      throw new KvmError(
+        "ENOMEM",
+        "mmap",
+        `no room for a copy of the guest's memory, ${bytes} bytes`,
+      );
+    }
+    const offset = userspaceAddr - object.userspaceAddr;
+    return new PageCopies(vm.host, object, offset, npages, vm.pageSize);
+  }
+
+  /** Sees what was stored, to any page. */
+  #lookAll(track: Track): void {
+    if (track.copies === null) return;
+    for (let page = 0; page < track.npages; page++) this.#look(track, page);
+  }
+
+  #look({ copies, npages, stored, owed }: Track, page: number): void {
+    if (copies === null || page >= npages || !copies.refresh(page)) return;
+    setBit(stored, page);
+    setBit(owed, page);
+  }
+
+  /** Pages of these bits are userspace's own from now on. */
+  #acquire(track: Track, at: number, bits: number): void {
+    if (bits === 0) return;
+    for (let bit = 0; track.copies !== null && bit < 32; bit++) {
+      if (((bits >>> bit) & 1) !== 0) this.#look(track, at * 32 + bit);
+    }
+    clearBits(track.owed, at, bits);
+  }
+
+  #drop({ slot, npages, copies }: Track): void {
+    this.#tracks.delete(slot);
+    const { account, pageSize } = this.#kvm.vm;
+    if (copies !== null) account.release(npages * pageSize);
   }
 
   #tracked(id: number): Track | null {
@@ -88,15 +144,18 @@ export class Shadow {
   /** A slot's flags or place may have changed: the next store looks again. */
   slotsChanged(): void {
     this.#last = null;
-    for (const id of this.#tracks.keys()) {
-      if (this.#tracked(id) === null) this.#tracks.delete(id);
+    for (const track of this.#tracks.values()) {
+      if (this.#tracked(track.slot) === null) this.#drop(track);
     }
+    // Copies are of the moment in which logging began.
+    if (this.#byContent) for (const slot of this.#kvm.vm.slots.list()) this.#trackOf(slot);
   }
 
   /** Pages stored to since the last take. */
   take(slot: number): ShadowTake {
     const track = this.#tracked(slot);
     if (track === null) return { npages: 0, stored: 0, bitmap: new Uint8Array(0) };
+    this.#lookAll(track);
     const stored = track.stored.reduce((sum, word) => sum + popcount32(word), 0);
     const bitmap = new Uint8Array(track.stored.slice().buffer);
     track.stored.fill(0);
@@ -111,6 +170,7 @@ export class Shadow {
     const track = this.#tracked(slot);
     if (track === null) return;
     const { values } = this.#kvm.vm.counters;
+    this.#lookAll(track);
     const words = wordsOf(bitmap);
     for (const [at, word] of words.entries()) {
       if (word !== 0) values.falsePositives += popcount32((word & ~(track.owed[at] ?? 0)) >>> 0);
@@ -129,7 +189,7 @@ export class Shadow {
     const words = bits instanceof Uint32Array ? bits : wordsOf(bits);
     const first = firstPage >>> 5;
     const end = Math.min(words.length, track.owed.length - first);
-    for (let at = 0; at < end; at++) clearBits(track.owed, first + at, words[at] ?? 0);
+    for (let at = 0; at < end; at++) this.#acquire(track, first + at, words[at] ?? 0);
   }
 
   /** CLEAR was deferred: the pages of these bits are acquired when it is over. */
@@ -148,6 +208,7 @@ export class Shadow {
   harvested(slot: number, page: number): void {
     const track = this.#tracked(slot);
     if (track === null) return;
+    this.#look(track, page);
     const isOwed = (((track.owed[page >>> 5] ?? 0) >>> (page & 31)) & 1) !== 0;
     if (!isOwed) this.#kvm.vm.counters.values.falsePositives++;
     this.#harvested.push({ slot, page });
@@ -155,6 +216,7 @@ export class Shadow {
 
   /** KVM_RESET_DIRTY_RINGS returned. */
   ringsReset(): void {
+    for (const track of this.#tracks.values()) this.#lookAll(track);
     for (const { slot, page } of this.#harvested) {
       const track = this.#tracked(slot);
       if (track !== null) clearBits(track.owed, page >>> 5, 1 << (page & 31));

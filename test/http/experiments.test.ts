@@ -2,6 +2,7 @@
 // deletion, and what a service that ends leaves behind.
 // Method: the compiled service as a process of its own; small workloads.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { guestImage } from "../support/board.js";
 import { type RealService, startReal, temporary } from "../support/real-service.js";
 
 type Json = Record<string, unknown>;
@@ -197,6 +198,101 @@ describe("a strategy that KVM refuses", () => {
     const { strategies } = await resultsOf(path);
     expect(strategies.map(({ state }) => state)).toEqual(["failed", "done"]);
     expect(strategies[0]?.error).toContain("args[0] must be 0 or one of");
+  });
+});
+
+describe("a guest image", () => {
+  const IMAGE = {
+    ...{ kind: "image", image: "stores", memoryMiB: 64, vcpus: 2, rounds: 3 },
+    ...{ warmUpInstructions: 100_000, instructionsPerRound: 300_000 },
+  };
+  const hdbss = { tracking: "hdbss", settings: { "hdbss.dbm": "all-writable-from-start" } };
+  let own = "";
+  const roundsOf = ({ rows }: Results["strategies"][number]) =>
+    rows.filter(({ phase }) => phase === "round");
+
+  beforeAll(async () => {
+    const headers = { "content-type": "application/octet-stream" };
+    const put = { method: "PUT", headers, body: Buffer.from(guestImage("stores")) };
+    expect((await fetch(`${service.origin}/v1/images/stores`, put)).status).toBe(201);
+  });
+
+  it("is tracked in every way, and no page that it changed is lost", async () => {
+    own = await create(IMAGE, [
+      { tracking: "write-protect" },
+      { tracking: "dbm" },
+      { tracking: "dirty-ring", ringEntries: 256 },
+      hdbss,
+      { ...hdbss, clean: "hacdbs" },
+    ]);
+    expect(await ended(own)).toMatchObject({
+      state: "done",
+      stateReason: null,
+      spec: { workload: { kind: "image", image: { name: "stores", size: 184 }, cmdline: "" } },
+    });
+    const { strategies } = await resultsOf(own);
+    expect(strategies.map(({ state }) => state)).toEqual(new Array(5).fill("done"));
+    for (const { rows } of strategies) {
+      expect(rows.map(({ phase }) => phase)).toEqual([
+        ...["populate", "enable", "round", "round", "round", "final"],
+      ]);
+      expect(rows.map((row) => [row["lost"], row["late"]])).toEqual(new Array(6).fill([0, 0]));
+    }
+    for (const { dirtied, reported } of strategies.flatMap(roundsOf)) {
+      expect(dirtied).toBeGreaterThan(1000);
+      // Four windows of 1024 pages would be twice as many: two cores have one each.
+      expect(dirtied).toBeLessThanOrEqual(2048);
+      expect(reported).toBeGreaterThanOrEqual(dirtied);
+    }
+    const [software, , ring, buffers, cleaned] = strategies;
+    const sum = (of: (row: Row) => number, rows: readonly Row[]) =>
+      rows.reduce((total, row) => total + of(row), 0);
+    // Blocks are mapped anew, as pages.
+    const faults = ({ exits }: Row) => Number(exits["writeFault"]) + Number(exits["mapFault"]);
+    for (const row of roundsOf(software as never)) {
+      expect(faults(row)).toBeGreaterThanOrEqual(row.dirtied);
+    }
+    expect(sum((row) => Number(row.exits["ringFull"]), roundsOf(ring as never))).toBeGreaterThan(0);
+    expect(sum(faults, roundsOf(buffers as never).slice(1))).toBe(0);
+    expect(sum((row) => Number(row["batches"]), roundsOf(cleaned as never))).toBeGreaterThan(0);
+  });
+
+  it("does the same again", async () => {
+    const again = await create(IMAGE, [{ tracking: "dirty-ring", ringEntries: 256 }]);
+    await ended(again);
+    const strip = (rows: readonly Row[] = []) =>
+      rows.map((row) => ({ ...row, runMs: 0, ioctlMs: 0 }));
+    const [first] = (await resultsOf(again)).strategies;
+    expect(strip(first?.rows)).toEqual(strip((await resultsOf(own)).strategies[2]?.rows));
+  });
+
+  it("loses pages with a drain that waits for no entry, and only then", async () => {
+    const weak = { ...hdbss.settings, "hardware.weakHdbssOrdering": true };
+    const path = await create(IMAGE, [
+      { ...hdbss, settings: weak, name: "right" },
+      { ...hdbss, settings: weak, seedBugs: ["B12"], name: "wrong" },
+    ]);
+    await ended(path);
+    const lost = (await resultsOf(path)).strategies.map(({ rows }) =>
+      rows.reduce((total, row) => total + Number(row["lost"]), 0),
+    );
+    expect(lost[0]).toBe(0);
+    expect(lost[1]).toBeGreaterThan(0);
+  });
+
+  it("has a picture that names it", async () => {
+    expect(await (await send("GET", `${own}/chart.svg`)).text()).toContain("stores, 2 vCPUs");
+  });
+
+  it("is refused where it isn't there, and kept while it is in use", async () => {
+    const strategies = [{ tracking: "dbm" }];
+    const none = await send("POST", ROOT, { workload: { ...IMAGE, image: "none" }, strategies });
+    expect([none.status, ((await none.json()) as Json)["code"]]).toEqual([422, "image-unknown"]);
+    const long = await create({ ...IMAGE, instructionsPerRound: 2 ** 30 }, strategies);
+    await until(long, "running");
+    expect((await send("DELETE", "/v1/images/stores")).status).toBe(409);
+    await send("POST", `${long}:cancel`);
+    expect((await send("DELETE", "/v1/images/stores")).status).toBe(204);
   });
 });
 

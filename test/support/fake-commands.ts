@@ -266,6 +266,10 @@ export const COMMAND_RESULTS: Results = {
   loadBoard: () => board,
   describeBoard: () => board,
   boardAction: ({ action }) => ({ ...board, state: action === "pause" ? "paused" : "running" }),
+  runBoard: ({ ns }) => ({
+    ...{ state: "paused", reason: null, ranNs: ns, ringFull: false, cleaned: [], resets: 0 },
+  }),
+  logBoard: () => null,
   readConsole: ({ offset, limit }) => ({
     offset,
     bytes: new Uint8Array(Buffer.from("hello\n")).slice(offset, offset + limit),

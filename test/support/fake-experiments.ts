@@ -6,6 +6,7 @@ import type {
   ExperimentResource,
   ExperimentResults,
   ExperimentService,
+  ExperimentSpec,
 } from "../../src/service/index.js";
 
 const NOW = "2026-11-20T12:00:00.000Z";
@@ -39,6 +40,14 @@ export function fakeResults(experiment: ExperimentResource): ExperimentResults {
   return { id, name, state, workload: spec.workload, costModel, strategies };
 }
 
+function complete(asked: ExperimentRequest["workload"]): ExperimentSpec["workload"] {
+  if (asked.kind !== "image") return { ...WORKLOAD, ...asked };
+  const image = { name: asked.image, sha256: "0".repeat(64), size: 584 };
+  const { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus } = WORKLOAD;
+  const tracked = { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus };
+  return { ...tracked, cmdline: "", memoryMiB: 128, warmUpInstructions: 0, ...asked, image };
+}
+
 export function fakeExperiments(): ExperimentService {
   const kept = new Map<string, ExperimentResource>();
   const require = (id: string) => {
@@ -53,7 +62,7 @@ export function fakeExperiments(): ExperimentService {
       const made: ExperimentResource = {
         ...{ id: `exp_${kept.size + 1}`, name, state: "done", stateReason: null, version: 1 },
         progress: { done: 4, total: 4, strategy: null },
-        spec: { name, workload: { ...WORKLOAD, ...workload }, strategies: full, costModel },
+        spec: { name, workload: complete(workload), strategies: full, costModel },
         ...{ createdAt: NOW, startedAt: NOW, finishedAt: NOW },
       };
       kept.set(made.id, made);

@@ -50,7 +50,7 @@ function changes({ services }: ApiDeps): readonly Operation[] {
         "after the other. Experiments run one at a time; the oldest finished ones give way to new.",
       body: ExperimentCreate,
       answers: { 202: withHeaders(json("The job, queued.", Experiment), LOCATION) },
-      problems: ["experiment-limit", "draining"],
+      problems: ["experiment-limit", "draining", "image-unknown"],
       handle: async ({ body, reply }) => {
         const made = await experiments.create(body as unknown as ExperimentRequest);
         return reply.code(202).header("location", `${ROOT}/${made.id}`).send(view(made));

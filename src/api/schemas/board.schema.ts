@@ -26,7 +26,7 @@ const memoryMiB = Type.Integer({
   examples: [128],
 });
 const vcpus = Type.Integer({ ...VCPUS, description: "vCPUs, ids from 0.", examples: [1] });
-const cmdline = Type.String({
+export const cmdline = Type.String({
   pattern: "^[^\\u0000]*$",
   maxLength: 2048,
   description: "/chosen/bootargs: the kernel's command line, or a test's arguments.",
@@ -56,7 +56,7 @@ export const BoardCreate = Type.Object(
   },
 );
 
-const ImageRef = Type.Object(
+export const ImageRef = Type.Object(
   { name: imageName, sha256, size: count("Bytes.", 584) },
   { ...closed, $id: "ImageRef", description: "An image as the VM was given it." },
 );

@@ -1,5 +1,6 @@
 // Owns: shapes of experiments: what is compared, and what came out. HTTP thread.
 import Type from "typebox";
+import { cmdline as boardCmdline, ImageRef, imageName } from "./board.schema.js";
 import { closed, count, nullable, pageOf, text, time } from "./common.schema.js";
 import { given, seedBugs } from "./dirty-settings.schema.js";
 
@@ -20,8 +21,32 @@ const number = (description: string, example: number) =>
   Type.Number({ minimum: 0, description, examples: [example] });
 
 const BYTES_MAX = 2 ** 38;
-const workload = {
+const tracked = {
   vcpus: integer(1, 64, "vCPUs that store.", 4),
+  rounds: integer(1, 100, "Times that the log is read and cleared.", 3),
+  seed: Type.String({
+    pattern: "^(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})$",
+    description: "Seeds the stores and the VM; a u64 as text.",
+    examples: ["0x1"],
+  }),
+  pageSize: Type.Union([Type.Literal(4096), Type.Literal(16_384), Type.Literal(65_536)], {
+    description: "Of the emulated host.",
+    examples: [4096], // tidy: the host's default page size
+  }),
+  manualProtect: Type.Union([Type.Literal(0), Type.Literal(1), Type.Literal(3)], {
+    description: "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: 0 reads and clears at once; 3 sets all first.",
+    examples: [1],
+  }),
+  clearPages: integer(0, 2 ** 26, "Pages of one CLEAR; 0: the whole slot.", 0),
+  splitChunk: integer(0, BYTES_MAX, "KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE; 0: left alone.", 0),
+  hostCpus: integer(0, 512, "CPUs of the VM's slice; 0: as many as vCPUs.", 0),
+};
+const synthetic = {
+  ...tracked,
+  kind: Type.Literal("synthetic", {
+    description: "Stores by a pattern, by vCPUs without code; what is meant where no kind is.",
+    examples: ["synthetic"],
+  }),
   bytesPerVcpu: integer(
     4096, // tidy: the smallest page that a host can have
     BYTES_MAX,
@@ -48,29 +73,31 @@ const workload = {
     "Stores of each vCPU and round; 0: one pass over its window.",
     256,
   ),
-  rounds: integer(1, 100, "Times that the log is read and cleared.", 3),
-  seed: Type.String({
-    pattern: "^(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})$",
-    description: "Seeds the stores and the VM; a u64 as text.",
-    examples: ["0x1"],
-  }),
-  pageSize: Type.Union([Type.Literal(4096), Type.Literal(16_384), Type.Literal(65_536)], {
-    description: "Of the emulated host.",
-    examples: [4096], // tidy: the host's default page size
-  }),
   backing: oneOf(["ram", "unbacked"], "What the guest's memory is.", "unbacked"),
   hugePages: Type.Boolean({ description: "The memory allows 2 MiB blocks.", examples: [false] }),
   populate: Type.Boolean({
     description: "Every page is stored to once before logging begins.",
     examples: [true],
   }),
-  manualProtect: Type.Union([Type.Literal(0), Type.Literal(1), Type.Literal(3)], {
-    description: "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: 0 reads and clears at once; 3 sets all first.",
-    examples: [1],
+};
+
+const instructions = (minimum: number, description: string, example: number) =>
+  integer(minimum, 2 ** 37, description, example);
+const IMAGE_MEMORY_MIB = { minimum: 2, maximum: 256, default: 128 } as const;
+const image = {
+  ...tracked,
+  kind: Type.Literal("image", {
+    description: "A guest image on a board; what it stores is found by comparing memory.",
+    examples: ["image"],
   }),
-  clearPages: integer(0, 2 ** 26, "Pages of one CLEAR; 0: the whole slot.", 0),
-  splitChunk: integer(0, BYTES_MAX, "KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE; 0: left alone.", 0),
-  hostCpus: integer(0, 512, "CPUs of the VM's slice; 0: as many as vCPUs.", 0),
+  cmdline: boardCmdline,
+  memoryMiB: Type.Integer({ ...IMAGE_MEMORY_MIB, description: "The board's RAM.", examples: [64] }),
+  instructionsPerRound: instructions(
+    1,
+    "A round ends after so many of all vCPUs together; a nanosecond that all sleep counts as one.",
+    1_000_000,
+  ),
+  warmUpInstructions: instructions(0, "Before logging begins, told as phase populate.", 0),
 };
 
 const strategy = {
@@ -88,23 +115,41 @@ const strategy = {
   seedBugs,
 };
 
-const Workload = Type.Object(workload, { ...closed, $id: "Workload" });
+const Workload = Type.Union(
+  [
+    Type.Object(synthetic, { ...closed, $id: "SyntheticWorkload" }),
+    Type.Object({ ...image, image: ImageRef }, { ...closed, $id: "ImageWorkload" }),
+  ],
+  { $id: "Workload" },
+);
 const Strategy = Type.Object(strategy, { ...closed, $id: "Strategy" });
 
-const { vcpus, bytesPerVcpu, storesPerRound, rounds, ...workloadRest } = workload;
+const { vcpus, bytesPerVcpu, storesPerRound, rounds, ...syntheticRest } = synthetic;
+const { kind, instructionsPerRound, rounds: imageRounds, ...imageRest } = image;
 const { tracking, ...strategyRest } = strategy;
 const costs = Type.Record(Type.String({ pattern: "^[a-zA-Z0-9]+$" }), number("Cycles.", 6000), {
   description: "Costs of events in cycles, by key of `/v1/cost-model`.",
   examples: [{ s2WpFault: 5000 }],
 });
 
-const WorkloadCreate = Type.Object(
+const SyntheticCreate = Type.Object(
   {
     ...{ vcpus, bytesPerVcpu, storesPerRound, rounds },
-    ...Type.Partial(Type.Object(workloadRest)).properties,
+    ...Type.Partial(Type.Object(syntheticRest)).properties,
   },
-  { ...closed, $id: "WorkloadCreate", description: "What the guest does." },
+  { ...closed, $id: "SyntheticWorkloadCreate" },
 );
+const ImageCreate = Type.Object(
+  {
+    ...{ kind, image: imageName, instructionsPerRound, rounds: imageRounds },
+    ...Type.Partial(Type.Object(imageRest)).properties,
+  },
+  { ...closed, $id: "ImageWorkloadCreate" },
+);
+const WorkloadCreate = Type.Union([SyntheticCreate, ImageCreate], {
+  $id: "WorkloadCreate",
+  description: "What the guest does.",
+});
 const StrategyCreate = Type.Object(
   { tracking, ...Type.Partial(Type.Object(strategyRest)).properties },
   { ...closed, $id: "StrategyCreate", description: "One way to track the same stores." },

@@ -160,13 +160,23 @@ function lines(results: readonly Result[], metric: Metric) {
   }));
 }
 
+function describe(workload: ExperimentResults["workload"]): string {
+  const { vcpus } = workload;
+  if (workload.kind === "image") {
+    const { image, memoryMiB, instructionsPerRound } = workload;
+    const memory = `${vcpus} vCPUs, ${memoryMiB} MiB`;
+    return `${image.name}, ${memory}, ${short(instructionsPerRound)} instructions per round`;
+  }
+  const { bytesPerVcpu, pattern, storesPerRound } = workload;
+  const stores = storesPerRound === 0 ? "one pass" : `${short(storesPerRound)} stores`;
+  const memory = `${vcpus} vCPUs × ${short(bytesPerVcpu / 2 ** 20)} MiB`;
+  return `${memory}, ${pattern}, ${stores} per vCPU and round`;
+}
+
 function optionOf(experiment: ExperimentResults, metric: Metric) {
   const done = experiment.strategies;
   const rounds = Math.max(1, ...done.map((result) => roundsOf(result).length));
-  const { vcpus, bytesPerVcpu, pattern, storesPerRound } = experiment.workload;
-  const stores = storesPerRound === 0 ? "one pass" : `${short(storesPerRound)} stores`;
-  const memory = `${vcpus} vCPUs × ${short(bytesPerVcpu / 2 ** 20)} MiB`;
-  const what = `${memory}, ${pattern}, ${stores} per vCPU and round`;
+  const what = describe(experiment.workload);
   const heading = { top: 62, textStyle: { fontSize: 13 } };
   const value = { type: "value" as const, axisLabel: { formatter: short } };
   return {

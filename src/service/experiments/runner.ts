@@ -9,6 +9,7 @@ import type { Runtime } from "../../runtime/index.js";
 import { type CostContext, countOf, cyclesOf, DRAINS } from "./cost.js";
 import { type CostModel, costModel } from "./cost-model.table.js";
 import { type FormulaInput, formulaTerms, type Terms, total } from "./formula.js";
+import { hasPopulate } from "./spec.js";
 import { type Measured, type RoundOutcome, StrategyVm, settingsOf } from "./strategy-vm.js";
 import type {
   Exits,
@@ -38,11 +39,13 @@ export interface RunControl {
 interface Deps {
   readonly runtime: Runtime;
   readonly clock: Clock;
+  /** The bytes of an image workload; null for others. */
+  readonly image: Uint8Array | null;
 }
 
 /** Rounds, populating, enabling, final look. */
 function stepsOf(spec: ExperimentSpec): number {
-  return spec.workload.rounds + 2 + (spec.workload.populate ? 1 : 0);
+  return spec.workload.rounds + 2 + (hasPopulate(spec.workload) ? 1 : 0);
 }
 
 export function totalSteps(spec: ExperimentSpec): number {
@@ -93,8 +96,7 @@ class StrategyRunner {
   async run(): Promise<StrategyResult> {
     let error: string | null = null;
     try {
-      const { runtime, clock } = this.#deps;
-      const vm = await StrategyVm.create(runtime, clock, this.#spec.workload, this.#strategy);
+      const vm = await StrategyVm.create(this.#spec.workload, this.#strategy, this.#deps);
       this.#control.running(vm);
       try {
         await this.#rounds(vm);
@@ -118,7 +120,7 @@ class StrategyRunner {
   async #rounds(vm: StrategyVm): Promise<void> {
     const { workload } = this.#spec;
     this.#tell();
-    if (workload.populate) {
+    if (hasPopulate(workload)) {
       const run = await vm.populate();
       this.#add(vm, "populate", 0, { ...NOTHING, run }, null);
     }
@@ -211,8 +213,9 @@ class StrategyRunner {
   /** The formula beside the same events as counted. */
   #check(vm: StrategyVm, round: number, pages: number, byEvent: Terms): FormulaCheck | null {
     const { tracking, clean, hdbssOrder } = this.#strategy;
-    if (tracking === "dirty-ring") return null;
     const { workload } = this.#spec;
+    // The formulas know a pattern's stores.
+    if (tracking === "dirty-ring" || workload.kind === "image") return null;
     const settings = this.#settings();
     const dbm = settings["hdbss.dbm"] ?? "on-write-fault-while-logging";
     const { pollQuantum, hacdbsPerEntry } = this.#model;

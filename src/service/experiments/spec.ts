@@ -1,7 +1,16 @@
 // Owns: an experiment as asked for, completed and checked; its bounds. HTTP thread.
 import { ServiceError } from "../../base/errors.js";
+import type { ImageRef } from "../../runtime/index.js";
 import { costModel } from "./cost-model.table.js";
-import type { ExperimentRequest, ExperimentSpec, Strategy, Tracking, Workload } from "./types.js";
+import type {
+  ExperimentRequest,
+  ExperimentSpec,
+  ImageWorkload,
+  Strategy,
+  SyntheticWorkload,
+  Tracking,
+  Workload,
+} from "./types.js";
 
 /** Bounds of one experiment, each with its reason. */
 export const EXPERIMENT_LIMITS = {
@@ -15,23 +24,38 @@ export const EXPERIMENT_LIMITS = {
   ramBytes: 2 ** 31,
   /** Over all vCPUs, rounds and strategies: about a quarter of an hour. */
   stores: 2 ** 30,
+  /** Of guest code, likewise: at 200 million in a second. */
+  instructions: 2 ** 37,
 } as const;
 
-const WORKLOAD_DEFAULTS = {
-  sharedWindow: false,
-  pattern: "uniform",
-  skew: 100,
-  strides: [],
+const TRACKED_DEFAULTS = {
   seed: "0x1",
   pageSize: 4096, // tidy: the host's default page size, as in the API
-  backing: "unbacked",
-  hugePages: false,
-  populate: true,
   manualProtect: 1,
   clearPages: 0,
   splitChunk: 0,
   hostCpus: 0,
 } as const satisfies Partial<Workload>;
+
+const SYNTHETIC_DEFAULTS = {
+  ...TRACKED_DEFAULTS,
+  kind: "synthetic",
+  sharedWindow: false,
+  pattern: "uniform",
+  skew: 100,
+  strides: [],
+  backing: "unbacked",
+  hugePages: false,
+  populate: true,
+} as const satisfies Partial<SyntheticWorkload>;
+
+const IMAGE_DEFAULTS = {
+  ...TRACKED_DEFAULTS,
+  cmdline: "",
+  memoryMiB: 128,
+  vcpus: 1,
+  warmUpInstructions: 0,
+} as const satisfies Partial<ImageWorkload>;
 
 const STRATEGY_DEFAULTS = {
   hdbssOrder: 0,
@@ -62,6 +86,21 @@ function bad(pointer: string, detail: string): ServiceError {
 }
 
 function checkWorkload(w: Workload, strategies: number): void {
+  if (w.clearPages % 64 !== 0) throw bad("/workload/clearPages", "is not a multiple of 64");
+  if (w.kind === "image") checkImage(w, strategies);
+  else checkSynthetic(w, strategies);
+}
+
+function checkImage(w: ImageWorkload, strategies: number): void {
+  const { instructionsPerRound, warmUpInstructions, rounds } = w;
+  const instructions = (instructionsPerRound * rounds + warmUpInstructions) * strategies;
+  const most = EXPERIMENT_LIMITS.instructions;
+  if (instructions <= most) return;
+  const what = `makes ${instructions} instructions, more than ${most}`;
+  throw bad("/workload/instructionsPerRound", what);
+}
+
+function checkSynthetic(w: SyntheticWorkload, strategies: number): void {
   const { vcpus, bytesPerVcpu, pageSize, storesPerRound, rounds } = w;
   const limits = EXPERIMENT_LIMITS;
   if (bytesPerVcpu % pageSize !== 0) {
@@ -82,7 +121,6 @@ function checkWorkload(w: Workload, strategies: number): void {
   }
   const odd = w.strides.findIndex((stride) => stride % pageSize !== 0);
   if (odd >= 0) throw bad(`/workload/strides/${odd}`, `is not a multiple of ${pageSize}`);
-  if (w.clearPages % 64 !== 0) throw bad("/workload/clearPages", "is not a multiple of 64");
   if (w.pattern === "hot-set" && (w.skew < 1 || w.skew > 100)) {
     throw bad("/workload/skew", "of a hot set is its share in percent, 1 to 100");
   }
@@ -100,12 +138,32 @@ function checkStrategy(strategy: Strategy, at: number): void {
 
 /** Bytes of the one slot. */
 export function slotBytes(w: Workload): number {
+  if (w.kind === "image") return w.memoryMiB * 2 ** 20;
   return w.sharedWindow ? w.bytesPerVcpu : w.bytesPerVcpu * w.vcpus;
 }
 
-/** @throws ServiceError "validation" */
-export function completeSpec(request: ExperimentRequest): ExperimentSpec {
-  const workload: Workload = { ...WORKLOAD_DEFAULTS, ...request.workload };
+/** Whether something runs before logging begins. */
+export function hasPopulate(w: Workload): boolean {
+  return w.kind === "image" ? w.warmUpInstructions > 0 : w.populate;
+}
+
+function noImage(name: string): ImageRef {
+  throw new ServiceError("image-unknown", `There is no image ${name}: upload it first.`);
+}
+
+/**
+ * @param find finds an image by its name; there is none without
+ * @throws ServiceError "validation", and as `find`
+ */
+export function completeSpec(
+  request: ExperimentRequest,
+  find: (name: string) => ImageRef = noImage,
+): ExperimentSpec {
+  const { workload: asked } = request;
+  const workload: Workload =
+    asked.kind === "image"
+      ? { ...IMAGE_DEFAULTS, ...asked, image: find(asked.image) }
+      : { ...SYNTHETIC_DEFAULTS, ...asked };
   const strategies = request.strategies.map((given): Strategy => {
     return { ...STRATEGY_DEFAULTS, name: nameOf(given), ...given };
   });

@@ -1,19 +1,15 @@
 // Owns: the VM of one strategy, driven as any client drives one: by commands. HTTP thread.
+import { assert } from "../../base/assert.js";
 import type { Clock } from "../../base/clock.js";
-import { KvmError, ServiceError } from "../../base/errors.js";
+import { ServiceError } from "../../base/errors.js";
 import { parseU64 } from "../../base/hex.js";
 import { giveBack } from "../../base/lent-bytes.js";
-import type {
-  CommandArgs,
-  CommandName,
-  CommandResult,
-  RunResult,
-  Runtime,
-  VmDefinition,
-  VmHandle,
-} from "../../runtime/index.js";
+import type { Runtime, VmDefinition, VmHandle } from "../../runtime/index.js";
 import { addCounts, type Counts, countsBetween } from "./cost.js";
+import { boardOf, ImageLoad } from "./image-load.js";
+import { type Call, type Load, SLOT } from "./load.js";
 import { slotBytes } from "./spec.js";
+import { SyntheticLoad } from "./synthetic-load.js";
 import type { Strategy, Workload } from "./types.js";
 
 const CAP = {
@@ -22,10 +18,6 @@ const CAP = {
   splitChunk: 228,
   hdbss: 502,
 } as const;
-const SLOT = 0;
-const LOG_DIRTY_PAGES = 1;
-/** T-01's place. */
-const BASE = 0x4000_0000n;
 const RING_ENTRY_BYTES = 16;
 /** Entries of a ring read at once. */
 const RING_PAGE = 65_536;
@@ -66,16 +58,27 @@ export function definitionOf(workload: Workload, strategy: Strategy): VmDefiniti
     type: 0n,
     pageSize: workload.pageSize,
     hostCpus: workload.hostCpus,
-    seed: seedOf(workload),
+    seed: parseU64(workload.seed) ?? 1n,
     // Between two rounds every vCPU stands still: a jump would end the wait of a deferred CLEAR.
     clock: { mode: "virtual", nsPerInstruction: 1, idle: defers(strategy) ? "paced" : "jump" },
     dirtyTracking: strategy.tracking === "dbm" ? "dbm" : "write-protect",
     dirty: { settings: settingsOf(strategy), seedBugs: strategy.seedBugs },
+    ...(workload.kind === "image" ? { board: boardOf(workload) } : {}),
   };
 }
 
-function seedOf({ seed }: Workload): bigint {
-  return parseU64(seed) ?? 1n;
+/** @param image the bytes of an image workload */
+function loadOf(workload: Workload, call: Call, image: Uint8Array | null): Load {
+  if (workload.kind === "synthetic") return new SyntheticLoad(call, workload);
+  assert(image !== null, "an image workload comes with its image");
+  return new ImageLoad(call, workload, image);
+}
+
+interface Deps {
+  readonly runtime: Runtime;
+  readonly clock: Clock;
+  /** Of an image workload. */
+  readonly image: Uint8Array | null;
 }
 
 /** A deferred CLEAR that no vCPU has told the end of. */
@@ -87,31 +90,27 @@ interface DeferredClear {
 export class StrategyVm {
   readonly #deferred: DeferredClear[] = [];
   readonly #handle: VmHandle;
+  readonly #call: Call;
+  readonly #load: Load;
   readonly #workload: Workload;
   readonly #strategy: Strategy;
   readonly #clock: Clock;
-  readonly #vcpus: readonly bigint[];
   readonly pages: number;
-  #userspaceAddr = 0n;
 
-  private constructor(handle: VmHandle, workload: Workload, strategy: Strategy, clock: Clock) {
+  private constructor(handle: VmHandle, workload: Workload, strategy: Strategy, deps: Deps) {
     this.#handle = handle;
     this.#workload = workload;
     this.#strategy = strategy;
-    this.#clock = clock;
-    this.#vcpus = Array.from({ length: workload.vcpus }, (_, at) => BigInt(at));
+    this.#clock = deps.clock;
+    this.#call = async (name, args) => (await handle.call(name, args)).value;
+    this.#load = loadOf(workload, this.#call, deps.image);
     this.pages = slotBytes(workload) / workload.pageSize;
   }
 
   /** @throws KvmError, ServiceError as the VM's creation and its set-up */
-  static async create(
-    runtime: Runtime,
-    clock: Clock,
-    workload: Workload,
-    strategy: Strategy,
-  ): Promise<StrategyVm> {
-    const handle = await runtime.start(definitionOf(workload, strategy));
-    const vm = new StrategyVm(handle, workload, strategy, clock);
+  static async create(workload: Workload, strategy: Strategy, deps: Deps): Promise<StrategyVm> {
+    const handle = await deps.runtime.start(definitionOf(workload, strategy));
+    const vm = new StrategyVm(handle, workload, strategy, deps);
     try {
       await vm.#setUp();
       return vm;
@@ -129,37 +128,19 @@ export class StrategyVm {
     return this.#strategy.tracking === "dirty-ring";
   }
 
-  async #call<K extends CommandName>(name: K, args: CommandArgs<K>): Promise<CommandResult<K>> {
-    return (await this.#handle.call(name, args)).value;
-  }
-
   #enable(cap: number, ...args: readonly bigint[]): Promise<null> {
     return this.#call("enableCap", { cap, flags: 0, args });
   }
 
   async #setUp(): Promise<void> {
-    const { manualProtect, backing, hugePages, splitChunk } = this.#workload;
+    const { manualProtect, splitChunk } = this.#workload;
     const chunk = this.#strategy.splitChunk ?? splitChunk;
     if (manualProtect !== 0) await this.#enable(CAP.manualProtect, BigInt(manualProtect));
     if (this.#hasRing) {
       await this.#enable(CAP.ring, BigInt(this.#strategy.ringEntries * RING_ENTRY_BYTES));
     }
     if (chunk !== 0) await this.#enable(CAP.splitChunk, BigInt(chunk));
-    const size = BigInt(slotBytes(this.#workload));
-    const object = { size, userspaceAddr: null, backing, hugePages };
-    this.#userspaceAddr = (await this.#call("createMemoryObject", object)).userspaceAddr;
-    await this.#setSlot(0);
-    for (const vcpu of this.#vcpus) await this.#call("createVcpu", { id: Number(vcpu) });
-  }
-
-  #setSlot(flags: number) {
-    return this.#call("setUserMemoryRegion", {
-      slot: SLOT,
-      flags,
-      guestPhysAddr: BASE,
-      memorySize: BigInt(slotBytes(this.#workload)),
-      userspaceAddr: this.#userspaceAddr,
-    });
+    await this.#load.build();
   }
 
   async counts(): Promise<Counts> {
@@ -176,17 +157,11 @@ export class StrategyVm {
     return value;
   }
 
-  /** Every page is stored to once, in order, before logging. */
+  /** What the guest does before logging. */
   async populate(): Promise<Measured> {
-    const { pageSize, bytesPerVcpu, vcpus, sharedWindow } = this.#workload;
-    const share = bytesPerVcpu / pageSize;
-    for (const vcpu of this.#vcpus) {
-      const isIdle = sharedWindow && vcpu > 0n;
-      await this.#setProgram(vcpu, isIdle ? 0 : share, "sequential", pageSize, 0n);
-    }
     const measured = nothing();
-    const who = sharedWindow ? this.#vcpus.slice(0, 1) : this.#vcpus.slice(0, vcpus);
-    await this.#measure(measured, () => this.#call("runVcpus", { vcpus: who }));
+    await this.#load.begin(0);
+    await this.#measure(measured, () => this.#load.run());
     return measured;
   }
 
@@ -197,7 +172,7 @@ export class StrategyVm {
     await this.#measure(measured, async () => {
       const args = this.#hdbssArgs();
       if (args !== null) await this.#enable(CAP.hdbss, ...args);
-      await this.#setSlot(LOG_DIRTY_PAGES);
+      await this.#load.startLogging();
     });
     return measured;
   }
@@ -214,86 +189,52 @@ export class StrategyVm {
     return by === "ioctl-v2" ? [size] : null;
   }
 
-  #setProgram(
-    vcpu: bigint,
-    count: number,
-    pattern: Workload["pattern"],
-    stride: number,
-    seed: bigint,
-  ) {
-    const { bytesPerVcpu, sharedWindow, skew } = this.#workload;
-    const base = BASE + (sharedWindow ? 0n : vcpu * BigInt(bytesPerVcpu));
-    return this.#call("setProgram", {
-      vcpu: Number(vcpu),
-      program: {
-        kind: "pattern",
-        pattern,
-        base,
-        bytes: BigInt(bytesPerVcpu),
-        count,
-        writePercent: 100,
-        // A window of whole strides is stored to once before anything is stored to twice.
-        length: 1,
-        stride,
-        skew,
-        seed,
-      },
-    });
-  }
-
-  /** One round: every vCPU stores, then userspace reads the log and clears it. */
+  /** One round: the guest runs, then userspace reads the log and clears it. */
   async round(round: number): Promise<RoundOutcome> {
-    const { storesPerRound, pattern, strides, pageSize, bytesPerVcpu } = this.#workload;
-    const stride = strides[(round - 1) % Math.max(1, strides.length)] ?? pageSize;
-    const count = storesPerRound === 0 ? Math.ceil(bytesPerVcpu / stride) : storesPerRound;
-    for (const vcpu of this.#vcpus) {
-      const seed = seedOf(this.#workload) + BigInt(round) * 65_537n + vcpu;
-      await this.#setProgram(vcpu, count, pattern, stride, BigInt.asUintN(64, seed));
-    }
-    return this.#round(this.#vcpus);
+    const run = nothing();
+    const ioctl = nothing();
+    const reported = this.#noPages();
+    await this.#load.begin(round);
+    const runErrors = await this.#runAll(run, ioctl, reported);
+    return this.#told({ run, ioctl, reported, runErrors });
   }
 
   /** The last look, with nobody storing: what deferred work left is told here. */
   final(): Promise<RoundOutcome> {
-    return this.#round([]);
+    const outcome = { run: nothing(), ioctl: nothing(), reported: this.#noPages(), runErrors: 0 };
+    return this.#told(outcome);
   }
 
-  async #round(vcpus: readonly bigint[]): Promise<RoundOutcome> {
-    const run = nothing();
-    const ioctl = nothing();
-    const reported = new Uint32Array(Math.ceil(this.pages / 64) * 2);
-    const runErrors = await this.#runAll(vcpus, run, ioctl, reported);
-    // vCPUs whose stores are done would be in KVM_RUN all the same, and tell of CLEARs that ended.
-    if (this.#deferred.length > 0)
-      await this.#runAll(this.#vcpus.slice(0, 1), run, ioctl, reported);
+  #noPages(): Uint32Array {
+    return new Uint32Array(Math.ceil(this.pages / 64) * 2);
+  }
+
+  async #told(outcome: RoundOutcome): Promise<RoundOutcome> {
+    const { run, ioctl, reported } = outcome;
+    // vCPUs would be in KVM_RUN all the same, and tell of CLEARs that ended.
+    if (this.#deferred.length > 0) {
+      await this.#load.enter();
+      await this.#runAll(run, ioctl, reported);
+    }
     await this.#measure(ioctl, () =>
       this.#hasRing ? this.#reap(reported) : this.#getAndClear(reported),
     );
-    return { run, ioctl, reported, runErrors };
+    return outcome;
   }
 
-  /** Runs vCPUs to the end of their programs, emptying rings as they fill. @returns failed runs */
-  async #runAll(
-    vcpus: readonly bigint[],
-    run: Measured,
-    ioctl: Measured,
-    reported: Uint32Array,
-  ): Promise<number> {
-    let left = vcpus;
+  /** Runs to the end of a round, emptying rings as they fill. @returns failed runs */
+  async #runAll(run: Measured, ioctl: Measured, reported: Uint32Array): Promise<number> {
     let errors = 0;
-    for (let entries = 0; left.length > 0; entries++) {
-      const results = await this.#measure(run, () => this.#call("runVcpus", { vcpus: left }));
-      errors += results.filter(({ errno }) => errno !== null).length;
-      if (errors > RUN_ERRORS_MAX || entries > ENTRIES_MAX) throw gaveUp(results);
-      for (const { cleaned } of results) {
-        if (cleaned !== undefined) this.#copyCleaned(Number(cleaned.firstPage), reported);
-      }
-      if (this.#hasRing && results.some(isRingFull)) {
+    for (let entries = 0; ; entries++) {
+      const stretch = await this.#measure(run, () => this.#load.run());
+      errors += stretch.errors;
+      if (errors > RUN_ERRORS_MAX || entries > ENTRIES_MAX) throw stretch.error ?? neverEnds();
+      for (const firstPage of stretch.cleaned) this.#copyCleaned(firstPage, reported);
+      if (this.#hasRing && stretch.ringFull) {
         await this.#measure(ioctl, () => this.#reap(reported));
       }
-      left = left.filter((_, at) => results[at]?.exitReason !== "KVM_EXIT_HLT");
+      if (stretch.isOver) return errors;
     }
-    return errors;
   }
 
   /** KVM_EXIT_CLEANED: userspace copies the pages of that CLEAR now. */
@@ -331,8 +272,7 @@ export class StrategyVm {
 
   /** As QEMU's reaper: collect every ring, then one reset. */
   async #reap(reported: Uint32Array): Promise<void> {
-    for (const id of this.#vcpus) {
-      const vcpu = Number(id);
+    for (let vcpu = 0; vcpu < this.#workload.vcpus; vcpu++) {
       const { dirtyRing } = await this.#call("describeVcpu", { vcpu });
       if (dirtyRing === null) continue;
       const { dirtyIndex } = dirtyRing;
@@ -354,19 +294,11 @@ export class StrategyVm {
   }
 }
 
-function isRingFull({ exitReason }: RunResult): boolean {
-  return exitReason === "KVM_EXIT_DIRTY_RING_FULL";
-}
-
-function gaveUp(results: readonly RunResult[]): Error {
-  const failed = results.find(({ errno }) => errno !== null);
-  if (failed?.errno != null) {
-    return new KvmError(failed.errno, "KVM_RUN", `runs fail again and again: ${failed.exitReason}`);
-  }
+function neverEnds(): Error {
   return new ServiceError("internal", "the vCPUs never come to the end of their programs");
 }
 
-export function wordsOf(bytes: Uint8Array): Uint32Array {
+function wordsOf(bytes: Uint8Array): Uint32Array {
   return new Uint32Array(bytes.slice().buffer);
 }
 

@@ -1,5 +1,6 @@
 // Owns: what an experiment is asked for and what it gives, as plain JSON-ready data. HTTP thread.
 import type { PageSize } from "../../base/page.js";
+import type { ImageRef } from "../../runtime/index.js";
 import type { CostKey, CostModel } from "./cost-model.table.js";
 
 export type { CostKey, CostModel, CostRow } from "./cost-model.table.js";
@@ -8,9 +9,26 @@ export type Tracking = "write-protect" | "dbm" | "dirty-ring" | "hdbss";
 type Pattern = "uniform" | "zipf" | "sequential" | "hot-set";
 type SettingValue = string | number | boolean;
 
-/** What the guest does; the same for every strategy. */
-export interface Workload {
+/** What any guest's tracking has. */
+interface Tracked {
   readonly vcpus: number;
+  readonly rounds: number;
+  /** u64 as text. */
+  readonly seed: string;
+  readonly pageSize: PageSize;
+  /** Argument of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
+  readonly manualProtect: 0 | 1 | 3;
+  /** Pages of one CLEAR; 0: the slot. */
+  readonly clearPages: number;
+  /** KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE; 0: left alone. */
+  readonly splitChunk: number;
+  /** 0: as many as vCPUs. */
+  readonly hostCpus: number;
+}
+
+/** Stores by a pattern, by vCPUs without code. */
+export interface SyntheticWorkload extends Tracked {
+  readonly kind: "synthetic";
   /** Window of each vCPU, whole pages; one after the other unless shared. */
   readonly bytesPerVcpu: number;
   readonly sharedWindow: boolean;
@@ -21,23 +39,26 @@ export interface Workload {
   readonly strides: readonly number[];
   /** Of each vCPU; 0: one pass over its window. */
   readonly storesPerRound: number;
-  readonly rounds: number;
-  /** u64 as text. */
-  readonly seed: string;
-  readonly pageSize: PageSize;
   readonly backing: "ram" | "unbacked";
   readonly hugePages: boolean;
   /** Every page is stored to once before logging begins. */
   readonly populate: boolean;
-  /** Argument of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
-  readonly manualProtect: 0 | 1 | 3;
-  /** Pages of one CLEAR; 0: the slot. */
-  readonly clearPages: number;
-  /** KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE; 0: left alone. */
-  readonly splitChunk: number;
-  /** 0: as many as vCPUs. */
-  readonly hostCpus: number;
 }
+
+/** A guest image on a board. */
+export interface ImageWorkload<I = ImageRef> extends Tracked {
+  readonly kind: "image";
+  readonly image: I;
+  readonly cmdline: string;
+  readonly memoryMiB: number;
+  /** Of all vCPUs together; what they sleep counts as if they ran. */
+  readonly instructionsPerRound: number;
+  /** Before logging begins. */
+  readonly warmUpInstructions: number;
+}
+
+/** What the guest does; the same for every strategy. */
+export type Workload = SyntheticWorkload | ImageWorkload;
 
 /** One way to track the same stores. */
 export interface Strategy {
@@ -62,11 +83,16 @@ export interface ExperimentSpec {
   readonly costModel: Readonly<Partial<Record<CostKey, number>>>;
 }
 
-/** As a client sends it: everything but the first three has a default. */
+/** As a client sends it: what isn't named by Pick has a default. */
+type SyntheticRequest = Partial<SyntheticWorkload> &
+  Pick<SyntheticWorkload, "vcpus" | "bytesPerVcpu" | "storesPerRound" | "rounds">;
+/** The image by its name. */
+type ImageRequest = Partial<Omit<ImageWorkload, "kind" | "image">> &
+  Pick<ImageWorkload<string>, "kind" | "image" | "instructionsPerRound" | "rounds">;
+
 export interface ExperimentRequest {
   readonly name?: string;
-  readonly workload: Partial<Workload> &
-    Pick<Workload, "vcpus" | "bytesPerVcpu" | "storesPerRound" | "rounds">;
+  readonly workload: SyntheticRequest | ImageRequest;
   readonly strategies: readonly (Partial<Strategy> & Pick<Strategy, "tracking">)[];
   readonly costModel?: Readonly<Partial<Record<CostKey, number>>>;
 }

@@ -17,6 +17,14 @@ export const BOARD_COMMANDS: {
   loadBoard: { op: (m, { image, initrd }) => boardOf(m).install(image, initrd) },
   describeBoard: { now: (m) => boardOf(m).view() },
   boardAction: { op: (m, { action }) => boardOf(m).act(action) },
+  runBoard: { op: (m, { ns }) => boardOf(m).runFor(ns) },
+  logBoard: {
+    *op(m, { on }) {
+      yield* boardOf(m).setLogging(on);
+      m.shadow?.slotsChanged();
+      return null;
+    },
+  },
   readConsole: { now: (m, { offset, limit }) => boardOf(m).read(offset, limit) },
   resumeVcpus: {
     now: (m, { vcpus }) => {

@@ -30,7 +30,7 @@ import type { DebugStop } from "../debugger-commands.js";
 import type { BoardDefinition } from "../definition.js";
 import { writeGuest } from "../memory-access.js";
 import { kickVcpu, runLabel } from "../run-label.js";
-import type { BoardAction, BoardNews, BoardState, BoardView } from "./commands.js";
+import type { BoardAction, BoardNews, BoardState, BoardStretch, BoardView } from "./commands.js";
 import { Console } from "./console.js";
 import { deviceTree } from "./device-tree.js";
 import { type Layout, layout } from "./loader.js";
@@ -49,6 +49,22 @@ const X0 = 0x6030_0000_0010_0000n;
 const PC = 0x6030_0000_0010_0040n;
 /** The slot and the memory object that hold the board's RAM. */
 export const RAM_SLOT = 0;
+
+const LOG_DIRTY_PAGES = 1;
+
+/** A timer of the VMM's own: woken by time, it runs a handler, as a signal would. */
+class Alarm extends Waitable {
+  readonly #ring: () => void;
+
+  constructor(ring: () => void) {
+    super("alarm");
+    this.#ring = ring;
+  }
+
+  override wake(): void {
+    this.#ring();
+  }
+}
 
 interface Loaded {
   readonly image: Uint8Array;
@@ -80,6 +96,10 @@ export class Board {
   /** The vCPUs that a debugger lets run; null: all. */
   #chosen: ReadonlySet<number> | null = null;
   #debugStop: DebugStop | null = null;
+  /** A vCPU's dirty ring was full: userspace has to reset it before they go on. */
+  #ringFull = false;
+  /** First pages of deferred CLEARs that ended since the board was started. */
+  #cleaned: bigint[] = [];
   #news: BoardNews[] = [];
   /** Readers were told that there is output, and none has looked since. */
   #announced = false;
@@ -159,18 +179,7 @@ export class Board {
     const size = BigInt(this.definition.memoryMiB * MIB);
     const ram = vm.mm.map({ size, userspaceAddr: null, backing: "ram", hugePages: true });
     const userspaceAddr = BigInt(ram.userspaceAddr);
-    yield* regions.set(
-      {
-        slot: RAM_SLOT,
-        flags: 0,
-        guestPhysAddr: BigInt(RAM_BASE),
-        memorySize: size,
-        userspaceAddr,
-        guestMemfd: 0,
-        guestMemfdOffset: 0n,
-      },
-      true,
-    );
+    yield* regions.set(this.#ramRegion(userspaceAddr, 0), true);
     for (let id = 0; id < this.definition.vcpus; id++) createVcpu(vm, id);
     this.#loaded = { image, initrd: initrd ?? new Uint8Array(0), at, ramObject: ram.id };
     this.#reload();
@@ -206,6 +215,52 @@ export class Board {
     return this.view();
   }
 
+  /** KVM_MEM_LOG_DIRTY_PAGES of the board's RAM. @throws ServiceError "board-state" */
+  *setLogging(on: boolean): Op<null> {
+    if (this.#loaded === null) throw this.#refusal("log", "it has no image yet");
+    const { vm, regions } = this.#kvm;
+    const ram = vm.mm.byId(this.#loaded.ramObject);
+    assert(ram !== undefined, "a board keeps its RAM");
+    yield* regions.set(this.#ramRegion(BigInt(ram.userspaceAddr), on ? LOG_DIRTY_PAGES : 0), true);
+    return null;
+  }
+
+  #ramRegion(userspaceAddr: bigint, flags: number) {
+    return {
+      slot: RAM_SLOT,
+      flags,
+      guestPhysAddr: BigInt(RAM_BASE),
+      memorySize: BigInt(this.definition.memoryMiB * MIB),
+      userspaceAddr,
+      guestMemfd: 0,
+      guestMemfdOffset: 0n,
+    };
+  }
+
+  /**
+   * Runs for a stretch of virtual time, or until the guest or a full dirty ring stops it.
+   * @throws ServiceError "board-state" unless it is paused or was never switched on
+   */
+  *runFor(ns: bigint): Op<BoardStretch> {
+    if (this.#loaded === null) throw this.#refusal("run", "it has no image yet");
+    if (this.#state !== "created" && this.#state !== "paused") throw this.#refusal("run");
+    const { vm } = this.#kvm;
+    const begin = vm.ticks();
+    const alarm = { wait: new Alarm(() => vm.ticks() - begin >= ns && this.#timeIsUp()) };
+    this.#run();
+    vm.timers.arm(alarm, ns);
+    while (this.#active > 0) yield this.#halted;
+    vm.timers.disarm(alarm);
+    const { state, reason } = this.view();
+    const ranNs = vm.ticks() - begin;
+    const ended = { ringFull: this.#ringFull, cleaned: this.#cleaned, resets: this.#resets };
+    return { state, reason, ranNs, ...ended };
+  }
+
+  #timeIsUp(): void {
+    if (this.#state === "running") this.#enter("paused", null);
+  }
+
   /** The debug exception for which the board paused. */
   get debugStop(): DebugStop | null {
     return this.#debugStop;
@@ -225,7 +280,7 @@ export class Board {
     this.#run();
   }
 
-  #refusal(action: BoardAction, why = `it is ${this.#state}`): ServiceError {
+  #refusal(action: BoardAction | "run" | "log", why = `it is ${this.#state}`): ServiceError {
     const detail = `The board can't ${action} now: ${why}.`;
     return new ServiceError("board-state", detail, { boardState: this.#state });
   }
@@ -240,6 +295,8 @@ export class Board {
 
   #run(): void {
     this.#debugStop = null;
+    this.#ringFull = false;
+    this.#cleaned = [];
     this.#enter("running", null);
     if (this.#active === 0) this.#ended();
   }
@@ -337,6 +394,8 @@ export class Board {
       if (outcome.mmio !== undefined) mmioData = this.#mmio(outcome.mmio);
       else if (outcome.systemEvent !== undefined) this.#systemEvent(vcpu, outcome.systemEvent.type);
       else if (outcome.debug !== undefined) this.#debugged(vcpu, outcome.debug);
+      else if (outcome.exitReason === "KVM_EXIT_DIRTY_RING_FULL") this.#ringIsFull(vcpu);
+      else if (outcome.cleaned !== undefined) this.#cleaned.push(BigInt(outcome.cleaned.firstPage));
       else this.#crash(vcpu, `${outcome.exitReason}, ${outcome.errno ?? "no errno"}`);
     }
   }
@@ -375,6 +434,12 @@ export class Board {
     if (this.#state !== "running" || this.#halting) return;
     this.#debugStop = { vcpu: vcpu.id, ...debug };
     this.#enter("paused", `vCPU ${vcpu.id} stopped for its debugger.`);
+  }
+
+  #ringIsFull(vcpu: Vcpu): void {
+    this.#ringFull = true;
+    if (this.#state !== "running" || this.#halting) return;
+    this.#enter("paused", `vCPU ${vcpu.id}'s dirty ring is full.`);
   }
 
   #crash(vcpu: Vcpu, what: string): void {

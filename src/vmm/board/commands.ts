@@ -38,11 +38,28 @@ export type BoardNews =
     }
   | { readonly kind: "console" };
 
+/** How a stretch of virtual time went. */
+export interface BoardStretch {
+  readonly state: BoardState;
+  readonly reason: string | null;
+  readonly ranNs: bigint;
+  /** It ended early: rings have to be reset. */
+  readonly ringFull: boolean;
+  /** First pages of deferred CLEARs that ended meanwhile. */
+  readonly cleaned: readonly bigint[];
+  /** In the board's life. */
+  readonly resets: number;
+}
+
 /** Name → [arguments, result]; ServiceError "no-board" on a VM without one. */
 export interface BoardCommands {
   /** Builds memory, vCPUs and device tree and loads the image; once, before all others. */
   loadBoard: [{ image: Uint8Array; initrd: Uint8Array | null }, BoardView];
   describeBoard: [Record<string, never>, BoardView];
+  /** Runs a board that doesn't run, for so long or until it stops. ServiceError "board-state". */
+  runBoard: [{ ns: bigint }, BoardStretch];
+  /** Whether the board's RAM logs dirty pages; its owner alone may change its slot. */
+  logBoard: [{ on: boolean }, null];
   /** ServiceError "board-state" where the action makes no sense. */
   boardAction: [{ action: BoardAction }, BoardView];
   /** Bytes from an absolute offset; from the oldest kept one where that is lost. */

@@ -308,6 +308,8 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   },
   describeBoard: { good: none, bad: [[none, NONE]] },
   boardAction: { good: { action: "start" }, bad: [[{ action: "pause" }, NONE]] },
+  runBoard: { good: { ns: 1000n }, bad: [[{ ns: 1000n }, NONE]] },
+  logBoard: { good: { on: true }, bad: [[{ on: true }, NONE]] },
   readConsole: { good: { offset: 0, limit: 9 }, bad: [[{ offset: 0, limit: 9 }, NONE]] },
   typeConsole: { good: { bytes }, bad: [[{ bytes }, NONE]] },
   resumeVcpus: { good: { vcpus: [0n] }, bad: [[{ vcpus: [0n] }, NONE]] },

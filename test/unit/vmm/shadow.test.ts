@@ -1,6 +1,7 @@
 // Goal: the oracle tells what was really stored, and what a log lost or made up.
 // Method: small programs, then a log that a test falsifies by hand.
 import { describe, expect, it } from "vitest";
+import { guestImage, InlineBoard } from "../../support/board.js";
 import { BASE, bitmapOf, Inline, pagesOf } from "../../support/inline.js";
 
 const PAGES = 128;
@@ -124,5 +125,35 @@ describe("the shadow", () => {
     vm.kvm.vm.host.memory.u32[(ring!.pa >>> 2) + 2 * 4 + 2] = 10;
     reap();
     expect(oracle(vm)).toEqual({ lostPages: 1, falsePositives: 1 });
+  });
+});
+
+describe("the shadow of a board", () => {
+  function logged() {
+    const vm = InlineBoard.with(guestImage("stores"), { board: { memoryMiB: 64 } });
+    vm.enable(168, 1n);
+    vm.call("shadowStart", {});
+    vm.call("logBoard", { on: true });
+    return vm;
+  }
+
+  it("sees what guest code stored, in a stretch that ends at an instruction", () => {
+    const vm = logged();
+    const { state, ranNs } = vm.call("runBoard", { ns: 100_000n });
+    expect([state, ranNs, vm.kvm.vm.virtualNs]).toEqual(["paused", 100_000n, 100_000]);
+    const { bitmap } = vm.call("getDirtyLog", { slot: 0 });
+    const { stored, bitmap: changed } = vm.call("shadowTake", { slot: 0 });
+    expect(stored).toBeGreaterThan(500);
+    const told = new Set(pagesOf(bitmap));
+    expect(pagesOf(changed).filter((page) => !told.has(page))).toEqual([]);
+    expect(oracle(vm).lostPages).toBe(0);
+  });
+
+  it("counts a page that the log forgot", () => {
+    const vm = logged();
+    vm.call("runBoard", { ns: 100_000n });
+    forget(vm, pagesOf(vm.call("shadowTake", { slot: 0 }).bitmap)[0] ?? 0);
+    vm.call("getDirtyLog", { slot: 0 });
+    expect(oracle(vm).lostPages).toBe(1);
   });
 });

@@ -4,11 +4,14 @@ import { expect, it } from "vitest";
 import { ServiceError } from "../../../../src/base/errors.js";
 import { completeSpec } from "../../../../src/service/experiments/spec.js";
 import { definitionOf } from "../../../../src/service/experiments/strategy-vm.js";
-import type { ExperimentRequest } from "../../../../src/service/experiments/types.js";
+import type {
+  ExperimentRequest,
+  SyntheticWorkload,
+} from "../../../../src/service/experiments/types.js";
 
 const WORKLOAD = { vcpus: 2, bytesPerVcpu: 65_536, storesPerRound: 16, rounds: 2 };
 const request = (
-  workload: Partial<ExperimentRequest["workload"]> = {},
+  workload: Partial<Omit<SyntheticWorkload, "kind">> = {},
   ...strategies: ExperimentRequest["strategies"][number][]
 ): ExperimentRequest => ({
   workload: { ...WORKLOAD, ...workload },
