@@ -41,7 +41,7 @@ export function fakeResults(experiment: ExperimentResource): ExperimentResults {
 }
 
 function complete(asked: ExperimentRequest["workload"]): ExperimentSpec["workload"] {
-  if (asked.kind !== "image") return { ...WORKLOAD, ...asked };
+  if (asked.kind !== "image") return { kind: "synthetic", ...WORKLOAD, ...asked };
   const image = { name: asked.image, sha256: "0".repeat(64), size: 584 };
   const { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus } = WORKLOAD;
   const tracked = { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus };
