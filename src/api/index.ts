@@ -140,10 +140,10 @@ async function registerOperations(
   if (options.overloadDelayMs > 0) {
     await app.register(underPressure, {
       maxEventLoopDelay: options.overloadDelayMs,
-      pressureHandler: (request) => {
+      pressureHandler: (request, _reply, _kind, delay) => {
         // Health checks must tell overload from death.
         if ((request.routeOptions.config.scope ?? null) === null) return;
-        throw new ServiceError("overloaded", "The service answers too slowly to take more.");
+        refuseIfSlow(delay);
       },
     });
   }
@@ -168,6 +168,17 @@ async function registerOperations(
     route.onSend = hooks.onSend as never;
   });
   for (const op of operations) addRoute(app, op, isLimited ? rateOf(options, op) : null);
+}
+
+/**
+ * @param delay of the event loop in ms, above what is allowed; Infinity when it wasn't sampled
+ * since the last look: a thread that was kept from the CPU tells nothing about this service, and
+ * the next sample has the delay if there is one
+ * @throws ServiceError overloaded
+ */
+export function refuseIfSlow(delay: number | undefined): void {
+  if (delay === Number.POSITIVE_INFINITY) return;
+  throw new ServiceError("overloaded", "The service answers too slowly to take more.");
 }
 
 /** Public routes have no limit, heavy ones their own, the others share one of the client's. */

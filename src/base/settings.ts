@@ -18,6 +18,17 @@ export interface SettingRow {
   readonly source: string;
 }
 
+/** A row of a table, its values' types kept. Changeable at any time unless told otherwise. */
+export const row = <const V extends SettingRow["values"]>(
+  values: V,
+  says: string,
+  source: string,
+  more: { default?: number; changeable?: Changeable } = {},
+) => ({ values, says, source, changeable: more.changeable ?? ("always" as const), ...more });
+
+export const atCreation = { changeable: "at-creation" } as const;
+export const beforeVcpus = { changeable: "before-vcpus" } as const;
+
 /** The values of a table's rows, by key. */
 export type ValuesOf<T extends Record<string, SettingRow>> = {
   -readonly [K in keyof T]: T[K]["values"] extends readonly (infer V)[] ? V : number;

@@ -1,4 +1,6 @@
 // Owns: a walk of stage 2 and a host CPU, as commands answer them. Plain data. Any thread.
+// kvm has types of the same shape in stage2-view.ts, on purpose: commands name no type of kvm, so
+// that kvm may change its own, and the compiler tells at `command.table.ts` when the two part.
 
 export type Stage2LeafState =
   | "read-only"

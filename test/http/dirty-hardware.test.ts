@@ -25,7 +25,7 @@ const KEEP = { settings: { "hdbss.flushAt": "preserve-index-on-put" } };
 /** Creates a VM with a slot that logs, a vCPU and HDBSS; every page was stored to and harvested. */
 async function create(): Promise<string> {
   const made = await call("POST", "/v1/vms", { dirty: KEEP });
-  const vm = made.headers.get("location") ?? "";
+  const vm = made.location;
   await call("POST", `${vm}/memory-objects`, { size: "0x200000" });
   const slot = { guestPhysAddr: "0x40000000", memorySize: "0x200000", memoryObjectId: 1, flags: 1 };
   await call("PUT", `${vm}/memslots/0`, slot);
@@ -67,8 +67,8 @@ describe("a vCPU's buffer over HTTP", () => {
     expect(body.nextFrom).toBe(6);
     const raws = ["0x40003007", "0x40004007", "0x0"];
     expect(body.entries.map(({ raw }: { raw: string }) => raw)).toEqual(raws);
-    const { bytes, headers } = await call("GET", `${path}?from=3&limit=3`, undefined, OCTETS);
-    expect(headers.get("content-type")).toBe("application/octet-stream");
+    const { bytes, type } = await call("GET", `${path}?from=3&limit=3`, undefined, OCTETS);
+    expect(type).toBe("application/octet-stream");
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const words = [0, 8, 16].map((at) => `0x${view.getBigUint64(at, true).toString(16)}`);
     expect([bytes.length, words]).toEqual([24, raws]);
@@ -85,7 +85,7 @@ describe("faults over HTTP", () => {
     const body = { kind: "hdbss-append-gpf", nth: 3, vcpu: 0 };
     const armed = await call("POST", `${vm}/faults`, body);
     expect(armed.status).toBe(201);
-    const location = armed.headers.get("location") ?? "";
+    const location = armed.location;
     expect(location).toBe(`${vm}/faults/1`);
     const fault = { ...body, id: 1, times: 1, delay: 0 };
     expect(armed.body).toEqual({ ...fault, seen: 0, hits: 0, isArmed: true });
@@ -117,7 +117,7 @@ describe("faults over HTTP", () => {
     [{ kind: "hdbss-alloc", delay: 3 }, /^\/delay is for kick-delayed only/],
     [{}, /^\/kind is required/],
   ])("refuse %j", async (body, detail) => {
-    const vm = (await call("POST", "/v1/vms", {})).headers.get("location") ?? "";
+    const vm = (await call("POST", "/v1/vms", {})).location;
     const refused = await call("POST", `${vm}/faults`, body);
     expect([refused.status, refused.body.code]).toEqual([400, "validation"]);
     expect(refused.body.detail).toMatch(detail);
@@ -129,7 +129,7 @@ describe("faults over HTTP", () => {
     await stores(vm, 7);
     await harvest(vm);
     const log = (await call("GET", `${vm}/inputs`)).body;
-    const again = (await call("POST", "/v1/vms", { inputs: { log } })).headers.get("location");
+    const again = (await call("POST", "/v1/vms", { inputs: { log } })).location;
     await expect
       .poll(async () => (await call("GET", `${again}`)).body.kvm.replaying, { timeout: 10_000 })
       .toBe(false);

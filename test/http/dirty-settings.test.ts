@@ -26,7 +26,7 @@ afterAll(async () => {
 async function create(body: object): Promise<string> {
   const made = await call("POST", "/v1/vms", body);
   expect([made.status, made.body.detail]).toEqual([201, undefined]);
-  return made.headers.get("location") ?? "";
+  return made.location;
 }
 
 const settingsOf = async (vm: string) => (await call("GET", `${vm}/dirty-settings`)).body;

@@ -2,7 +2,7 @@
 // Method: supertest over fake services with tokens; configuration from given environments.
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { readTokens } from "../../src/api/index.js";
+import { readTokens, refuseIfSlow } from "../../src/api/index.js";
 import { ConfigError, isLoopback, loadConfig } from "../../src/config.js";
 import { type Face, openFace } from "../support/http.js";
 
@@ -150,4 +150,14 @@ describe("configuration", () => {
       expect(() => loadConfig(env)).toThrow(ConfigError);
     },
   );
+});
+
+describe("overload", () => {
+  it("refuses when the event loop lags", () => {
+    expect(() => refuseIfSlow(2000)).toThrow(/too slowly/);
+  });
+
+  it("takes a delay that nobody sampled for no news", () => {
+    expect(() => refuseIfSlow(Number.POSITIVE_INFINITY)).not.toThrow();
+  });
 });

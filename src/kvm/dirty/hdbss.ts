@@ -12,6 +12,7 @@ import {
   HDBSS_FSC,
   type HostCpu,
   type Stage2Fault,
+  SZ_UNIT_BYTES,
 } from "../../machine/index.js";
 import type { DirtyLog } from "../dirty-log.js";
 import { isLogging } from "../memslots.js";
@@ -62,7 +63,7 @@ export class Hdbss implements HdbssPort {
       return;
     }
     const isMasked = policies["hdbss.alignCheck"] === "mask";
-    const bytes = 4096 * 2 ** buffer.sz; // tidy: unit of SZ
+    const bytes = SZ_UNIT_BYTES * 2 ** buffer.sz;
     const base = isMasked ? buffer.pa - (buffer.pa % bytes) : buffer.pa;
     const { br, prod } = buffer.raw ?? {
       br: BigInt(base) | BigInt(buffer.sz),
