@@ -109,6 +109,10 @@ export class A64Machine implements PeHost {
     this.#core.forgetJumps(window);
   }
 
+  forgetJumpsTo(window: number, vaLow: number, vaHigh: number): void {
+    this.#core.forgetJumpsTo(window, vaLow, vaHigh);
+  }
+
   /** After the memory was restored: what is cached in it is gone. */
   forgetCode(): void {
     this.#cache.dropAll();

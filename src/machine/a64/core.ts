@@ -75,8 +75,8 @@ export class A64Core {
   /** Writes the window's flags, wherever tier 1 left them. */
   readonly #flags: Exports["flags"];
   #tier1: Tier1 | null = null;
-  /** Of all PEs: each begins by forgetting its jumps. */
-  readonly #windows = new Set<number>();
+  /** Of all PEs, each of which begins by forgetting its jumps: pages that its jumps lead to. */
+  readonly #jumpsTo = new Map<number, Set<number>>();
   /** Window of the run under way, what it was asked for, and what had retired before. */
   #running = 0;
   #asked = 0;
@@ -173,10 +173,15 @@ export class A64Core {
 
   /** After TLB invalidation, a change of regime, or a change of code. */
   forgetJumps(cpu: number): void {
-    this.#windows.add(cpu);
+    this.#jumpsTo.set(cpu, new Set());
     const bytes = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
     // No instruction has an odd address, so no tag of all ones.
     this.#memory.u8.fill(0xff, cpu + JUMP_CACHE, cpu + JUMP_CACHE + bytes);
+  }
+
+  /** After a TLB invalidation by address: nothing to do where no jump leads there. */
+  forgetJumpsTo(cpu: number, low: number, high: number): void {
+    if (this.#jumpsTo.get(cpu)?.has(pageOf(low, high)) === true) this.forgetJumps(cpu);
   }
 
   /** PC from a record of the page in use. */
@@ -231,7 +236,7 @@ export class A64Core {
     if (block === 0) {
       this.#cache.dropAll();
       // Every PE's: its blocks are about to be other pages'.
-      for (const window of this.#windows) this.forgetJumps(window);
+      for (const window of this.#jumpsTo.keys()) this.forgetJumps(window);
       block = this.#cache.block(page);
     }
     const inPage = (low >>> 0) & (2 ** TLB_PAGE_SHIFT - 1);
@@ -245,6 +250,7 @@ export class A64Core {
 
   /** Fills the jump cache, as lib/jump.ts looks it up. */
   #remember(cpu: number, low: number, high: number, record: number, block: number): void {
+    this.#jumpsTo.get(cpu)?.add(pageOf(low, high));
     const entry = jumpEntry(cpu, low, high);
     this.#memory.u32[entry / 4] = low | this.#memory.u32[(cpu + FETCH_TAG) / 4]!;
     this.#memory.u32[entry / 4 + 1] = high;
@@ -281,9 +287,14 @@ export class A64Core {
   }
 }
 
+/** Lower bits of the number of an address's page. */
+function pageOf(low: number, high: number): number {
+  return (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
+}
+
 /** Place of an address in the jump cache. */
 function jumpEntry(cpu: number, low: number, high: number): number {
-  const page = (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
+  const page = pageOf(low, high);
   const index = ((low >>> 2) | (high << 30)) ^ page;
   return cpu + JUMP_CACHE + (index & (JUMP_ENTRIES - 1)) * JUMP_ENTRY_BYTES;
 }

@@ -18,6 +18,7 @@ import {
   TLB,
   TLB_ADDEND,
   TLB_BANK_BYTES,
+  TLB_BANKS,
   TLB_ENTRIES,
   TLB_ENTRY_BYTES,
   TLB_GENERATION,
@@ -38,9 +39,15 @@ import { FSC, SCTLR } from "./stage1.table.js";
 
 const PAGE = 2 ** TLB_PAGE_SHIFT;
 const IN_PAGE = PAGE - 1;
+/** What is remembered of larger mappings: 2 MiB regions. */
+const REGION_SHIFT = 21;
+const REGION = 2 ** REGION_SHIFT;
+const RANGES_MAX = 16;
 /** Generations that fit the top bits of a tag. */
 const GENERATIONS = 2 ** (TLB_PAGE_SHIFT - 1);
 const GENERATION_SHIFT = 32 - TLB_PAGE_SHIFT;
+/** Bits of the page in the upper word of a tag. */
+const PAGE_HIGH = 2 ** GENERATION_SHIFT - 1;
 
 /** An access that stage 2 refused; KVM maps, emulates, or gives it back to the guest. */
 export interface Stage2Abort {
@@ -96,6 +103,12 @@ export class PeMmu {
   /** Of the access that is under way. */
   #isAligned = true;
   #generation = 0;
+  /** Regions of 2 MiB in which pages of larger mappings are cached: none of them goes alone. */
+  readonly #blocks = new Set<number>();
+  /** The same for still larger ones: first and last region. */
+  #ranges: { readonly first: number; readonly last: number }[] = [];
+  /** Something is cached that no address finds: too many of these, or one with an address tag. */
+  #isCoarse = false;
   /** Where a store that crosses a page goes. */
   #bounced = { first: 0, second: 0, room: 0, bytes: 0 };
 
@@ -115,11 +128,50 @@ export class PeMmu {
   /** Forgets every cached translation of this PE. */
   invalidate(): void {
     this.#regime?.walks.forget();
+    this.#blocks.clear();
+    this.#ranges = [];
+    this.#isCoarse = false;
     this.#generation++;
     if (this.#generation === GENERATIONS) this.clear();
     const at = (this.#pe.window + TLB_GENERATION) / 4;
     this.#memory.u32[at] = 0;
     this.#memory.u32[at + 1] = this.#generation << GENERATION_SHIFT;
+  }
+
+  /**
+   * Forgets what is cached for the page of an address, whatever its ASID.
+   * @returns false: more may have to go, and nothing was done
+   */
+  invalidatePage(low: number, high: number, isLastLevel: boolean): boolean {
+    const region = regionOf(low, high);
+    if (this.#isCoarse || this.#blocks.has(region) || this.#isInRange(region)) return false;
+    if (!isLastLevel) this.#regime?.walks.forget();
+    const { u32 } = this.#memory;
+    const [pageLow, pageHigh] = [tagLow(low, high) >>> 0, high >>> TLB_PAGE_SHIFT];
+    const index = indexOf(low, high);
+    for (let bank = 0; bank < TLB_BANKS; bank++) {
+      const at = (this.#pe.window + TLB + bank * TLB_BANK_BYTES + index * TLB_ENTRY_BYTES) / 4;
+      if (u32[at] !== pageLow || (u32[at + 1]! & PAGE_HIGH) !== pageHigh) continue;
+      u32.fill(0xffff_ffff, at + TLB_READ / 4, at + TLB_WRITE / 4 + 2);
+    }
+    return true;
+  }
+
+  #isInRange(region: number): boolean {
+    return this.#ranges.some(({ first, last }) => region >= first && region <= last);
+  }
+
+  /** One of its pages is cached from now on. */
+  #noteBlock(region: number, span: number): void {
+    if (span <= REGION) {
+      this.#blocks.add(region);
+      return;
+    }
+    if (this.#isInRange(region)) return;
+    const count = span / REGION;
+    const first = region - (region % count);
+    this.#ranges.push({ first, last: first + count - 1 });
+    if (this.#ranges.length > RANGES_MAX) this.#isCoarse = true;
   }
 
   /** Forgets every cached translation by its bytes. */
@@ -323,11 +375,12 @@ export class PeMmu {
 
   #fill(low: number, high: number, isPrivileged: boolean, host: number, writes: boolean): void {
     const { u32 } = this.#memory;
-    const pageLow = (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
+    if (this.#result.span > PAGE) this.#noteBlock(regionOf(low, high), this.#result.span);
+    const top = high >> 24;
+    if (top !== 0 && top !== -1) this.#isCoarse = true;
+    const pageLow = tagLow(low, high);
     const pageHigh = (high >>> TLB_PAGE_SHIFT) | (this.#generation << GENERATION_SHIFT);
-    // As the inline lookup hashes: the page number, and itself shifted.
-    const above = (high << (32 - 2 * TLB_PAGE_SHIFT)) | (low >>> (2 * TLB_PAGE_SHIFT));
-    const index = (pageLow ^ above) & (TLB_ENTRIES - 1);
+    const index = indexOf(low, high);
     const bank = this.#pe.window + TLB + (isPrivileged ? TLB_BANK_BYTES : 0);
     const at = (bank + index * TLB_ENTRY_BYTES) / 4;
     const isSame = u32[at] === pageLow >>> 0 && u32[at + 1] === pageHigh >>> 0;
@@ -342,4 +395,19 @@ export class PeMmu {
     }
     u32[at + TLB_ADDEND / 4] = host - (low >>> 0);
   }
+}
+
+/** Lower word of a tag: bits of the page's number. */
+function tagLow(low: number, high: number): number {
+  return (low >>> TLB_PAGE_SHIFT) | (high << (32 - TLB_PAGE_SHIFT));
+}
+
+/** Place in a bank, as the inline lookup hashes: the page number, and itself shifted. */
+function indexOf(low: number, high: number): number {
+  const above = (high << (32 - 2 * TLB_PAGE_SHIFT)) | (low >>> (2 * TLB_PAGE_SHIFT));
+  return (tagLow(low, high) ^ above) & (TLB_ENTRIES - 1);
+}
+
+function regionOf(low: number, high: number): number {
+  return ((low >>> REGION_SHIFT) | (high << (32 - REGION_SHIFT))) >>> 0;
 }

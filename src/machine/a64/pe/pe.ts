@@ -23,7 +23,7 @@ import {
   translateStage1,
 } from "./stage1.js";
 import { FSC } from "./stage1.table.js";
-import { executeSystem, type SystemContext } from "./system.js";
+import { executeSystem, type SystemContext, type TlbiScope } from "./system.js";
 import {
   canFire,
   eventStreamEdges,
@@ -44,6 +44,8 @@ export interface PeHost {
   /** Every PE of the VM, this one included. */
   readonly pes: readonly Pe[];
   forgetJumps(window: number): void;
+  /** Only those to a page. */
+  forgetJumpsTo(window: number, vaLow: number, vaHigh: number): void;
 }
 
 /** What stopped the run, beside its budget. */
@@ -56,6 +58,8 @@ export const LINE = { virtualTimer: 1 << 0, physicalTimer: 1 << 1, pmu: 1 << 2 }
 
 /** Of a slice's slow work: everything cached is forgotten, and found again afterwards. */
 const INVALIDATION_COST = 4;
+/** Of an address; the rest of a TLBI's operand says whose. */
+const VA_BITS = 56;
 const WNR = 1 << 6;
 /** ISS of a software step: what was stepped is known; it was a load-exclusive. */
 const STEP = { ISV: 1 << 24, EX: 1 << 6 } as const;
@@ -374,12 +378,20 @@ export class Pe implements MmuContext, SystemContext {
     this.#host.forgetJumps(this.window);
   }
 
-  tlbi(): void {
-    this.slowLeft -= INVALIDATION_COST;
-    for (const pe of this.#host.pes) {
+  tlbi({ va, isBroadcast, isLastLevel }: TlbiScope): void {
+    const page = va === null ? 0n : BigInt.asIntN(VA_BITS, va << BigInt(TLB_PAGE_SHIFT));
+    const [low, high] = [Number(BigInt.asIntN(32, page)), Number(BigInt.asIntN(32, page >> 32n))];
+    let isWide = false;
+    for (const pe of isBroadcast ? this.#host.pes : [this]) {
+      if (va !== null && pe.mmu.invalidatePage(low, high, isLastLevel)) {
+        this.#host.forgetJumpsTo(pe.window, low, high);
+        continue;
+      }
+      isWide = true;
       pe.mmu.invalidate();
       this.#host.forgetJumps(pe.window);
     }
+    if (isWide) this.slowLeft -= INVALIDATION_COST;
   }
 
   sendEvent(): void {

@@ -28,6 +28,7 @@ export const S1_LO = {
 /** High half of a descriptor. */
 export const S1_HI = {
   DBM: 1 << 19,
+  CONTIGUOUS: 1 << 20,
   PXN: 1 << 21,
   UXN: 1 << 22,
   /** Of tables: limits on everything below. */
@@ -43,10 +44,12 @@ export interface Granule {
   readonly stride: number;
   /** Lowest level that may hold blocks. */
   readonly blockLevel: number;
+  /** By level: entries that the contiguous bit joins. */
+  readonly contiguous: readonly number[];
 }
-const GRANULE_4K: Granule = { pageShift: 12, stride: 9, blockLevel: 1 }; // tidy: architected
-const GRANULE_16K: Granule = { pageShift: 14, stride: 11, blockLevel: 2 };
-const GRANULE_64K: Granule = { pageShift: 16, stride: 13, blockLevel: 2 };
+const GRANULE_4K: Granule = { pageShift: 12, stride: 9, blockLevel: 1, contiguous: [1, 16, 16, 16] }; // tidy: architected
+const GRANULE_16K: Granule = { pageShift: 14, stride: 11, blockLevel: 2, contiguous: [1, 1, 32, 128] };
+const GRANULE_64K: Granule = { pageShift: 16, stride: 13, blockLevel: 2, contiguous: [1, 1, 32, 32] };
 /** TCR_EL1.TG0 and TG1 number the same granules differently; reserved values mean 4 KiB here. */
 export const TG0: readonly Granule[] = [GRANULE_4K, GRANULE_64K, GRANULE_16K, GRANULE_4K];
 export const TG1: readonly Granule[] = [GRANULE_4K, GRANULE_16K, GRANULE_4K, GRANULE_64K];

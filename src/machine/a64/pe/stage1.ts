@@ -118,6 +118,8 @@ export interface Stage1Result {
   device: boolean;
   /** Whether a store would pass too, without any update of a descriptor. */
   writable: boolean;
+  /** Bytes that one TLB entry may stand for: a page, a block, or contiguous ones. */
+  span: number;
   /** FSC with the level, where translate() said "fault". */
   fsc: number;
   /** Where translate() said "stage2": the abort came from a walk, and this is set. */
@@ -132,6 +134,7 @@ export const newStage1Result = (): Stage1Result => ({
   ipa: 0,
   device: false,
   writable: false,
+  span: 0,
   fsc: 0,
   walk: false,
   level: 0,
@@ -196,6 +199,8 @@ export function translateStage1(
     if (base >= regime.ipaEnd) return fault(out, FSC.addressSize | level);
     if (!isTable) {
       out.ipa = base + (low & inside);
+      const isContiguous = (hi & S1_HI.CONTIGUOUS) !== 0;
+      out.span = 2 ** shift * (isContiguous ? half.granule.contiguous[level]! : 1);
       return leaf(cpu, memory, regime, at, lo, hi, tableHi, level, kind, isPrivileged, out);
     }
     table = base;

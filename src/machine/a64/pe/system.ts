@@ -10,6 +10,15 @@ import { type PeRegisters, PSTATE_BIT } from "./registers.js";
 import { encodingOf, SYSREG_BY_ENCODING, type SysReg } from "./sysreg.table.js";
 import { COUNTER_HZ, readControl, readTval, writeTval } from "./timer.js";
 
+/** What a TLBI reaches. */
+export interface TlbiScope {
+  /** Address, as Xt has it with its ASID; null: all of the regime, or of an ASID. */
+  readonly va: bigint | null;
+  readonly isBroadcast: boolean;
+  /** Tables above the last level stay cached. */
+  readonly isLastLevel: boolean;
+}
+
 /** What the system side needs of its PE. */
 export interface SystemContext {
   readonly registers: PeRegisters;
@@ -26,8 +35,7 @@ export interface SystemContext {
   counter(which: "virtual" | "physical"): bigint;
   /** SCTLR, TCR, TTBRn or MAIR changed. */
   translationChanged(): void;
-  /** TLBI, whatever its scope: every PE of the VM forgets. */
-  tlbi(): void;
+  tlbi(scope: TlbiScope): void;
   readonly pmu: Pmu;
   /** Sets the event register for what the event stream did meanwhile. */
   updateEvents(): void;
@@ -368,6 +376,8 @@ const CACHE_OPS: ReadonlySet<number> = new Set(
 );
 /** op2 of TLBI at EL1: VMALLE1, VAE1, ASIDE1, VAAE1, VALE1, VAALE1. */
 const TLBI_OPS: ReadonlySet<number> = new Set([0, 1, 2, 3, 5, 7]);
+const TLBI_BY_ADDRESS: ReadonlySet<number> = new Set([1, 3, 5, 7]);
+const TLBI_VALE1 = 5;
 
 function systemInstruction(context: SystemContext, word: number): SystemResult {
   const { registers } = context;
@@ -394,7 +404,8 @@ function systemInstruction(context: SystemContext, word: number): SystemResult {
     return context.translateAddress(va, (op2 & 1) !== 0, op2 < 2) ? "next" : "leave";
   }
   if (crn === 8 && (crm === 3 || crm === 7) && TLBI_OPS.has(op2)) {
-    context.tlbi();
+    const va = TLBI_BY_ADDRESS.has(op2) ? registers.x(word & 31) : null;
+    context.tlbi({ va, isBroadcast: crm === 3, isLastLevel: op2 >= TLBI_VALE1 });
     return "next";
   }
   return undefinedInstruction(context);
