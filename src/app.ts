@@ -154,6 +154,7 @@ async function openBelow(config: Config, clock: Clock, log: Log): Promise<Below>
       memoryBudgetBytes: config.memoryBudgetBytes,
       inputLogEntries: config.inputLogEntries,
       maxVms: config.maxVms,
+      translationDelay: config.translationDelay,
     },
     { clock, log },
   );

@@ -24,6 +24,8 @@ export interface Config {
   readonly binaryBodyBytes: number;
   /** Seed of a VM that names none. */
   readonly seed: bigint;
+  /** Translations of guest code wait for a random number of runs up to this. */
+  readonly translationDelay: number;
   /** Between readyz turning 503 and the socket closing, for load balancers to notice. */
   readonly drainMs: number;
   /** Open requests have this long to end; then the process exits anyway. */
@@ -69,6 +71,7 @@ export const ENVIRONMENT = {
     JSON_BODY_KIB: integer(1024, 16, 65_536, "JSON body at most."),
     BINARY_BODY_MIB: integer(64, 1, 1024, "octet-stream body or memory answer at most."),
     SEED: { ...text("0x1", "Seed of a VM that names none, a u64."), pattern: U64_TEXT },
+    TRANSLATION_DELAY: integer(0, 0, 2 ** 20, "Runs that a translation waits at most, at random."),
     DRAIN_MS: integer(0, 0, 600_000, "Between readyz 503 and closing the socket."),
     SHUTDOWN_MS: integer(10_000, 100, 600_000, "Open requests get this long to end."),
   },
@@ -89,6 +92,7 @@ interface Environment {
   readonly JSON_BODY_KIB: number;
   readonly BINARY_BODY_MIB: number;
   readonly SEED: string;
+  readonly TRANSLATION_DELAY: number;
   readonly DRAIN_MS: number;
   readonly SHUTDOWN_MS: number;
 }
@@ -148,6 +152,7 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     jsonBodyBytes: read.JSON_BODY_KIB * 1024,
     binaryBodyBytes: read.BINARY_BODY_MIB * MIB,
     seed: BigInt(read.SEED),
+    translationDelay: read.TRANSLATION_DELAY,
     drainMs: read.DRAIN_MS,
     shutdownMs: read.SHUTDOWN_MS,
   });

@@ -12,7 +12,6 @@ Replays every recording (*.jsonl directly in DIR…) through the public routes o
   --url URL         use a running service instead of starting dist/main.js
   --token TOKEN     bearer token for it
   --subjects A,B    only recordings of these subjects
-  --all             also subjects whose ioctls are not implemented yet
   --tracking MODE   how the VMs notice stores; no answer may depend on it. One of
                     ${TRACKINGS.map(({ name }) => name).join(", ")}
   --jobs N          files at the same time (default 4)
@@ -31,7 +30,6 @@ async function main(): Promise<number> {
       token: { type: "string" },
       subjects: { type: "string" },
       tracking: { type: "string" },
-      all: { type: "boolean", default: false },
       jobs: { type: "string", default: "4" },
       verbose: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
@@ -59,7 +57,6 @@ async function main(): Promise<number> {
       token: values.token ?? null,
       directories: positionals,
       jobs,
-      includeWaiting: values.all,
       subjects: values.subjects?.split(",") ?? null,
       verbose: values.verbose,
       tracking,

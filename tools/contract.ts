@@ -26,15 +26,22 @@ interface Operation {
 /** These end what the others need; and an upload is nothing but bytes, which Portman can't make. */
 const LEFT_OUT = new Set(["deleteVm", "stopVm", "deleteImage", "putImage"]);
 /**
- * Without an interrupt controller KVM refuses them, whatever they are given; verbs go to the VM
- * that has no board, and filters to one whose vCPU has run; no feature here has to be finished,
- * and debuggers are not allowed.
+ * Without an interrupt controller KVM refuses them, whatever they are given; a second controller,
+ * too. Verbs go to the VM that has no board, and filters to one whose vCPU has run; no feature
+ * here has to be finished, and debuggers are not allowed.
  */
 const REFUSED: Readonly<Record<string, number>> = {
   createIrqfd: 409,
   deassignIrqfd: 422,
   createMsi: 422,
   createDevice: 409,
+  closeDevice: 405,
+  createIrqchip: 409,
+  setIrqchipAddress: 409,
+  // The controller there is set up already.
+  setDeviceAttribute: 409,
+  setDeviceAddress: 409,
+  setDeviceNrIrqs: 409,
   pauseVm: 409,
   resumeVm: 409,
   resetVm: 409,
@@ -126,6 +133,8 @@ interface Worlds {
   readonly legacy: World;
   readonly manual: World;
   readonly ring: World;
+  /** Id of a VM with a GICv3 as device 0 and a VFIO file. */
+  readonly gic: string;
   /** Id of a VM with a board, whose image has the name below. */
   readonly board: string;
   /** Id of an experiment that has ended. */
@@ -180,8 +189,15 @@ function overwrites(worlds: Worlds, operations: readonly Operation[]): Json[] {
   return operations.map((op) => {
     const world = worldOf(worlds, op);
     const own = ON_BOARD.has(op.id) ? { vm: worlds.board } : {};
-    const { experiment } = worlds;
-    const values = Object.entries({ ...pathValues(world, op), image: IMAGE, experiment, ...own });
+    const { experiment, gic } = worlds;
+    const its = IN_GIC.test(op.path) ? { vm: gic, ...GIC_VALUES } : {};
+    const values = Object.entries({
+      ...pathValues(world, op),
+      image: IMAGE,
+      experiment,
+      ...own,
+      ...its,
+    });
     return {
       openApiOperationId: op.id,
       overwriteRequestPathVariables: values
@@ -318,6 +334,31 @@ async function boardVm(caller: Caller): Promise<string> {
   return id;
 }
 
+const GIC = { base: "0x8000000", redist: "0x80a0000", nrIrqs: 96 } as const;
+const IN_GIC = /\/(devices|vgic|vfio-files)(\/|$)/;
+const GIC_VALUES = { device: "0", group: "3", attr: "0", kind: "v3-dist", fd: "1048576" } as const;
+
+/** @returns the id of a VM whose GICv3 is initialised, as device 0 */
+async function gicVm(caller: Caller): Promise<string> {
+  const id = (await caller.json("POST", "/v1/vms", {})).json.id as string;
+  const path = `/v1/vms/${id}`;
+  const device = `${path}/devices/0`;
+  const steps = [
+    ["PUT", `${path}/vcpus/0`, {}],
+    ["POST", `${path}/devices`, { type: "KVM_DEV_TYPE_ARM_VGIC_V3" }],
+    ["PUT", `${device}/nr-irqs`, { nrIrqs: GIC.nrIrqs }],
+    ["PUT", `${device}/addresses/v3-dist`, { address: GIC.base }],
+    ["PUT", `${device}/addresses/v3-redist`, { address: GIC.redist }],
+    ["POST", `${device}/operations`, { op: "init" }],
+    ["POST", `${path}/vfio-files`, {}],
+  ] as const;
+  for (const [method, url, body] of steps) {
+    const { status, text } = await caller.json(method, url, body);
+    if (status >= 300) throw new Error(`${method} ${url} was refused: ${text}`);
+  }
+  return id;
+}
+
 /** @returns the id of the smallest experiment, after its end */
 async function experiment(caller: Caller): Promise<string> {
   const workload = { vcpus: 1, bytesPerVcpu: 2 ** 20, storesPerRound: 16, rounds: 1 };
@@ -341,6 +382,7 @@ async function main(): Promise<boolean> {
       legacy: await World.build(caller, "legacy"),
       manual: await World.build(caller, "manual"),
       ring: await World.build(caller, "ring"),
+      gic: await gicVm(caller),
       board: await boardVm(caller),
       experiment: await experiment(caller),
     };

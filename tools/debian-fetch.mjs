@@ -12,6 +12,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -40,6 +41,10 @@ const ARM64 = [
   ["Dir::State::status", "/dev/null"],
 ];
 
+/** Suites that a machine's apt may have as its own; others are beside them in the same archive. */
+const OWN_SUITE = /^(bookworm|trixie|forky|sid|testing|(old)*stable|unstable)$/;
+const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 class Unreachable extends Error {}
 
 /** One fetch of any number of packages: its deadline, and which lists apt reads. */
@@ -48,11 +53,18 @@ class Fetch {
   /** The system's until they turn out to be missing or stale. */
   #lists = null;
   #options;
+  #suite;
+  /** Of packages, as they were downloaded. */
+  bytes = 0;
 
-  /** @param {readonly (readonly string[])[]} options of apt, besides those of every fetch */
-  constructor(msMax, options = []) {
+  /**
+   * @param {readonly (readonly string[])[]} options of apt, besides those of every fetch
+   * @param {string | null} suite its packages come from there; null: from where the system's do
+   */
+  constructor(msMax, options = [], suite = null) {
     this.#end = Date.now() + msMax;
     this.#options = [...APT, ...options];
+    this.#suite = suite;
   }
 
   #run(command, args, { cwd = CACHE, msMax = GUESTS_MS_MAX } = {}) {
@@ -74,10 +86,28 @@ class Fetch {
     return this.#run(command, [...all, ...args], run);
   }
 
+  /** Another suite of the archive that the system's apt uses, signatures checked as there. */
+  #useSuite() {
+    // What an update would ask for: that is known before any list is there.
+    const { output } = this.#apt("apt-get", ["update", "--print-uris"]);
+    const all = [...output.matchAll(/^'([^']+)\/dists\/([^/']+)\//gm)];
+    const archive = all.find(([, , suite]) => OWN_SUITE.test(suite))?.[1];
+    if (archive === undefined) throw new Unreachable("this machine's apt knows no Debian archive");
+    const signed = existsSync(KEYRING) ? `[signed-by=${KEYRING}] ` : "";
+    const file = `${this.#lists}.list`; // beside it: an update removes what is no list
+    writeFileSync(file, `deb ${signed}${archive} ${this.#suite} main\n`);
+    this.#options.push(
+      ["Dir::Etc::sourcelist", file],
+      ["Dir::Etc::sourceparts", "/dev/null"],
+      ["Dir::Etc::preferencesparts", "/dev/null"],
+    );
+  }
+
   /** Lists of our own; a hook of the system that fails afterwards is nothing to us. */
   #update() {
     this.#lists = mkdtempSync(join(CACHE, "lists-"));
     mkdirSync(join(this.#lists, "partial"));
+    if (this.#suite !== null) this.#useSuite();
     const { said } = this.#apt("apt-get", ["update"], { msMax: UPDATE_MS_MAX });
     const has = readdirSync(this.#lists).some((file) => file.includes("Packages"));
     if (!has) {
@@ -86,7 +116,10 @@ class Fetch {
   }
 
   close() {
-    if (this.#lists !== null) rmSync(this.#lists, { recursive: true, force: true });
+    if (this.#lists === null) return;
+    for (const place of [this.#lists, `${this.#lists}.list`]) {
+      rmSync(place, { recursive: true, force: true });
+    }
   }
 
   /** Leaves the package, and what of its dependencies the system hasn't, in a folder. */
@@ -105,13 +138,23 @@ class Fetch {
     if (!result.ok) throw new Error(result.said);
   }
 
-  /** The package that another one is only the name of: a kernel has its version in its own. */
-  #meant({ package: name, means }) {
-    if (means === undefined) return name;
-    const { output } = this.#apt("apt-cache", ["depends", "--important", name]);
-    const found = [...output.matchAll(/Depends: (\S+)/g)].find(([, other]) => means.test(other));
-    if (found === undefined) throw new Error("it depends on no such package");
-    return found[1];
+  /** The package's real name. */
+  #meant({ package: name, means, newest }) {
+    if (means !== undefined) {
+      const { output } = this.#apt("apt-cache", ["depends", "--important", name]);
+      const found = [...output.matchAll(/Depends: (\S+)/g)].find(([, other]) => means.test(other));
+      if (found === undefined) throw new Error("it depends on no such package");
+      return found[1];
+    }
+    if (newest === undefined) return name;
+    const { output } = this.#apt("apt-cache", ["pkgnames"]);
+    const found = output
+      .split("\n")
+      .map((line) => newest.exec(line))
+      .filter(Boolean);
+    const best = found.sort((a, b) => Number(b[1]) - Number(a[1]))[0];
+    if (best === undefined) throw new Error(`${this.#suite} has none of it any more`);
+    return best[0];
   }
 
   /** @throws Error when it can't be had, or its image isn't where the table says */
@@ -120,11 +163,12 @@ class Fetch {
     if (this.#lists === null) this.#update();
     this.#unpack(row, (archives) => {
       mkdirSync(archives);
-      const options = { cwd: archives };
-      const { ok, said } = this.#apt("apt-get", ["download", this.#meant(row)], options);
+      const name = this.#meant(row);
+      const names = row.also === undefined ? [name] : [name, row.also(name)];
+      const { ok, said } = this.#apt("apt-get", ["download", ...names], { cwd: archives });
       if (!ok) throw new Error(said);
     });
-    if (guest(row.package) === null) throw new Error(`it has no image in ${row.folder}`);
+    if (guest(row.package) === null) throw new Error(`it has no ${row.file}`);
   }
 
   /** @throws Error when it can't be had, or doesn't start when it is there */
@@ -148,6 +192,7 @@ class Fetch {
       mkdirSync(root);
       // The C library and the loader are one; the system's loader needs the system's library.
       const files = readdirSync(archives).filter((file) => /^(?!libc6_).*\.deb$/.test(file));
+      for (const file of files) this.bytes += statSync(join(archives, file)).size;
       for (const file of files) {
         const { ok, said } = this.#run("dpkg-deb", ["--extract", join(archives, file), root]);
         if (!ok) throw new Error(said);
@@ -223,23 +268,33 @@ export function fetchTools(say) {
 }
 
 /**
- * Fetches every guest of the table that isn't here.
+ * Fetches the table's guests that aren't here.
  * @param {(line: string) => void} say
+ * @param {(row: object) => boolean} [wants] which ones
  * @returns {number} how many are still missing
  */
-export function fetchGuests(say) {
-  const wanted = GUESTS.filter((row) => guest(row.package) === null);
-  return fetchEach(wanted, new Fetch(GUESTS_MS_MAX, ARM64), (fetch, row) => fetch.guest(row), say);
+export function fetchGuests(say, wants = () => true) {
+  const wanted = GUESTS.filter((row) => wants(row) && guest(row.package) === null);
+  const suites = new Set(wanted.map(({ suite }) => suite));
+  return [...suites].reduce((failed, suite) => {
+    const rows = wanted.filter((row) => row.suite === suite);
+    const fetch = new Fetch(GUESTS_MS_MAX, ARM64, suite);
+    return failed + fetchEach(rows, fetch, (fetch, row) => fetch.guest(row), say);
+  }, 0);
 }
+
+const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 function fetchEach(wanted, fetch, one, say) {
   let failed = 0;
   try {
     for (const [at, row] of wanted.entries()) {
       const start = Date.now();
+      const before = fetch.bytes;
       try {
         one(fetch, row);
-        say(`${row.package} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
+        const seconds = (Date.now() - start) / 1000;
+        say(`${row.package} (${seconds.toFixed(1)} s, ${mib(fetch.bytes - before)})`);
       } catch (error) {
         if (error instanceof Unreachable) {
           const names = wanted.slice(at).map((row) => row.package);

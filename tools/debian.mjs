@@ -1,7 +1,7 @@
 // Owns: where programs and guests of Debian packages are, and whether they work.
 // Test and tool process.
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, readdirSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { GUESTS, TOOLS } from "./debian.table.mjs";
@@ -62,14 +62,35 @@ export function missing(command) {
 export const works = ({ commands }) =>
   commands.every((command) => programVersion(command) !== null);
 
+/** Paths under a folder that fit; a name of the path may hold `*`. */
+function matching(folder, path) {
+  const [name, ...rest] = path.split("/");
+  const pattern = new RegExp(`^${name.split("*").map(escaped).join(".*")}$`);
+  const found = name.includes("*") ? namesIn(folder).filter((one) => pattern.test(one)) : [name];
+  const paths = found.map((one) => join(folder, one)).filter(existsSync);
+  return rest.length === 0 ? paths : paths.flatMap((one) => matching(one, rest.join("/")));
+}
+
+const escaped = (text) => text.replace(/[.+]/g, "\\$&");
+const namesIn = (folder) => (statSync(folder).isDirectory() ? readdirSync(folder).sort() : []);
+
 /**
- * @param {string} name a package of the table
- * @returns {string | null} its image, or null before `npm run guests:fetch -- --guests`
+ * @param {string} name a guest of the table
+ * @param {string} [path] under the unpacked package, with `*` in its names; its image if absent
+ * @returns {string | null} the first such file, or null before `npm run guests:fetch -- --guests`
  */
-export function guest(name) {
+export function guest(name, path) {
   const row = GUESTS.find((row) => row.package === name);
   if (row === undefined) throw new Error(`${name} has no row in debian.table.mjs`);
-  const folder = join(CACHE, name, "root", row.folder);
-  const file = existsSync(folder) ? readdirSync(folder).find((file) => row.file.test(file)) : null;
-  return file ? join(folder, file) : null;
+  const root = join(CACHE, name, "root");
+  return existsSync(root) ? (matching(root, path ?? row.file)[0] ?? null) : null;
+}
+
+/**
+ * Why a test can't run.
+ * @param {string} name a guest of the table
+ * @returns {string}
+ */
+export function missingGuest(name) {
+  return `no ${name} here; \`npm run guests:fetch -- --guests\` gets it`;
 }

@@ -46,34 +46,41 @@ export const TOOLS = [
 ];
 
 /**
- * Guests: `file` in `folder` of the package is the image. `means`: the package is empty, and
- * depends on the one that has it.
+ * Guests of arm64: the first file that `file`, a path with `*` in its names, fits is the image. The
+ * package is of `suite`, and named `package`, or
+ *   means   what the empty package `package` depends on: a kernel has its version in its name
+ *   newest  what fits best among the suite's: old versions of backports vanish
+ * `also`: another package that goes with it, by its name. `inTests`: `npm test` fetches it too.
  */
 export const GUESTS = [
   {
     package: "linux-image-cloud-arm64",
+    suite: "bookworm",
     means: /^linux-image-\d/,
-    folder: "boot",
-    file: /^vmlinuz-/,
-    why: "Linux with the fewest instructions up to userland",
+    file: "boot/vmlinuz-*",
+    inTests: true,
+    why: "Linux 6.1, the one with the fewest instructions up to userland",
   },
   {
-    package: "linux-image-arm64",
-    means: /^linux-image-\d/,
-    folder: "boot",
-    file: /^vmlinuz-/,
-    why: "Linux with every driver",
+    package: "linux-binary-7.2-cloud-arm64",
+    suite: "trixie-backports",
+    newest: /^linux-binary-7\.2\.(\d+)\+deb13-cloud-arm64$/,
+    also: (name) => name.replace("-binary-", "-modules-"),
+    file: "usr/lib/modules/*/vmlinuz",
+    why: "Linux 7.2, which knows GICv5",
   },
   {
     package: "busybox-static",
-    folder: "bin",
-    file: /^busybox$/,
+    suite: "bookworm",
+    file: "bin/busybox",
+    inTests: true,
     why: "userland in one static file",
   },
   {
     package: "u-boot-qemu",
-    folder: "usr/lib/u-boot/qemu_arm64",
-    file: /^u-boot\.bin$/,
+    suite: "bookworm",
+    file: "usr/lib/u-boot/qemu_arm64/u-boot.bin",
+    inTests: true,
     why: "firmware: flash, fw_cfg, the UART both ways",
   },
 ];

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "./build.mjs";
 import { check } from "./check.mjs";
-import { fetchTools } from "./debian-fetch.mjs";
+import { fetchGuests, fetchTools } from "./debian-fetch.mjs";
 import { SKIPPED_FILE } from "./skipped.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -55,7 +55,11 @@ function runTests(folder) {
 const folder = mkdtempSync(join(tmpdir(), "tidemark-test-"));
 try {
   build();
-  if (!process.argv.includes("--no-fetch")) fetchTools((line) => console.log(`fetch: ${line}`));
+  if (!process.argv.includes("--no-fetch")) {
+    const say = (line) => console.log(`fetch: ${line}`);
+    fetchTools(say);
+    fetchGuests(say, ({ inTests }) => inTests === true);
+  }
   const tests = runTests(folder);
   const checks = await check(["tidy"]); // it is among the tests above
   const failed = tests.failed + checks.failed;

@@ -201,7 +201,8 @@ export const PROBLEMS = {
   "image-format": row(
     422,
     "Not an image that a board can load",
-    "A board takes a flat binary that begins with its first instruction, or a Linux arm64 Image.",
+    "A board takes a flat binary that begins with its first instruction, a Linux arm64 Image, or " +
+      "an AArch64 program in ELF.",
   ),
   "image-does-not-fit": row(
     422,
@@ -271,6 +272,18 @@ export const PROBLEMS = {
   ),
   "vm-not-found": row(404, "No such VM", "No VM of this host has the id in the path."),
   "vcpu-not-found": row(404, "No such vCPU", "The VM has no vCPU with the id in the path."),
+  "device-not-found": row(
+    404,
+    "No such device",
+    "No device of the VM has the number in the path, or it was closed.",
+  ),
+  "device-stays": row(405, "KVM keeps the device", "It goes away with its VM, not before."),
+  "vgic-not-found": row(
+    404,
+    "The VM has no interrupt controller in the kernel",
+    "Create one: POST to the VM's devices, or PUT its irqchip.",
+  ),
+  "vfio-file-not-found": row(404, "No such VFIO file", "None of the VM's has this descriptor."),
   "host-cpu-not-found": row(404, "No such host CPU", "The VM's slice has fewer host CPUs."),
   "capability-not-found": row(
     404,
@@ -288,6 +301,7 @@ export const PROBLEMS = {
   ),
   "eventfd-not-found": row(404, "No such eventfd", "No eventfd of this host has this id."),
   "ioeventfd-not-found": row(404, "No such ioeventfd", "The VM has none with this id."),
+  "irqfd-not-found": row(404, "No such irqfd", "The VM has none with this id."),
   "problem-not-found": row(404, "No such problem code", "GET /problems lists all of them."),
 
   // The state of things.

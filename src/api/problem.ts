@@ -121,6 +121,8 @@ export function sendProblem(
   if (!reply.hasHeader("traceparent")) {
     reply.header("traceparent", traceparent(traceOfMessage(request.raw)));
   }
+  // HEAD has no body that could say it.
+  if (typeof problem["errno"] === "string") reply.header("errno", problem["errno"]);
   if (row?.retryAfter !== undefined && !reply.hasHeader("retry-after")) {
     reply.header("retry-after", row.retryAfter);
   }

@@ -85,7 +85,7 @@ export function pageOfList<T>(
   keyOf: (item: T) => bigint,
 ): { items: readonly T[]; nextCursor: string | null } {
   const sorted = [...list].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-  const after = query.cursor === undefined ? -1n : readCursor(query.cursor);
+  const after = query.cursor === undefined ? -1n : cursorKey(query.cursor);
   const rest = sorted.filter((item) => keyOf(item) > after);
   const limit = query.limit ?? LIMIT_DEFAULT;
   const items = rest.slice(0, limit);
@@ -95,7 +95,8 @@ export function pageOfList<T>(
   return { items, nextCursor };
 }
 
-function readCursor(cursor: string): bigint {
+/** The key that a page ended with. @throws ServiceError "cursor-invalid" */
+export function cursorKey(cursor: string): bigint {
   const match = CURSOR.exec(Buffer.from(cursor, "base64url").toString("latin1"));
   if (match?.[1] !== undefined) return BigInt(match[1]);
   throw new ServiceError("cursor-invalid", "The cursor did not come from this list.");

@@ -3,7 +3,7 @@
 // An index names one counter for ever: generation * capacity + entry, exact below 2^53, so an
 // index kept too long is seen as closed instead of reaching the counter that followed it.
 //
-//   state  [ generation 32 | open 1 | references 31 ]     one 64-bit word, changed by CAS
+//   state  [ generation 32 | open 1 | semaphore 1 | references 30 ]  one word, changed by CAS
 //   count  u64, 0 to 2^64-2 by writes, 2^64-1 only by the kernel's own signals
 //   wait   i32, moves with every change; what threads sleep on
 //   claim  i32, 0 or the owner (a VM's number) whose exclusive waiter, an irqfd, holds it
@@ -19,8 +19,24 @@ import { EVENTFDS_MAX } from "./limits.js";
 export const EVENTFD_COUNT_MAX = U64_MAX - 1n;
 
 const OPEN = 1n << 31n;
-const REFERENCES = OPEN - 1n;
+const SEMAPHORE = 1n << 30n;
+const REFERENCES = SEMAPHORE - 1n;
 const GENERATION_SHIFT = 32n;
+
+/** Who waits on a counter before everybody else: an irqfd, or what takes a resamplefd. */
+export interface EventfdHook {
+  /** The counter was signalled, and has been taken (of a semaphore: 1). */
+  wake(): void;
+  /** Its descriptor is about to be closed. */
+  hungUp(): void;
+}
+
+/**
+ * How a hook found its counter. "busy": another hook has it, and goes first.
+ * "positive": there is a count that nobody was woken for.
+ */
+export const EVENTFD_FOUND = ["zero", "positive", "busy-zero", "busy-positive"] as const;
+export type EventfdFound = (typeof EVENTFD_FOUND)[number];
 
 /** Header words (i32). */
 const HINT = 0;
@@ -37,6 +53,8 @@ export class EventfdCounters {
   readonly #counts: BigUint64Array;
   readonly #waits: Int32Array;
   readonly #claims: Int32Array;
+  /** Hooks of whoever shares this object, first come first. */
+  readonly #hooks = new Map<number, EventfdHook[]>();
 
   static create(capacity = EVENTFDS_MAX): EventfdCounters {
     return new EventfdCounters(new SharedArrayBuffer(HEADER_BYTES + capacity * ENTRY_BYTES));
@@ -56,9 +74,10 @@ export class EventfdCounters {
   /**
    * Opens a fresh counter; its descriptor holds the first reference.
    * @param initial 0 to 2^64-2
+   * @param isSemaphore EFD_SEMAPHORE: who takes gets 1, and the rest stays
    * @returns its index, or -1 when the table is full (ENFILE)
    */
-  create(initial: bigint): number {
+  create(initial: bigint, isSemaphore = false): number {
     assert(initial >= 0n && initial <= EVENTFD_COUNT_MAX, `eventfd starts at ${initial}`);
     if (Atomics.load(this.#header, LIVE) >= this.capacity) return -1;
     const start = Atomics.load(this.#header, HINT);
@@ -66,7 +85,7 @@ export class EventfdCounters {
       const entry = (start + i) % this.capacity;
       const state = Atomics.load(this.#states, entry);
       if ((state & REFERENCES) !== 0n) continue;
-      const opened = state | OPEN | 1n;
+      const opened = state | OPEN | (isSemaphore ? SEMAPHORE : 0n) | 1n;
       if (Atomics.compareExchange(this.#states, entry, state, opened) !== state) continue;
       Atomics.store(this.#header, HINT, (entry + 1) % this.capacity);
       Atomics.add(this.#header, LIVE, 1);
@@ -120,6 +139,7 @@ export class EventfdCounters {
   /** Closes the descriptor and drops its reference. Waiters wake. Does nothing when closed. */
   close(index: number): void {
     const entry = index % this.capacity;
+    if (this.#hooks.size > 0 && this.isOpen(index)) this.hangUp(index);
     for (;;) {
       const state = this.#stateOf(index);
       if (state === null || (state & OPEN) === 0n) return;
@@ -127,6 +147,44 @@ export class EventfdCounters {
     }
     this.#wake(entry);
     this.put(index);
+  }
+
+  /**
+   * Waits on a counter ahead of its readers: each signal wakes the hook, which has then taken the
+   * count. It is claimed first and looked at second: a write in between sees the claim, one before
+   * it is seen here. In the other order a write between the two would wake nobody.
+   * @param mayQueue whether it stays, behind the hook that is there already
+   */
+  hook(index: number, hook: EventfdHook, mayQueue: boolean): EventfdFound {
+    const isFirst = this.claimExclusive(index);
+    if (isFirst || mayQueue) {
+      this.#hooks.set(index, [...(this.#hooks.get(index) ?? []), hook]);
+    }
+    return foundOf(isFirst, this.peek(index) !== 0n);
+  }
+
+  /** Takes the hook off, and whatever was counted since with it. */
+  unhook(index: number, hook: EventfdHook): void {
+    const left = (this.#hooks.get(index) ?? []).filter((other) => other !== hook);
+    this.#take(index % this.capacity);
+    if (left.length > 0) {
+      this.#hooks.set(index, left);
+      return;
+    }
+    this.#hooks.delete(index);
+    this.releaseExclusive(index);
+  }
+
+  /** Tells the hook that is first. @returns whether there is one */
+  wake(index: number): boolean {
+    const [first] = this.#hooks.get(index) ?? [];
+    first?.wake();
+    return first !== undefined;
+  }
+
+  /** Tells every hook that the descriptor closes. */
+  hangUp(index: number): void {
+    for (const hook of [...(this.#hooks.get(index) ?? [])]) hook.hungUp();
   }
 
   /**
@@ -143,6 +201,7 @@ export class EventfdCounters {
       if (Atomics.compareExchange(this.#counts, entry, count, count + value) === count) break;
     }
     this.#wake(entry);
+    this.#tell(index, entry);
     return "ok";
   }
 
@@ -159,6 +218,7 @@ export class EventfdCounters {
       if (Atomics.compareExchange(this.#counts, entry, count, next) === count) break;
     }
     this.#wake(entry);
+    this.#tell(index, entry);
   }
 
   /** @returns the count, unchanged. */
@@ -166,12 +226,26 @@ export class EventfdCounters {
     return Atomics.load(this.#counts, this.#entryOf(index));
   }
 
-  /** read(2): takes the whole count; 0n means there was none (EAGAIN). */
-  take(index: number): bigint {
+  /**
+   * read(2): takes the whole count, or 1 of a semaphore; 0n means there was none (EAGAIN).
+   * @param times for as many readers, one after the other
+   */
+  take(index: number, times = 1n): bigint {
+    return this.#take(this.#entryOf(index), times);
+  }
+
+  /** A signal that a hook takes at once, so that no other reader sees it. */
+  protected signalTaken(index: number, n: bigint): void {
     const entry = this.#entryOf(index);
-    const count = Atomics.exchange(this.#counts, entry, 0n);
-    if (count !== 0n) this.#wake(entry);
-    return count;
+    for (;;) {
+      const count = Atomics.load(this.#counts, entry);
+      const room = U64_MAX - count;
+      const signalled = count + (n < room ? n : room);
+      const left = this.#isSemaphore(entry) && signalled > 0n ? signalled - 1n : 0n;
+      if (Atomics.compareExchange(this.#counts, entry, count, left) !== count) continue;
+      if (left !== count) this.#wake(entry);
+      return;
+    }
   }
 
   /**
@@ -194,6 +268,32 @@ export class EventfdCounters {
   /** Ends the owner's claim; does nothing when the owner has none. */
   releaseExclusive(index: number, owner = 1): void {
     Atomics.compareExchange(this.#claims, this.#entryOf(index), owner, 0);
+  }
+
+  /** @returns the exclusive waiter's number, or 0 */
+  claimOf(index: number): number {
+    return Atomics.load(this.#claims, this.#entryOf(index));
+  }
+
+  #take(entry: number, times = 1n): bigint {
+    const isSemaphore = this.#isSemaphore(entry);
+    for (;;) {
+      const count = Atomics.load(this.#counts, entry);
+      const taken = isSemaphore && count > times ? times : count;
+      if (Atomics.compareExchange(this.#counts, entry, count, count - taken) !== count) continue;
+      if (taken !== 0n) this.#wake(entry);
+      return taken;
+    }
+  }
+
+  #isSemaphore(entry: number): boolean {
+    return (Atomics.load(this.#states, entry) & SEMAPHORE) !== 0n;
+  }
+
+  #tell(index: number, entry: number): void {
+    if (this.#hooks.size === 0 || !this.#hooks.has(index)) return;
+    this.#take(entry);
+    this.wake(index);
   }
 
   #wake(entry: number): void {
@@ -220,4 +320,9 @@ export class EventfdCounters {
     this.#live(index);
     return index % this.capacity;
   }
+}
+
+export function foundOf(isFirst: boolean, isPositive: boolean): EventfdFound {
+  if (isFirst) return isPositive ? "positive" : "zero";
+  return isPositive ? "busy-positive" : "busy-zero";
 }

@@ -7,7 +7,7 @@ export const TRACE_CATEGORIES = {
   mmio: ["kvm_mmio"],
   wfx: ["kvm_wfx_arm64"],
   hypercall: ["kvm_hvc_arm64"],
-  irq: ["kvm_irq_line", "kvm_timer_update_irq"],
+  irq: ["kvm_irq_line", "kvm_set_irq", "kvm_ack_irq", "vgic_update_irq_pending", "kvm_timer_update_irq"],
   dirty: ["kvm_dirty_ring_push", "kvm_dirty_ring_exit", "kvm_dirty_ring_reset"],
   ioctl: ["ioctl"],
 } as const;

@@ -1,8 +1,18 @@
 // Owns: what was asked for on the command line, checked. CLI process.
 import { parseArgs } from "node:util";
 import type { ExperimentOptions } from "./experiment.js";
-import { Failure } from "./failure.js";
 import type { HostOptions } from "./host.js";
+import {
+  clockOf,
+  flag,
+  gicOf,
+  HOST_OPTIONS,
+  hostOf,
+  positive,
+  SERVER_DEFAULT,
+  text,
+  usageOf,
+} from "./options.js";
 import type { RunOptions } from "./run.js";
 
 export const USAGE = `usage: tidemark COMMAND
@@ -13,17 +23,25 @@ export const USAGE = `usage: tidemark COMMAND
       --mem MIB             RAM (128)
       --append TEXT         the kernel's command line, or a test's arguments
       --initrd FILE         an initrd, or a test's environment
+      --gic VERSION         interrupt controller: 2, 3 or none (none)
+      --its, --rtc          with the ITS of a GICv3; with a real-time clock
+      --pci                 with a PCIe bus and a pci-testdev on it
+      --testdev             with the virtio console by which a test ends its machine
       --clock MODE          wall or virtual (wall)
       --timeout SECONDS     gives up after that long, with status 124
+  boot [options]            a kernel or firmware, its console on this terminal; --help says more
   experiment FILE [options] compares ways to track dirty pages, see docs/experiments
       --csv FILE, --svg FILE, --json FILE   where results go
       --metric NAME         of the picture: cycles, per-page, exits, pages or wall (cycles)
+  dirty-log VERB VM SLOT    reads, clears or watches the dirty pages of a VM; --help says more
+  irqfd VERB ...            eventfds that raise a VM's interrupts; --help says more
   dirty-log-perf [options]  dirty tracking by every strategy, phase by phase; --help says more
   vm ls                     lists VMs
   vm show ID                shows a VM
   vm rm ID...               deletes VMs
+  vgic ID                   what is pending or active in a VM's interrupt controller
 
-  --server URL              the host to use (run, experiment: one of its own; vm: http://127.0.0.1:8080)
+  --server URL              the host to use (run, experiment: one of its own; vm, vgic: http://127.0.0.1:8080)
   --token-file FILE         holds the bearer token for it
   --help, --version
 
@@ -36,32 +54,40 @@ export type Asked =
   | { readonly command: "help" | "version" | "serve" }
   | { readonly command: "run"; readonly options: RunOptions }
   | { readonly command: "experiment"; readonly options: ExperimentOptions }
-  | { readonly command: "dirty-log-perf"; readonly args: readonly string[] }
+  | { readonly command: OwnOptions; readonly args: readonly string[] }
   | {
       readonly command: "vm";
       readonly verb: "ls" | "show" | "rm";
       readonly ids: readonly string[];
       readonly host: HostOptions;
-    };
+    }
+  | { readonly command: "vgic"; readonly vm: string; readonly host: HostOptions };
 
-const SERVER_DEFAULT = "http://127.0.0.1:8080";
-const text = { type: "string" } as const;
+/** They have options of their own. */
+const WITH_OPTIONS = ["boot", "dirty-log", "dirty-log-perf", "irqfd"] as const;
+type OwnOptions = (typeof WITH_OPTIONS)[number];
+
 const OPTIONS = {
   smp: text,
   mem: text,
   append: text,
   initrd: text,
-  clock: text,
+  clock: { ...text, default: "wall" },
+  gic: { ...text, default: "none" },
+  its: flag,
+  rtc: flag,
+  pci: flag,
+  testdev: flag,
   timeout: text,
   csv: text,
   svg: text,
   json: text,
   metric: text,
-  server: text,
-  "token-file": text,
-  help: { type: "boolean", short: "h" },
-  version: { type: "boolean" },
+  version: flag,
+  ...HOST_OPTIONS,
 } as const;
+
+const MEMORY_MIB = 128;
 
 type Values = ReturnType<typeof read>["values"];
 
@@ -69,44 +95,28 @@ function read(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
   } catch (error) {
-    throw new Failure(`${(error as Error).message}\n${USAGE}`);
+    throw usage((error as Error).message);
   }
 }
 
-function usage(why: string): Failure {
-  return new Failure(`${why}\n${USAGE}`);
-}
-
-function integer(values: Values, name: "smp" | "mem" | "timeout", otherwise: number): number {
-  const given = values[name];
-  if (given === undefined) return otherwise;
-  const value = Number(given);
-  if (/^[0-9]{1,9}$/.test(given) && value > 0) return value;
-  throw usage(`--${name} takes a positive integer, not ${given}.`);
-}
-
-function hostOf(values: Values, otherwise: string | null): HostOptions {
-  const server = values.server ?? otherwise;
-  if (server !== null && !/^https?:\/\//.test(server)) {
-    throw usage(`--server takes http://HOST:PORT, not ${server}.`);
-  }
-  return { server, tokenFile: values["token-file"] ?? null };
-}
+const usage = usageOf(USAGE);
 
 function runOf(values: Values, rest: readonly string[]): Asked {
   const [file, ...more] = rest;
   if (file === undefined || more.length > 0) throw usage("run takes one file.");
-  const { clock = "wall" } = values;
-  if (clock !== "wall" && clock !== "virtual") throw usage("--clock is wall or virtual.");
   const options: RunOptions = {
-    ...hostOf(values, null),
-    file,
+    ...hostOf(values, null, usage),
+    kernel: file,
     initrd: values.initrd ?? null,
+    firmware: null,
+    disk: null,
     append: values.append ?? "",
-    smp: integer(values, "smp", 1),
-    memMiB: integer(values, "mem", 128),
-    clock,
-    timeoutS: values.timeout === undefined ? null : integer(values, "timeout", 0),
+    smp: positive("smp", values.smp, 1, usage),
+    memMiB: positive("mem", values.mem, MEMORY_MIB, usage),
+    gic: gicOf(values.gic, usage),
+    devices: { its: values.its, rtc: values.rtc, pci: values.pci, testdev: values.testdev },
+    clock: clockOf(values.clock, usage),
+    timeoutS: values.timeout === undefined ? null : positive("timeout", values.timeout, 0, usage),
   };
   return { command: "run", options };
 }
@@ -117,13 +127,13 @@ function experimentOf(values: Values, rest: readonly string[]): Asked {
   const { csv = null, svg = null, json = null, metric = "cycles" } = values;
   return {
     command: "experiment",
-    options: { ...hostOf(values, null), file, csv, svg, json, metric },
+    options: { ...hostOf(values, null, usage), file, csv, svg, json, metric },
   };
 }
 
 function vmOf(values: Values, rest: readonly string[]): Asked {
   const [verb, ...ids] = rest;
-  const host = hostOf(values, SERVER_DEFAULT);
+  const host = hostOf(values, SERVER_DEFAULT, usage);
   const isKnown = verb === "ls" || verb === "show" || verb === "rm";
   if (!isKnown) throw usage("vm takes ls, show or rm.");
   const fits =
@@ -132,17 +142,24 @@ function vmOf(values: Values, rest: readonly string[]): Asked {
   return { command: "vm", verb, ids, host };
 }
 
+function vgicOf(values: Values, rest: readonly string[]): Asked {
+  const [vm, ...more] = rest;
+  if (vm === undefined || more.length > 0) throw usage("vgic takes an id.");
+  return { command: "vgic", vm, host: hostOf(values, SERVER_DEFAULT, usage) };
+}
+
 /** @throws Failure with the usage */
 export function asked(args: readonly string[]): Asked {
-  // It has its own options, as the kernel's program has.
-  if (args[0] === "dirty-log-perf") return { command: args[0], args: args.slice(1) };
+  const own = WITH_OPTIONS.find((name) => name === args[0]);
+  if (own !== undefined) return { command: own, args: args.slice(1) };
   const { values, positionals } = read(args);
   const [command, ...rest] = positionals;
-  if (values.help === true) return { command: "help" };
-  if (values.version === true) return { command: "version" };
+  if (values.help) return { command: "help" };
+  if (values.version) return { command: "version" };
   if (command === "serve" && rest.length === 0) return { command };
   if (command === "run") return runOf(values, rest);
   if (command === "experiment") return experimentOf(values, rest);
   if (command === "vm") return vmOf(values, rest);
+  if (command === "vgic") return vgicOf(values, rest);
   throw usage(command === undefined ? "A command is missing." : `There is no command ${command}.`);
 }

@@ -5,6 +5,8 @@ import { Failure } from "./failure.js";
 const OCTETS = "application/octet-stream";
 const JSON_TYPE = "application/json";
 const EVENT_STREAM = "text/event-stream";
+/** Of a body that is sent in steps. */
+const CHUNK_BYTES = 256 * 1024;
 
 type Name = keyof Operations;
 type Params = Readonly<Record<string, string>>;
@@ -20,11 +22,19 @@ export interface ServerEvent {
 export class Refused extends Failure {
   readonly status: number;
   readonly problem: string;
+  /** The problem's own members. */
+  readonly members: Readonly<Record<string, unknown>>;
 
-  constructor(status: number, problem: string, detail: string) {
+  constructor(
+    status: number,
+    problem: string,
+    detail: string,
+    members: Readonly<Record<string, unknown>> = {},
+  ) {
     super(detail);
     this.status = status;
     this.problem = problem;
+    this.members = members;
   }
 }
 
@@ -52,6 +62,28 @@ export class Client {
     });
     const text = await answer.text();
     return (text === "" ? null : JSON.parse(text)) as Operations[K]["answer"];
+  }
+
+  /** A call with a long body. @param onSent hears how many bytes are on their way */
+  async upload(
+    name: Name,
+    params: Params,
+    bytes: Uint8Array,
+    onSent: (sent: number) => void,
+  ): Promise<void> {
+    let sent = 0;
+    const body = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        const chunk = bytes.subarray(sent, sent + CHUNK_BYTES);
+        if (chunk.length === 0) return controller.close();
+        controller.enqueue(chunk);
+        sent += chunk.length;
+        onSent(sent);
+      },
+    });
+    const headers = { accept: JSON_TYPE, "content-type": OCTETS };
+    const answer = await this.#send(name, params, {}, { headers, body, duplex: "half" });
+    await answer.arrayBuffer();
   }
 
   /** An answer that is no JSON, as text. @throws as call */
@@ -120,8 +152,9 @@ export class Client {
 async function refusalOf(answer: Response): Promise<Refused> {
   const text = await answer.text();
   try {
-    const { code, title, detail } = JSON.parse(text) as Readonly<Record<string, string>>;
-    return new Refused(answer.status, code ?? "", detail ?? title ?? text);
+    const members = JSON.parse(text) as Readonly<Record<string, string>>;
+    const { code, title, detail } = members;
+    return new Refused(answer.status, code ?? "", detail ?? title ?? text, members);
   } catch {
     return new Refused(answer.status, "", `HTTP ${answer.status}: ${text.slice(0, 200)}`);
   }

@@ -7,6 +7,10 @@ export interface Terminal {
   readonly input: AsyncIterable<Uint8Array> & { destroy(): void };
   write(text: string): void;
   warn(text: string): void;
+  /** Draws over the line where a person looks; null where none does. */
+  readonly draw: ((text: string) => void) | null;
+  /** Every key is input from now on, unseen and at once. @returns the end of it */
+  raw(): () => void;
   /** Calls back on Ctrl-C or SIGTERM. @returns the end of it */
   onInterrupt(callback: () => void): () => void;
 }

@@ -1,7 +1,7 @@
 // Owns: `tidemark experiment`: a file to its results: progress, a table, CSV and picture.
 // CLI process.
 import { createHash } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { systemClock } from "../base/clock.js";
 import type { Operations } from "../generated/client.js";
@@ -28,6 +28,11 @@ type Row = Strategy["rows"][number];
 const POLL_MS = 200;
 /** Of an image's name. */
 const NAME_MAX = 128;
+/** Where `npm run guests:fetch` puts what Debian has. */
+const GUESTS = ".guests";
+const HOW_TO_GET_GUESTS =
+  "`npm run guests:fetch` gets a kernel, `npm run initramfs -- .guests/initramfs-6.1` makes what " +
+  "it unpacks.";
 const DIGEST_DIGITS = 12; // tidy: hex digits
 
 async function readBody(path: string): Promise<Body> {
@@ -38,18 +43,36 @@ async function readBody(path: string): Promise<Body> {
   }
 }
 
-/** An image that is a path, relative to the experiment's file, is uploaded first. */
-async function uploaded(client: Client, body: Body, file: string): Promise<Body> {
-  const { workload } = body;
-  if (!("image" in workload) || !workload.image.includes("/")) return body;
-  const path = join(dirname(file), workload.image);
+/** The last file that fits a path whose name may have a `*`, as a kernel's version changes. */
+async function fileOf(path: string): Promise<string> {
+  const [before = "", after] = basename(path).split("*");
+  if (after === undefined) return path;
+  const names = await readdir(dirname(path)).catch(() => []);
+  const fits = names.filter((name) => name.startsWith(before) && name.endsWith(after)).sort();
+  return join(dirname(path), fits.at(-1) ?? basename(path));
+}
+
+/** An image that is a path, relative to the experiment's file, is uploaded. @returns its name */
+async function imageOf(client: Client, given: string, file: string): Promise<string> {
+  if (!given.includes("/")) return given;
+  const path = await fileOf(join(dirname(file), given));
   const bytes = await readFile(path).catch((error: Error) => {
-    throw new Failure(`${path} can't be read: ${error.message}.`);
+    const hint = path.split("/").includes(GUESTS) ? ` ${HOW_TO_GET_GUESTS}` : "";
+    throw new Failure(`${path} can't be read: ${error.message}.${hint}`);
   });
   const digest = createHash("sha256").update(bytes).digest("hex").slice(0, DIGEST_DIGITS);
   const image = `${digest}-${basename(path)}`.slice(0, NAME_MAX);
   await client.call("putImage", { image }, new Uint8Array(bytes));
-  return { ...body, workload: { ...workload, image } };
+  return image;
+}
+
+async function uploaded(client: Client, body: Body, file: string): Promise<Body> {
+  const { workload } = body;
+  if (!("image" in workload)) return body;
+  const image = await imageOf(client, workload.image, file);
+  if (workload.initrd === undefined) return { ...body, workload: { ...workload, image } };
+  const initrd = await imageOf(client, workload.initrd, file);
+  return { ...body, workload: { ...workload, image, initrd } };
 }
 
 async function write(path: string, content: string): Promise<void> {

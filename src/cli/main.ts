@@ -1,12 +1,16 @@
 #!/usr/bin/env node
 // Owns: the command `tidemark`: its arguments, its streams, its exit code. CLI process.
 import { asked, USAGE } from "./arguments.js";
+import { boot } from "./boot.js";
+import { dirtyLog } from "./dirty-log.js";
 import type { Terminal } from "./ending.js";
 import { experiment } from "./experiment.js";
 import { EXIT, Failure } from "./failure.js";
 import { openHost } from "./host.js";
+import { irqfd } from "./irqfd.js";
 import { dirtyLogPerf } from "./perf/index.js";
 import { run } from "./run.js";
+import { showVgic } from "./vgic.js";
 import { listVms, removeVms, showVm } from "./vm.js";
 
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
@@ -15,6 +19,13 @@ const terminal: Terminal = {
   input: process.stdin,
   write: (text) => void process.stdout.write(text),
   warn: (text) => void process.stderr.write(`tidemark: ${text}\n`),
+  draw: process.stderr.isTTY ? (text) => void process.stderr.write(text) : null,
+  raw: () => {
+    const { stdin } = process;
+    if (!stdin.isTTY) return () => {};
+    stdin.setRawMode(true);
+    return () => void stdin.setRawMode(false);
+  },
   onInterrupt: (callback) => {
     for (const signal of SIGNALS) process.on(signal, callback);
     return () => {
@@ -52,11 +63,22 @@ async function main(args: readonly string[]): Promise<number> {
       return run(what.options, terminal);
     case "experiment":
       return experiment(what.options, terminal);
+    case "boot":
+      return boot(what.args, terminal);
+    case "dirty-log":
+      return dirtyLog(what.args, terminal);
     case "dirty-log-perf":
       return dirtyLogPerf(what.args, terminal);
+    case "irqfd":
+      return irqfd(what.args, terminal);
     case "vm":
       terminal.write(await manage(what.verb, what.ids, what.host));
       return EXIT.ok;
+    case "vgic": {
+      const { client } = await openHost(what.host);
+      terminal.write(await showVgic(client, what.vm));
+      return EXIT.ok;
+    }
   }
 }
 

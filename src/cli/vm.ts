@@ -1,14 +1,8 @@
 // Owns: `tidemark vm`: the VMs of a host, listed, shown, removed. CLI process.
 import type { Client } from "./client.js";
+import { table } from "./table.js";
 
 const COLUMNS = ["ID", "STATE", "NAME", "IMAGE"] as const;
-
-function table(rows: readonly (readonly string[])[]): string {
-  const widths = COLUMNS.map((_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)));
-  const line = (row: readonly string[]) =>
-    row.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join("  ");
-  return rows.map((row) => `${line(row).trimEnd()}\n`).join("");
-}
 
 /** Every VM of the host, a line each. */
 export async function listVms(client: Client): Promise<string> {
@@ -23,7 +17,7 @@ export async function listVms(client: Client): Promise<string> {
       query,
     );
     for (const { id, state, name, definition } of page.items) {
-      rows.push([id, state, name ?? "-", definition.board?.image.name ?? "-"]);
+      rows.push([id, state, name ?? "-", definition.board?.image?.name ?? "-"]);
     }
     cursor = page.nextCursor;
   } while (cursor !== null);

@@ -8,7 +8,12 @@ import { eagerSplitChunk, hasHdbss } from "./dirty/leaf-policy.js";
 import type { Op } from "./sched/scheduler.js";
 import { CAPS, type CapRow } from "./uapi/cap.table.js";
 import { KVM_RING_BYTES_MAX } from "./uapi/derived.js";
-import { KVM_DIRTY_GFN_BYTES, KVM_DIRTY_LOG, KVM_DIRTY_RING_RSVD_ENTRIES } from "./uapi/flags.js";
+import {
+  KVM_DIRTY_GFN_BYTES,
+  KVM_DIRTY_LOG,
+  KVM_DIRTY_RING_RSVD_ENTRIES,
+  KVM_MAX_VCPUS,
+} from "./uapi/flags.js";
 import type { Vm } from "./vm.js";
 
 const BY_NUMBER: ReadonlyMap<number, CapRow> = new Map(CAPS.map((row) => [row.number, row]));
@@ -32,11 +37,12 @@ export function checkExtension(cap: number, host: HostCaps, vm: Vm | null): numb
   if (value === "host-cpus") return host.hostCpus;
   if (value === "vm:eager-split") return vm === null ? 0 : Number(eagerSplitChunk(vm));
   if (value === "vm:block-sizes") return host.leafSizes.reduce((mask, size) => mask + size, 0);
+  if (value === "vm:max-vcpus") return vm?.maxVcpus ?? KVM_MAX_VCPUS;
   if (isHdbssCap(value)) return hdbssCap(value, vm);
   if (vm === null) {
     throw new KvmError("EINVAL", "KVM_CHECK_EXTENSION", "only a VM can answer this capability");
   }
-  return 0;
+  return value === "vm-only:msi-devid" && vm.vgic.dist?.hasIts === true ? 1 : 0;
 }
 
 type Enable = (vm: Vm, flags: number, args: readonly bigint[]) => Op<null> | null;

@@ -4,6 +4,7 @@
 //   timers, PMU ──▶ device_irq_level ──▶ userspace ──KVM_IRQ_LINE──▶ IRQ, FIQ of the PE
 // @source arch/arm64/kvm/arch_timer.c (kvm_timer_should_notify_user), arm.c (vcpu_interrupt_line)
 //   by behaviour; kvm-uapi.md 7.1, 8.4, 10
+import type { ErrnoName } from "../base/errno.table.js";
 import { KvmError } from "../base/errors.js";
 import { KVM_MP_STATE } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
@@ -24,8 +25,8 @@ export function hasPendingInterrupt(vm: Vm, vcpu: Vcpu): boolean {
   const pe = vcpu.a64?.pe;
   if (pe !== undefined && pe.serror !== null) return true;
   if (pe?.irqLine === true || pe?.fiqLine === true) return true;
-  if (pe !== undefined && pe.serror !== null) return true;
-  return vm.vgic.hasPending(vcpu) || pe?.timerFired === true;
+  // With a controller a timer counts once its PPI would be delivered.
+  return vm.irqchipInKernel ? vm.vgic.hasPending(vcpu) : pe?.timerFired === true;
 }
 
 /** Whether it sleeps on in WFI, WFE or a suspension. An event that ends a WFE is used up. */
@@ -50,26 +51,30 @@ export function armWakeUp(vm: Vm, vcpu: Vcpu): void {
   if (ticks !== null) vm.timers.arm(vcpu, ticks);
 }
 
+function refuse(errno: ErrnoName, why: string): never {
+  throw new KvmError(errno, "KVM_IRQ_LINE", why);
+}
+
 const IRQ_TYPE = { CPU: 0, SPI: 1, PPI: 2 } as const;
 const IRQ_CPU = { IRQ: 0, FIQ: 1 } as const;
 
 /**
  * KVM_IRQ_LINE.
  * @param irq vcpu2[31:28] type[27:24] vcpu[23:16] num[15:0]
- * @throws KvmError ENXIO the line belongs to a controller that isn't there, or not any more; EINVAL
+ * @throws KvmError ENXIO the line belongs to a controller that isn't there, or not any more;
+ *   EINVAL; EBUSY the controller is not initialised
  */
 export function irqLine(vm: Vm, irq: number, isHigh: boolean): void {
-  const refuse = (errno: "EINVAL" | "ENXIO", why: string): never => {
-    throw new KvmError(errno, "KVM_IRQ_LINE", why);
-  };
   const type = (irq >>> 24) & 0xf;
   const num = irq & 0xffff;
+  const id = (irq >>> 28) * 256 + ((irq >>> 16) & 0xff);
   if (type === IRQ_TYPE.SPI || type === IRQ_TYPE.PPI) {
-    refuse("ENXIO", "the VM has no in-kernel interrupt controller");
+    if (!vm.irqchipInKernel) refuse("ENXIO", "the VM has no in-kernel interrupt controller");
+    vgicLine(vm, type, id, num, isHigh);
+    return;
   }
   if (type !== IRQ_TYPE.CPU) refuse("EINVAL", "the type is 0 (CPU), 1 (SPI) or 2 (PPI)");
   if (vm.irqchipInKernel) refuse("ENXIO", "the in-kernel interrupt controller drives these lines");
-  const id = (irq >>> 28) * 256 + ((irq >>> 16) & 0xff);
   const vcpu = vm.vcpuById(id) ?? refuse("EINVAL", `the VM has no vCPU ${id}`);
   if (num > IRQ_CPU.FIQ) refuse("EINVAL", "a vCPU has lines 0 (IRQ) and 1 (FIQ)");
   // What is set before KVM_ARM_VCPU_INIT would be lost with it.
@@ -82,4 +87,21 @@ export function irqLine(vm: Vm, irq: number, isHigh: boolean): void {
   if (num === IRQ_CPU.IRQ) pe.irqLine = isHigh;
   else pe.fiqLine = isHigh;
   vcpu.wait.wake();
+}
+
+/** INTIDs of the lines into a controller. */
+const [PPI_FIRST, SPI_FIRST] = [16, 32];
+
+function vgicLine(vm: Vm, type: number, id: number, intid: number, isHigh: boolean): void {
+  const isPpi = type === IRQ_TYPE.PPI;
+  const vcpu = isPpi ? (vm.vcpuById(id) ?? refuse("EINVAL", `the VM has no vCPU ${id}`)) : null;
+  if (isPpi && (intid < PPI_FIRST || intid >= SPI_FIRST)) refuse("EINVAL", "PPIs are 16 to 31");
+  if (!isPpi && intid < SPI_FIRST) refuse("EINVAL", "SPIs begin with 32");
+  if (vm.trace.isOn) {
+    const fields = { vcpu_idx: id, irq_num: intid, level: isHigh ? 1 : 0 };
+    vm.trace.add("kvm_irq_line", null, { type: isPpi ? "VGIC PPI" : "VGIC SPI", ...fields });
+  }
+  const errno = vm.vgic.injectLine(vcpu, intid, isHigh);
+  if (errno === "EBUSY") refuse(errno, "the interrupt controller is not initialised");
+  if (errno !== null) refuse(errno, `the controller has no interrupt ${intid}`);
 }

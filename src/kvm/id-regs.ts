@@ -69,6 +69,25 @@ function busy(): KvmError {
   return new KvmError("EBUSY", SET, "ID registers are fixed once a vCPU has run");
 }
 
+const PFR0 = "ID_AA64PFR0_EL1";
+const PFR0_GIC = 0xfn << 24n;
+
+/**
+ * Whether guests see the system registers of a GICv3, in ID_AA64PFR0_EL1.GIC of every vCPU. Decided
+ * when a controller is made, and by the first run of a VM that has none.
+ */
+export function showIcc(vm: Vm, isThere: boolean): void {
+  const withGic = (value: bigint) => (value & ~PFR0_GIC) | (isThere ? 1n << 24n : 0n);
+  const changed = vm.idRegs.get(PFR0);
+  if (changed !== undefined) vm.idRegs.set(PFR0, withGic(changed));
+  for (const { a64 } of vm.vcpus) {
+    if (a64 === null) continue;
+    a64.config = { ...a64.config, hasIcc: isThere };
+    const { registers } = a64.pe;
+    registers.set(PFR0, withGic(registers.get(PFR0)));
+  }
+}
+
 const MASKS = 192;
 
 /**

@@ -3,6 +3,7 @@
 export type { MemoryObject } from "./address-space.js";
 export { checkExtension, enableCap, type HostCaps } from "./capabilities.js";
 export { setCounterOffset } from "./counter-offset.js";
+export { createDevice } from "./device.js";
 export { irqLine } from "./device-lines.js";
 export { hostDeviceTree, madt } from "./dirty/discovery.js";
 export { NESTED_REGISTERS } from "./dirty/nested.js";
@@ -13,11 +14,7 @@ export { SYSTEM_EVENT } from "./firmware/smccc.table.js";
 export { setGuestDebug } from "./guest-debug.js";
 export type { GuestMemfd } from "./guest-memfd.js";
 export { regWritableMasks } from "./id-regs.js";
-export {
-  createDeviceWithoutTypes,
-  irqfdWithoutVgic,
-  signalMsiWithoutVgic,
-} from "./irq.js";
+export { createIrqchip, setDeviceAddr } from "./irqchip.js";
 export { Kvm, type KvmDeps } from "./kvm.js";
 export type { Memslot } from "./memslots.js";
 export { getOneReg, getRegList, setOneReg } from "./one-reg.js";
@@ -42,4 +39,9 @@ export { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from "./vcpu-attr.js";
 export { createVcpu } from "./vcpu-create.js";
 export { armVcpuFinalize, getVcpuEvents, setVcpuEvents } from "./vcpu-events.js";
 export { armVcpuInit, preferredTarget } from "./vcpu-init.js";
+export type { VfioFile } from "./vfio.js";
+export { KVM_DEV_TYPE, type KvmDevice } from "./vgic/device-port.js";
+export type { VgicDist } from "./vgic/dist.js";
+export { signalMsi } from "./vgic/msi.js";
+export type { VgicCpu, VgicIrq } from "./vgic/state.js";
 export { getVmAttr, hasVmAttr, setVmAttr } from "./vm-attr.js";

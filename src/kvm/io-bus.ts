@@ -3,17 +3,23 @@
 // @source virt/kvm/eventfd.c, coalesced_mmio.c, kvm_main.c (kvm_io_bus_*) by behaviour;
 //   oracle README 4.6
 import { KvmError } from "../base/errors.js";
+import type { EventfdFound, EventfdHook } from "../base/eventfd-counters.js";
 import { U64_MAX } from "../base/hex.js";
 import type { Saved } from "../base/saved.js";
 import { KVM_IOEVENTFD, NR_IOBUS_DEVS } from "./uapi/flags.js";
 
-/** The counters that an ioeventfd adds to; process-wide (DESIGN 11). */
+/** The counters of ioeventfds and irqfds; process-wide (DESIGN 11). */
 export interface EventfdPort {
   /** Whether the descriptor is open; a closed one can't be named any more. */
   isOpen(index: number): boolean;
   get(index: number): boolean;
   put(index: number): void;
   signal(index: number): void;
+  hook(index: number, hook: EventfdHook, mayQueue: boolean): EventfdFound;
+  unhook(index: number, hook: EventfdHook): void;
+  /** A signal from outside of the VM. @returns false: no hook is there any more */
+  wake(index: number): boolean;
+  hangUp(index: number): void;
 }
 
 export interface EventfdArg {

@@ -7,6 +7,7 @@ import { Hdbss } from "./dirty/hdbss.js";
 import { blockRule } from "./dirty/leaf-policy.js";
 import { NestedHacdbs } from "./dirty/nested.js";
 import { DirtyLog } from "./dirty-log.js";
+import { GuestMemory } from "./guest-memory.js";
 import type { EventfdPort } from "./io-bus.js";
 import { Mmu } from "./mmu.js";
 import { PvTime } from "./pvtime.js";
@@ -63,6 +64,7 @@ export class Kvm {
     this.regions = new MemoryRegions(this.vm, this.log);
     this.mmu = new Mmu(this.vm, this.log);
     this.vm.pvTime = new PvTime(this.vm, this.log);
+    this.vm.guestMemory = new GuestMemory(this.vm, this.log);
     this.runs = new RunLoop(this.vm, this.mmu);
     this.rings = new RingReset(this.vm, this.log, this.hacdbs);
     this.reclaim = new Reclaim(this.vm, this.regions);

@@ -5,6 +5,7 @@ import { KvmError } from "../base/errors.js";
 import type { PmuConfig } from "../machine/index.js";
 import { KVM_ARM_VCPU } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
+import type { Vgic } from "./vgic/model.js";
 
 /** Event counters of the host's PMU. */
 export const HOST_PMU_COUNTERS = 6;
@@ -55,6 +56,8 @@ export interface VmOfPmu {
   readonly pmu: VmPmu;
   readonly hasRun: boolean;
   readonly irqchipInKernel: boolean;
+  readonly vgic: Vgic;
+  readonly vcpus: readonly Vcpu[];
 }
 
 /** kvm_vcpu_has_pmu. */
@@ -66,7 +69,7 @@ export const PMU_ATTR = { IRQ: 0, INIT: 1, FILTER: 2, SET_PMU: 3, SET_NR_COUNTER
 
 const SET = "KVM_SET_DEVICE_ATTR";
 
-function refuse(errno: "EINVAL" | "EBUSY" | "ENXIO" | "ENODEV", why: string): never {
+function refuse(errno: "EINVAL" | "EBUSY" | "ENXIO" | "ENODEV" | "EEXIST", why: string): never {
   throw new KvmError(errno, SET, why);
 }
 
@@ -76,8 +79,31 @@ export function checkPmuAttr(vcpu: Vcpu): void {
   if (vcpu.pmuCreated) refuse("EBUSY", "the vCPU's PMU is initialised");
 }
 
-/** Without an in-kernel controller there is no line to connect. */
-export function initPmu(vcpu: Vcpu): void {
+const PPI = { first: 16, last: 31 } as const;
+const SPI_LAST = 1019;
+const isPpi = (intid: number): boolean => intid >= PPI.first && intid <= PPI.last;
+
+/** KVM_ARM_VCPU_PMU_V3_IRQ: one PPI for all vCPUs, or an SPI of its own for each. */
+export function setPmuIrq(vm: VmOfPmu, vcpu: Vcpu, intid: number): void {
+  if (intid < PPI.first || intid > SPI_LAST) refuse("EINVAL", "the interrupt is a PPI or an SPI");
+  for (const { pmuIrq } of vm.vcpus) {
+    if (pmuIrq === null) continue;
+    const fits = isPpi(intid) ? pmuIrq === intid : !isPpi(pmuIrq) && pmuIrq !== intid;
+    if (!fits) refuse("EINVAL", "all vCPUs have the same PPI, or each an SPI of its own");
+  }
+  if (vcpu.pmuIrq !== null) refuse("EBUSY", "the interrupt is set");
+  vcpu.pmuIrq = intid;
+}
+
+/** KVM_ARM_VCPU_PMU_V3_INIT: with a controller, the interrupt becomes the PMU's. */
+export function initPmu(vm: VmOfPmu, vcpu: Vcpu): void {
+  if (vm.irqchipInKernel) {
+    if (!vm.vgic.isInitialized) refuse("ENODEV", "the interrupt controller is not initialised");
+    if (vcpu.pmuIrq === null) refuse("ENXIO", "the PMU has no interrupt");
+    const errno = vm.vgic.claimPmu(vcpu, vcpu.pmuIrq ?? 0);
+    if (errno === "EEXIST") refuse(errno, "the interrupt is another device's");
+    if (errno !== null) refuse("EINVAL", "there is no such interrupt");
+  }
   vcpu.pmuCreated = true;
 }
 

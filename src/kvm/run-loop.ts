@@ -12,6 +12,7 @@ import {
 } from "./device-lines.js";
 import { hypercall } from "./firmware/hypercalls.js";
 import { SYSTEM_EVENT } from "./firmware/smccc.table.js";
+import { showIcc } from "./id-regs.js";
 import type { Mmu } from "./mmu.js";
 import { hasPmu } from "./pmu.js";
 import { POINT } from "./preemption.table.js";
@@ -72,8 +73,15 @@ export class RunLoop {
       );
     }
     vcpu.running = true;
-    if (isReadyToRun(vcpu)) vm.hasRun = true;
+    if (isReadyToRun(vcpu)) this.#beginRunning();
     return this.#run(vcpu, args);
+  }
+
+  /** kvm_finalize_sys_regs: what no device has decided by now stays as it is without one. */
+  #beginRunning(): void {
+    const vm = this.#vm;
+    if (!vm.hasRun && !vm.irqchipInKernel) showIcc(vm, false);
+    vm.hasRun = true;
   }
 
   *#run(vcpu: Vcpu, args: RunArgs): Op<RunOutcome> {
@@ -82,6 +90,8 @@ export class RunLoop {
       if (!isReadyToRun(vcpu)) {
         return { errno: "EINVAL", exitReason: vcpu.lastExit ?? "KVM_EXIT_UNKNOWN" };
       }
+      const errno = vm.vgic.firstRun();
+      if (errno !== null) return { errno, exitReason: vcpu.lastExit ?? "KVM_EXIT_UNKNOWN" };
       applyReset(vcpu);
       this.#completeMmio(vcpu, args.mmioData);
       if (args.immediateExit) {
@@ -94,6 +104,8 @@ export class RunLoop {
           credit = vm.sched.sliceBudget(vcpu.engine.sliceMax);
         }
         if (vcpu.requests !== 0 && vm.hdbss?.hasNoticed(vcpu)) yield* vm.hdbss.serve(vcpu);
+        // Work that was put off is done before a guest goes on.
+        if (vm.jobs.length > 0) vm.jobs.drain();
         if (vm.asyncClean?.hasRefused === true) yield* vm.asyncClean.cleanRefused();
         const wait = this.#entry(vcpu);
         if (vm.trace.isOn && wait !== null) vm.trace.leave(vcpu, "IRQ");
@@ -189,7 +201,7 @@ export class RunLoop {
   #guest(vcpu: Vcpu, credit: number): number {
     const vm = this.#vm;
     const cpu = loadedCpu(vcpu);
-    vm.vgic.flush(vcpu);
+    vm.vgic.flush(vcpu, cpu);
     if (vm.trace.isOn) vm.trace.enter(vcpu);
     const before = vcpu.engine.retired;
     const dirtied = cpu.hardwareDirtied;
@@ -204,7 +216,7 @@ export class RunLoop {
       vcpu.a64 === null
         ? vcpu.engine.execute(cpu, budget)
         : vcpu.a64.execute(cpu, budget, () => this.#isRelaxed(vcpu, cpu));
-    vm.vgic.fold(vcpu);
+    vm.vgic.fold(vcpu, cpu);
     deferred?.ran(vcpu, cpu);
     const retired = vcpu.engine.retired - before;
     vm.instructions += retired;
@@ -277,6 +289,10 @@ export class RunLoop {
     }
     if (DEBUG_CLASSES.has(ec)) return debugExit(a64, ec);
     if (ec === EC.dataAbortLower || ec === EC.instructionAbortLower) return sea(vm, a64);
+    if (ec === EC.sysreg) {
+      vm.vgic.trap(vcpu, a64.esr);
+      return null;
+    }
     // kvm_handle_wfx. WFI waits. KVM lets a WFE alone where nobody else wants the CPU: it waits for
     // the event stream; without one what it waits for may be no event here, and it gives its turn.
     if (ec !== EC.wfx) return null;
@@ -311,10 +327,12 @@ export class RunLoop {
     const data = isWrite ? engine.storeBytes() : new Uint8Array(length);
     const type = isWrite ? "write" : "read-unsatisfied";
     if (vm.trace.isOn) vm.trace.mmio(vcpu, type, physAddr, data);
-    if (isWrite && vm.bus.write(physAddr, data)) {
+    const store = isWrite ? data : null;
+    const loaded = vm.passthrough?.(ipa, length, store) ?? vm.vgic.mmio(vcpu, ipa, length, store);
+    if (loaded !== null || (isWrite && vm.bus.write(physAddr, data))) {
       vm.counters.values.mmioExitKernel++;
       vcpu.stats.mmioExitKernel++;
-      engine.completeWithoutMemory(null);
+      engine.completeWithoutMemory(isWrite ? null : loaded);
       vm.instructions++;
       return null;
     }

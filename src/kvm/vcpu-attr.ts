@@ -10,6 +10,7 @@ import {
   limitPmuCounters,
   PMU_ATTR,
   selectPmu,
+  setPmuIrq,
 } from "./pmu.js";
 import { setPvTimeIpa } from "./pvtime.js";
 import type { Vcpu } from "./vcpu.js";
@@ -62,18 +63,21 @@ const FILTER_BYTES = 8;
 
 const PMU: Group = {
   has: ({ vcpu, attr }) => hasPmu(vcpu) && attr <= PMU_ATTR.SET_NR_COUNTERS,
-  get: ({ vm, attr }) => {
+  get: ({ vm, vcpu, attr }) => {
     if (attr !== PMU_ATTR.IRQ) throw noAttribute(GET);
     if (!vm.irqchipInKernel) throw noController(GET);
-    throw new KvmError("ENXIO", GET, "the PMU has no interrupt");
+    if (!hasPmu(vcpu)) throw new KvmError("ENODEV", GET, "the vCPU has no PMU");
+    if (vcpu.pmuIrq === null) throw new KvmError("ENXIO", GET, "the PMU has no interrupt");
+    return bytesOf(BigInt(vcpu.pmuIrq), S32_BYTES);
   },
   set: ({ vm, vcpu, attr }, value) => {
     checkPmuAttr(vcpu);
     switch (attr) {
       case PMU_ATTR.IRQ:
-        throw noController(SET);
+        if (!vm.irqchipInKernel) throw noController(SET);
+        return setPmuIrq(vm, vcpu, read(value, S32_BYTES).getInt32(0, true));
       case PMU_ATTR.INIT:
-        return initPmu(vcpu);
+        return initPmu(vm, vcpu);
       case PMU_ATTR.FILTER:
         return filterPmuEvents(vm, read(value, FILTER_BYTES));
       case PMU_ATTR.SET_PMU:
@@ -104,7 +108,7 @@ const TIMER: Group = {
     const ppi = read(value, S32_BYTES).getInt32(0, true);
     if (ppi < PPI.first || ppi > PPI.last) throw new KvmError("EINVAL", SET, "PPIs are 16 to 31");
     // Whether they are distinct is seen when the timers are switched on: at the first run.
-    if (vm.hasRun) throw new KvmError("EBUSY", SET, "the timers are in use");
+    if (vm.vgic.isConnected) throw new KvmError("EBUSY", SET, "the timers are in use");
     if (attr >= TIMERS) throw noAttribute(SET);
     vm.timerPpis[attr] = ppi;
   },

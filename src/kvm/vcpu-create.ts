@@ -2,18 +2,20 @@
 // @source virt/kvm/kvm_main.c (kvm_vm_ioctl_create_vcpu) by behaviour; kvm-uapi.md 4.2
 import { KvmError } from "../base/errors.js";
 import { DirtyRing } from "./dirty-ring.js";
-import { KVM_MAX_VCPUS } from "./uapi/flags.js";
 import { Vcpu } from "./vcpu.js";
 import type { Vm } from "./vm.js";
 
 /**
- * @throws KvmError EINVAL id or number of vCPUs too large; ENOMEM no room for the ring; EEXIST
+ * @throws KvmError EINVAL id or number of vCPUs too large, or frames that overlap; EBUSY; ENOMEM no
+ *   room for the ring; EEXIST
  */
 export function createVcpu(vm: Vm, id: number): Vcpu {
   const ioctl = "KVM_CREATE_VCPU";
-  if (id >= KVM_MAX_VCPUS || vm.vcpus.length >= vm.maxVcpus) {
-    throw new KvmError("EINVAL", ioctl, `ids and vCPUs of a VM are at most ${KVM_MAX_VCPUS}`);
+  if (id >= vm.maxVcpus || vm.vcpus.length >= vm.maxVcpus) {
+    throw new KvmError("EINVAL", ioctl, `ids and vCPUs of a VM are at most ${vm.maxVcpus}`);
   }
+  const busy = vm.vgic.checkVcpu();
+  if (busy === "EBUSY") throw new KvmError(busy, ioctl, "the interrupt controller is initialised");
   const ringBytes = vm.caps.dirtyRingBytes;
   const noRoom = () => new KvmError("ENOMEM", ioctl, "no room for the vCPU's dirty ring");
   // KVM notices a taken id late, after it has allocated; here the charge stands for that.
@@ -21,6 +23,10 @@ export function createVcpu(vm: Vm, id: number): Vcpu {
   if (vm.vcpuById(id) !== undefined) {
     vm.account.release(ringBytes);
     throw new KvmError("EEXIST", ioctl, `vCPU ${id} exists; ids are never used again`);
+  }
+  if (busy !== null) {
+    vm.account.release(ringBytes);
+    throw new KvmError(busy, ioctl, "the frames of the interrupt controller overlap");
   }
   const pa = ringBytes > 0 ? vm.host.frames.allocate(ringBytes / vm.pageSize) : 0;
   if (pa < 0) {
@@ -36,6 +42,7 @@ export function createVcpu(vm: Vm, id: number): Vcpu {
     throw new KvmError(errno, ioctl, "the vCPU's HDBSS buffer can't be had");
   }
   vm.vcpus.push(vcpu);
+  vm.vgic.addVcpu(vcpu);
   const limit = vm.config.hostCpus === 0 ? vm.vcpus.length : vm.config.hostCpus;
   if (vm.host.cpus.length < limit) vm.host.addCpu();
   return vcpu;

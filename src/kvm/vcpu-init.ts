@@ -61,11 +61,17 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
 
 function resetEngine(vm: Vm, vcpu: Vcpu): void {
   const pmu = hasPmu(vcpu) ? { pmu: vm.pmu } : {};
-  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits, ids: vm.idRegs, ...pmu });
+  const hasIcc = showsIcc(vm);
+  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits, ids: vm.idRegs, ...pmu, hasIcc });
   vcpu.resetState = null;
   vcpu.pendingMmio = null;
   vcpu.waitsForInterrupt = false;
   vcpu.waitsForEvent = false;
+}
+
+/** Until it is sure that no GICv3 comes, ID_AA64PFR0_EL1.GIC is what the host has. */
+function showsIcc({ vgic, hasRun }: Vm): boolean {
+  return vgic.name === "v3" || (vgic.name === "none" && !hasRun);
 }
 
 function newEngine(vm: Vm, ioctl: string): A64Engine {

@@ -70,6 +70,8 @@ export class Vcpu {
   waitsForInterrupt = false;
   /** KVM_ARM_VCPU_PMU_V3_INIT was done. */
   pmuCreated = false;
+  /** KVM_ARM_VCPU_PMU_V3_IRQ: INTID of its PMU's interrupt; null: it has none. */
+  pmuIrq: number | null = null;
   /** IPA of the stolen-time record, or null. */
   pvtimeIpa: bigint | null = null;
   /** KVM_SET_GUEST_DEBUG, while it is enabled. */
@@ -148,6 +150,7 @@ export class Vcpu {
       waitsForEvent: this.waitsForEvent,
       deviceIrqLevel: this.deviceIrqLevel,
       pmuCreated: this.pmuCreated,
+      pmuIrq: this.pmuIrq,
       pvtimeIpa: this.pvtimeIpa,
       guestDebug: this.guestDebug,
       runDelayNs: this.runDelayNs,
@@ -177,6 +180,7 @@ export class Vcpu {
       waitsForEvent: boolean;
       deviceIrqLevel: number;
       pmuCreated: boolean;
+      pmuIrq: number | null;
       pvtimeIpa: bigint | null;
       guestDebug: GuestDebug | null;
       runDelayNs: number;
@@ -198,6 +202,7 @@ export class Vcpu {
     this.waitsForEvent = data.waitsForEvent;
     this.deviceIrqLevel = data.deviceIrqLevel;
     this.pmuCreated = data.pmuCreated;
+    this.pmuIrq = data.pmuIrq;
     this.pvtimeIpa = data.pvtimeIpa;
     this.guestDebug = data.guestDebug;
     applyGuestDebug(this);

@@ -15,6 +15,7 @@ import {
   type Translation,
 } from "../machine/index.js";
 import { Account, type Charger } from "./account.js";
+import { AckNotifiers } from "./ack-notifiers.js";
 import { AddressSpace } from "./address-space.js";
 import { BlockedTimers } from "./blocked-timers.js";
 import { Counters } from "./counters.js";
@@ -26,23 +27,23 @@ import { SmcccFilter } from "./firmware/filter.js";
 import { type FirmwareState, newFirmware } from "./firmware/guest.js";
 import type { StolenTime } from "./firmware/hypercalls.js";
 import { GuestMemfds } from "./guest-memfd.js";
+import type { GuestMemoryPort } from "./guest-memory-port.js";
 import { type EventfdPort, IoBus } from "./io-bus.js";
-import { IrqRouting } from "./irq.js";
+import { IrqRouting } from "./irq-routing.js";
+import { Irqfds } from "./irqfd.js";
+import { Jobs } from "./jobs.js";
 import { MemslotTable } from "./memslots.js";
 import { Stage2Tables } from "./pgtable.js";
 import { VmPmu } from "./pmu.js";
 import { Mutex, RwLock, Srcu } from "./sched/locks.js";
 import { type Scheduler, Waitable } from "./sched/scheduler.js";
 import { Trace } from "./trace.js";
-import {
-  IPA_BITS_DEFAULT,
-  IPA_BITS_LIMIT,
-  IPA_BITS_MIN,
-  KVM_DIRTY_LOG,
-  KVM_MAX_VCPUS,
-} from "./uapi/flags.js";
+import { IPA_BITS_DEFAULT, IPA_BITS_LIMIT, IPA_BITS_MIN, KVM_DIRTY_LOG } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
+import { VfioFiles } from "./vfio.js";
+import type { KvmDevice } from "./vgic/device-port.js";
 import { nullVgic, type Vgic } from "./vgic/model.js";
+import type { MsiPort } from "./vgic/msi-port.js";
 
 export interface VmConfig {
   readonly type: bigint;
@@ -116,7 +117,33 @@ export class Vm {
   readonly routing = new IrqRouting();
   readonly counters = new Counters();
   /** The interrupt controller; none until a device of that kind exists. */
-  readonly vgic: Vgic = nullVgic;
+  vgic: Vgic = nullVgic;
+  /** In-kernel devices, in the order of their creation. */
+  readonly devices: KvmDevice[] = [];
+  /**
+   * Registers of assigned devices, mapped into the guest.
+   * @returns bytes of a load, empty for a store; null: no device is there
+   */
+  passthrough:
+    | ((ipa: number, length: number, store: Uint8Array | null) => Uint8Array | null)
+    | null = null;
+  /** What lets go of eventfds when the VM ends. */
+  readonly onClose: (() => void)[] = [];
+  readonly ackNotifiers = new AckNotifiers(this.routing);
+  readonly jobs = new Jobs();
+  readonly irqfds: Irqfds;
+  /** The ITS; none until a device of that kind exists. */
+  msi: MsiPort | null = null;
+  /** Told of each level SPI that a guest has consumed, by pin. */
+  onSpiAcked: ((pin: number) => void) | null = (pin) => this.notifyAcked(pin);
+  /** Told of each pending SPI whose bit a guest's GICD_ICPENDR cleared, by pin. */
+  onPendingCleared: ((pin: number) => void) | null = (pin) => {
+    if (!this.policies["irq.ackOnClearPending"] || !this.ackNotifiers.has(0, pin)) return;
+    this.notifyAcked(pin);
+  };
+  /** What KVM_CREATE_IRQCHIP made: a vGICv2 that has no descriptor. */
+  irqchip: KvmDevice | null = null;
+  readonly vfio: VfioFiles;
   /** By creation order. */
   readonly vcpus: Vcpu[] = [];
   /** What runs guest code; there from the first KVM_ARM_VCPU_INIT on. */
@@ -171,6 +198,7 @@ export class Vm {
   readonly pmu = new VmPmu();
   /** Set once KVM's parts are put together. */
   pvTime: StolenTime | null = null;
+  guestMemory: GuestMemoryPort | null = null;
   asyncClean: DeferredClean | null = null;
   /** KVM_ARM_SET_COUNTER_OFFSET; null until it was called. */
   counterOffset: bigint | null = null;
@@ -207,7 +235,9 @@ export class Vm {
     this.tables = new Stage2Tables(this.host, this.account, this.ipaBits);
     this.mm = new AddressSpace(this.host, this.account);
     this.memfds = new GuestMemfds(this.host, this.account);
+    this.vfio = new VfioFiles(this.memfds);
     this.bus = new IoBus(deps.eventfds, this.host.geometry.size);
+    this.irqfds = new Irqfds(this);
     this.vtcr = this.vtcrFor(false);
     this.vttbr = encodeVttbr(this.tables.root, this.vmid);
   }
@@ -235,7 +265,7 @@ export class Vm {
   }
 
   get maxVcpus(): number {
-    return KVM_MAX_VCPUS;
+    return this.vgic.maxVcpus;
   }
 
   /** irqchip_in_kernel. */
@@ -352,7 +382,15 @@ export class Vm {
     return { ns, counter: BigInt.asUintN(64, this.ticks() - (offset ?? 0n)) };
   }
 
+  /** kvm_notify_acked_irq of the one irqchip. */
+  notifyAcked(pin: number): void {
+    if (this.trace.isOn) this.trace.add("kvm_ack_irq", null, { irqchip: 0, pin });
+    this.ackNotifiers.ack(0, pin);
+  }
+
   close(): void {
+    for (const close of this.onClose) close();
+    this.irqfds.close();
     for (const vcpu of this.vcpus) this.hdbss?.destroyVcpu(vcpu);
     this.bus.close();
     this.account.close();

@@ -5,6 +5,7 @@ import type { PageGeometry } from "../base/page.js";
 import type { Saved } from "../base/saved.js";
 import { HacdbsUnit } from "./dirty/hacdbs.js";
 import { type DirtyDeps, HdbssUnit } from "./dirty/hdbss.js";
+import { VirtualInterface } from "./gic/virtual-interface.js";
 import type { HostMemory } from "./host-memory.js";
 import { HI, LO, outputAddress } from "./mmu/descriptor.js";
 import { decodeRegime, type Stage2Regime } from "./mmu/regime.js";
@@ -45,6 +46,7 @@ export class HostCpu {
   readonly tlb: Tlb;
   readonly hdbss: HdbssUnit;
   readonly hacdbs: HacdbsUnit;
+  readonly gic = new VirtualInterface();
   readonly fault: Stage2Fault = {
     kind: "translation",
     level: 0,
@@ -303,6 +305,7 @@ export class HostCpu {
       isUnsynchronised: this.isUnsynchronised,
       hdbss: this.hdbss.save(),
       hacdbs: this.hacdbs.save(),
+      gic: this.gic.save(),
     };
     return { kind: `host-cpu-${this.index}`, version: 1, data };
   }
@@ -316,6 +319,7 @@ export class HostCpu {
       isUnsynchronised: boolean;
       hdbss: Saved;
       hacdbs: Saved;
+      gic: Saved;
     };
     Object.assign(this.#registers, data.registers);
     this.tlb.load(data.tlb);
@@ -324,6 +328,7 @@ export class HostCpu {
     this.isUnsynchronised = data.isUnsynchronised;
     this.hdbss.load(data.hdbss);
     this.hacdbs.load(data.hacdbs);
+    this.gic.load(data.gic);
     this.#regime = null;
   }
 }

@@ -6,6 +6,7 @@ export { A64Engine } from "./a64/engine.js";
 export type { HostDebug } from "./a64/pe/debug.js";
 export { EC } from "./a64/pe/exception.js";
 export { lookUp } from "./a64/pe/look-up.js";
+export { LINE } from "./a64/pe/pe.js";
 export { countersOf, isListed } from "./a64/pe/pmu.js";
 export { PMU_BY_NAME, type PmuConfig } from "./a64/pe/pmu.table.js";
 export type { PeRegisters } from "./a64/pe/registers.js";
@@ -15,6 +16,7 @@ export {
   type SysReg,
 } from "./a64/pe/sysreg.table.js";
 export { COUNTER_HZ, readControl } from "./a64/pe/timer.js";
+export { shareTier0, type Tier0Code } from "./a64/tier0/code.js";
 export type { Translation } from "./a64/tier1/tier1.js";
 export { DIAGNOSTICS, type DiagnosticKind } from "./dirty/diagnostics.js";
 export {
@@ -38,6 +40,20 @@ export {
 export { type ArmedFault, FAULT_KINDS, type FaultHit, type FaultKind } from "./dirty/faults.js";
 export { DIRTY_MODEL, type DirtyModel } from "./dirty/model.table.js";
 export type { GuestEngine, Stop } from "./engine.js";
+export { readCpuFrame, writeCpuFrame } from "./gic/cpu-frame.js";
+export { ICC_BY_ENCODING, type IccName } from "./gic/icc.table.js";
+export {
+  BPR0_MIN,
+  BPR1_MIN,
+  HCR,
+  INTID_V2,
+  LR,
+  LR_CPUID_SHIFT,
+  NR_LRS,
+  PRIORITY_BITS,
+  VMCR,
+} from "./gic/list-register.js";
+export { VirtualInterface } from "./gic/virtual-interface.js";
 export { Host, type HostConfig } from "./host.js";
 export { HCR_VM, type HostCpu, type Stage2Fault } from "./host-cpu.js";
 export { UNBACKED_BASE } from "./host-memory.js";

@@ -1,5 +1,6 @@
 // Owns: how each shape of command argument is written as JSON and read back, strictly. HTTP thread.
 // u64 is "0x…" and bytes are base64, as everywhere in the API (DESIGN 9).
+import { EVENTFD_FOUND } from "../base/eventfd-counters.js";
 import { hex, parseU64 } from "../base/hex.js";
 import type { SettingValue } from "../base/settings.js";
 import type {
@@ -25,9 +26,12 @@ export type ArgShape =
   | "text?"
   | "bytes"
   | "bytes?"
+  /** The argument may be left out. */
+  | "bytes-if-given"
   | "backing"
   | "board-action"
   | "eventfd"
+  | "found?"
   | "program"
   | "settings"
   | "texts?"
@@ -209,9 +213,11 @@ const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   "text?": orNull(text),
   bytes,
   "bytes?": orNull(bytes),
+  "bytes-if-given": orNull(bytes),
   backing: (data) => oneOf(data, ["ram", "unbacked", "device"] as const),
   "board-action": (data) => oneOf(data, BOARD_ACTIONS),
   eventfd,
+  "found?": orNull((data) => oneOf(data, EVENTFD_FOUND)),
   program,
   settings,
   "texts?": orNull(texts),

@@ -6,7 +6,8 @@
 // descriptor happens on this thread too, so whether it was open when the command was sent is exact.
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import type { Command, EventfdRef } from "../vmm/index.js";
-import type { InputLog } from "./handle.js";
+import type { EventfdOwners } from "./eventfd-owners.js";
+import type { InputLog, VmHandle } from "./handle.js";
 import { COMMAND_ROWS } from "./logged.table.js";
 import type { EventfdBinding } from "./protocol.js";
 
@@ -34,18 +35,44 @@ export function localsOf(command: Command): readonly number[] {
 export class EventfdPins {
   readonly #counters: EventfdCounters;
   readonly #owner: number;
+  readonly #owners: EventfdOwners;
   readonly #pins = new Map<number, Pin>();
   #nextLocal: number;
 
   /**
    * @param owner the VM's number, which its exclusive claims carry
+   * @param owners of all VMs that share the counters
    * @param replay the log it starts with; the eventfd numbers in it are taken
    */
-  constructor(counters: EventfdCounters, owner: number, replay: InputLog | null) {
+  constructor(
+    counters: EventfdCounters,
+    owner: number,
+    owners: EventfdOwners,
+    replay: InputLog | null,
+  ) {
     this.#counters = counters;
     this.#owner = owner;
+    this.#owners = owners;
     const taken = (replay?.entries ?? []).flatMap(({ command }) => localsOf(command));
     this.#nextLocal = taken.reduce((highest, local) => Math.max(highest, local), -1) + 1;
+  }
+
+  /** Whom wake-ups for this VM go to. */
+  attach(handle: VmHandle): void {
+    this.#owners.add(this.#owner, handle);
+  }
+
+  /** The VM has signalled a counter on which a hook waits that only this thread may wake. */
+  signalled(index: number): void {
+    void this.#owners.wake(index, true);
+  }
+
+  waits(index: number, isWaiting: boolean): void {
+    this.#owners.waits(this.#owner, index, isWaiting);
+  }
+
+  released(index: number): void {
+    this.#owners.released(index);
   }
 
   /** Rewrites process-wide indexes to the VM's numbers; a closed descriptor becomes -1. */
@@ -75,6 +102,7 @@ export class EventfdPins {
 
   /** After the VM's thread has ended. */
   close(): void {
+    this.#owners.remove(this.#owner);
     for (const index of [...this.#pins.keys()]) this.#unpin(index);
   }
 
@@ -93,7 +121,12 @@ export class EventfdPins {
 
   #unpin(index: number): void {
     this.#pins.delete(index);
-    this.#counters.releaseExclusive(index, this.#owner);
+    if (this.#counters.claimOf(index) === this.#owner) {
+      // Its thread was terminated: what its hooks were to take goes with them.
+      this.#counters.take(index);
+      this.#counters.releaseExclusive(index, this.#owner);
+      this.#owners.released(index);
+    }
     this.#counters.put(index);
   }
 }

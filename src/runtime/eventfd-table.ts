@@ -2,6 +2,7 @@
 import type { Clock } from "../base/clock.js";
 import { KvmError } from "../base/errors.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
+import type { EventfdOwners } from "./eventfd-owners.js";
 import type { EventfdTable } from "./handle.js";
 
 type WaitAsync = (
@@ -15,21 +16,23 @@ const waitAsync = (Atomics as unknown as { readonly waitAsync: WaitAsync }).wait
 
 export class SharedEventfdTable implements EventfdTable {
   readonly #counters: EventfdCounters;
+  readonly #owners: EventfdOwners;
   readonly #clock: Clock;
   /** One wait per counter for all who ask: a wait ends only by a change, never by a timeout. */
   readonly #waits = new Map<number, Promise<void>>();
 
-  constructor(counters: EventfdCounters, clock: Clock) {
+  constructor(counters: EventfdCounters, owners: EventfdOwners, clock: Clock) {
     this.#counters = counters;
+    this.#owners = owners;
     this.#clock = clock;
   }
 
-  create(initial: bigint): number {
-    return this.#counters.create(initial);
+  create(initial: bigint, isSemaphore: boolean): number {
+    return this.#counters.create(initial, isSemaphore);
   }
 
-  write(index: number, value: bigint): void {
-    if (this.#counters.write(index, value) === "ok") return;
+  async write(index: number, value: bigint, drain: boolean): Promise<void> {
+    if (this.#counters.write(index, value) === "ok") return this.#owners.wake(index, drain);
     const why = "The counter would pass 2^64-2; read it first.";
     throw new KvmError("EAGAIN", "write", why, "eventfd-overflow");
   }
@@ -42,12 +45,25 @@ export class SharedEventfdTable implements EventfdTable {
     return this.#counters.take(index);
   }
 
-  close(index: number): void {
+  async close(index: number, drain: boolean): Promise<void> {
+    await this.#owners.hangUp(index, drain);
     this.#counters.close(index);
   }
 
+  sequence(index: number): number {
+    if (!this.#counters.isOpen(index)) return 0;
+    const { words, at } = this.#counters.waitWord(index);
+    return Atomics.load(words, at);
+  }
+
   async changed(index: number, timeoutMs: number): Promise<void> {
-    const change = this.#change(index);
+    if (!this.#counters.isOpen(index)) return;
+    const seen = this.sequence(index);
+    if (this.#counters.peek(index) === 0n) await this.moved(index, seen, timeoutMs);
+  }
+
+  async moved(index: number, sequence: number, timeoutMs: number): Promise<void> {
+    const change = this.#change(index, sequence);
     if (change === null) return;
     let cancel = (): void => {};
     const timeout = new Promise<void>((resolve) => {
@@ -57,12 +73,11 @@ export class SharedEventfdTable implements EventfdTable {
     cancel();
   }
 
-  /** @returns null when there is nothing to wait for: the counter can be read, or is closed. */
-  #change(index: number): Promise<void> | null {
+  /** @returns null when there is nothing to wait for: the counter has moved, or is closed. */
+  #change(index: number, seen: number): Promise<void> | null {
     if (!this.#counters.isOpen(index)) return null;
     const { words, at } = this.#counters.waitWord(index);
-    const seen = Atomics.load(words, at);
-    if (this.#counters.peek(index) !== 0n) return null;
+    if (Atomics.load(words, at) !== seen) return null;
     const known = this.#waits.get(index);
     if (known !== undefined) return known;
     const wait = waitAsync(words, at, seen);

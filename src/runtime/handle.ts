@@ -60,6 +60,8 @@ export interface RuntimeOptions {
   readonly memoryBudgetBytes: number;
   /** Entries kept of each VM's input log. */
   readonly inputLogEntries: number;
+  /** Translations of guest code wait for a random number of runs up to this; 0 if absent. */
+  readonly translationDelay?: number;
   /** Threads at most, one per VM. */
   readonly maxVms: number;
 }
@@ -72,15 +74,26 @@ export interface RuntimeUsage {
 }
 
 export interface EventfdTable {
-  /** @returns index of a fresh counter, or -1 when the table is full. */
-  create(initial: bigint): number;
-  /** @throws KvmError EAGAIN ("eventfd-overflow") when the counter would pass 2^64-2. */
-  write(index: number, value: bigint): void;
+  /**
+   * @param isSemaphore EFD_SEMAPHORE
+   * @returns index of a fresh counter, or -1 when the table is full
+   */
+  create(initial: bigint, isSemaphore: boolean): number;
+  /**
+   * Resolves when the VM that waits on the counter, if any, has taken it in.
+   * @param drain whether work that this puts off in that VM is done by then
+   * @throws KvmError EAGAIN ("eventfd-overflow") when the counter would pass 2^64-2.
+   */
+  write(index: number, value: bigint, drain: boolean): Promise<void>;
   peek(index: number): bigint;
-  /** Takes the whole count; 0n when there was none (EAGAIN). */
+  /** Takes the whole count, or 1 of a semaphore; 0n when there was none (EAGAIN). */
   take(index: number): bigint;
-  /** Closes the descriptor; the counter lives on while a VM refers to it. */
-  close(index: number): void;
+  /** Tells the VM that waits on it, and closes; the counter lives on while a VM refers to it. */
+  close(index: number, drain: boolean): Promise<void>;
+  /** Moves with every change of the counter. */
+  sequence(index: number): number;
+  /** Resolves when the counter has moved on from `sequence` or is closed, or after the timeout. */
+  moved(index: number, sequence: number, timeoutMs: number): Promise<void>;
   /** Resolves when the counter can be read (not 0) or is closed, or after the timeout. */
   changed(index: number, timeoutMs: number): Promise<void>;
 }

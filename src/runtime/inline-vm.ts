@@ -5,6 +5,7 @@ import { toRefusal } from "../base/errors.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
 import type { InstanceDeps, VmInstance } from "../vmm/index.js";
+import { EventfdOwners } from "./eventfd-owners.js";
 import { EventfdPins } from "./eventfd-pins.js";
 import type { ToVm, VmRequest } from "./protocol.js";
 import { type InstanceFactory, VmCore } from "./vm-core.js";
@@ -14,6 +15,8 @@ interface InlineParts {
   /** The VM's own account; closed when the VM is. */
   readonly budget: MemoryBudget;
   readonly eventfds: EventfdCounters;
+  /** Of all VMs that share the counters; its own unless given. */
+  readonly owners?: EventfdOwners;
   readonly createInstance: InstanceFactory;
   /** "seeded" by default: every choice of the scheduler comes from the VM's seed. */
   readonly schedule?: InstanceDeps["schedule"];
@@ -58,7 +61,8 @@ export class InlineVm extends VmDoor {
       inbox.length = 0;
       return Promise.resolve();
     };
-    const pins = new EventfdPins(parts.eventfds, parts.budget.accountIndex, request.replay);
+    const { eventfds, budget, owners = new EventfdOwners(eventfds) } = parts;
+    const pins = new EventfdPins(eventfds, budget.accountIndex, owners, request.replay);
     super({ post, end }, pins, () => {
       parts.budget.closeAccount();
       parts.onClosed?.();

@@ -103,19 +103,44 @@ function decodeDirty(data: unknown, place: string): DirtyDefinition {
   return why === null ? dirty : at(place, () => fail(`is wrong: ${why}`));
 }
 
+const BOARD_FIELDS = ["image", "initrd", "cmdline", "memoryMiB", "vcpus"];
+const BOARD_DEVICES = [
+  ...["gic", "its", "rtc", "pci", "virtio", "rng", "console", "disk", "firmware"],
+];
+
 function decodeBoard(data: unknown, place: string): BoardDefinition {
-  const names = ["image", "initrd", "cmdline", "memoryMiB", "vcpus"];
-  const fields = at(place, () => exactObject(data, names));
-  const { initrd } = fields;
+  const isGiven = (name: string) => typeof data === "object" && data !== null && name in data;
+  const more = BOARD_DEVICES.filter(isGiven);
+  const fields = at(place, () => exactObject(data, [...BOARD_FIELDS, ...more]));
   return {
-    image: decodeImage(fields["image"], `${place}.image`),
-    initrd: initrd === null ? null : decodeImage(initrd, `${place}.initrd`),
+    image: decodeImageOrNull(fields["image"], `${place}.image`),
+    initrd: decodeImageOrNull(fields["initrd"], `${place}.initrd`),
     cmdline: at(`${place}.cmdline`, () => text(fields["cmdline"])),
     memoryMiB: at(`${place}.memoryMiB`, () =>
       integer(fields["memoryMiB"], BOARD_LIMITS.memoryMiBMin, BOARD_LIMITS.memoryMiBMax),
     ),
     vcpus: at(`${place}.vcpus`, () => integer(fields["vcpus"], 1, BOARD_LIMITS.vcpusMax)),
+    ...Object.fromEntries(
+      more.map((name) => [name, decodeDevice(name, fields[name], `${place}.${name}`)]),
+    ),
   };
+}
+
+const DEVICE_VALUES: Readonly<Record<string, readonly (string | number)[]>> = {
+  gic: [2, 3],
+  virtio: ["modern", "legacy"],
+  console: ["virtio", "testdev"],
+};
+
+function decodeDevice(name: string, data: unknown, place: string): unknown {
+  if (name === "disk" || name === "firmware") return decodeImage(data, place);
+  const values = DEVICE_VALUES[name];
+  if (values !== undefined) return at(place, () => oneOf(data, values));
+  return at(place, () => (data === true ? data : fail("is not true, though it is there")));
+}
+
+function decodeImageOrNull(data: unknown, place: string): ImageRef | null {
+  return data === null ? null : decodeImage(data, place);
 }
 
 function decodeImage(data: unknown, place: string): ImageRef {
@@ -151,9 +176,12 @@ function decodeStamp(data: unknown, place: string): Stamp {
 function decodeCommand(data: unknown, place: string): Command {
   const fields = at(place, () => exactObject(data, ["name", "args"]));
   const name = at(`${place}.name`, () => loggedName(fields["name"]));
-  const shapes = Object.entries(COMMAND_ROWS[name].args) as [string, ArgShape][];
+  const { args: raw } = fields;
+  const isGiven = (arg: string) => typeof raw === "object" && raw !== null && arg in raw;
+  const all = Object.entries(COMMAND_ROWS[name].args) as [string, ArgShape][];
+  const shapes = all.filter(([arg, shape]) => shape !== "bytes-if-given" || isGiven(arg));
   const names = shapes.map(([arg]) => arg);
-  const given = at(`${place}.args`, () => exactObject(fields["args"], names));
+  const given = at(`${place}.args`, () => exactObject(raw, names));
   const args = Object.fromEntries(
     shapes.map(([arg, shape]) => [
       arg,

@@ -28,6 +28,7 @@ const msi = {
   flags: "u32",
   devid: "u32",
 } as const;
+const deviceAttr = { device: "u32", group: "u32", attr: "u64" } as const;
 const ioeventfd = {
   datamatch: "u64",
   addr: "u64",
@@ -96,12 +97,53 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   ioeventfd: { logged: true, args: ioeventfd },
   irqfd: {
     logged: true,
-    args: { fd: "eventfd", gsi: "u32", flags: "u32", resamplefd: "eventfd" },
+    args: { fd: "eventfd", gsi: "u32", flags: "u32", resamplefd: "eventfd", drain: "flag", found: "found?" },
   },
+  assignDevice: {
+    logged: true,
+    args: {
+      base: "u64",
+      trigger: "eventfd",
+      unmask: "eventfd",
+      isHigh: "flag",
+      drain: "flag",
+      found: "found?",
+    },
+  },
+  listAssignedDevices: { logged: false, args: {} },
+  raiseAssignedDevice: { logged: true, args: { id: "count", drain: "flag" } },
+  releaseDevice: { logged: true, args: { id: "count", drain: "flag" } },
+  listIrqfds: { logged: false, args: {} },
+  wakeEventfd: { logged: true, args: { fd: "eventfd", drain: "flag" } },
+  hangUpEventfd: { logged: true, args: { fd: "eventfd", drain: "flag" } },
   setGsiRouting: { logged: true, args: { flags: "u32", entries: "routes" } },
   getGsiRouting: { logged: false, args: {} },
   signalMsi: { logged: true, args: msi },
   createDevice: { logged: true, args: { type: "u32", flags: "u32" } },
+  listDevices: { logged: false, args: {} },
+  describeDevice: { logged: false, args: { device: "u32" } },
+  closeDevice: { logged: true, args: { device: "u32" } },
+  hasDeviceAttr: { logged: false, args: deviceAttr },
+  // A register of a GICv2 initialises the controller, whatever is done with it.
+  getDeviceAttr: { logged: true, args: { ...deviceAttr, value: "bytes" } },
+  setDeviceAttr: { logged: true, args: { ...deviceAttr, value: "bytes" } },
+  createIrqchip: { logged: true, args: {} },
+  setDeviceAddr: { logged: true, args: { id: "u64", addr: "u64" } },
+  openVfioFile: { logged: true, args: {} },
+  listVfioFiles: { logged: false, args: {} },
+  closeVfioFile: { logged: true, args: { fd: "u32" } },
+  describeVgic: { logged: false, args: {} },
+  listVgicIrqs: {
+    logged: false,
+    args: {
+      from: "u32",
+      to: "u32",
+      vcpu: "u32?",
+      state: "text?",
+      after: "u64?",
+      limit: "count",
+    },
+  },
   irqLine: { logged: true, args: { irq: "u32", level: "u32" } },
 
   setProgram: { logged: true, args: { vcpu: "u32", program: "program" } },
@@ -146,7 +188,15 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   getMpState: { logged: false, args: { vcpu: "u32" } },
   setMpState: { logged: true, args: { vcpu: "u32", mpState: "u32" } },
 
-  loadBoard: { logged: true, args: { image: "bytes", initrd: "bytes?" } },
+  loadBoard: {
+    logged: true,
+    args: {
+      image: "bytes?",
+      initrd: "bytes?",
+      firmware: "bytes-if-given",
+      disk: "bytes-if-given",
+    },
+  },
   describeBoard: { logged: false, args: {} },
   boardAction: { logged: true, args: { action: "board-action" } },
   runBoard: { logged: true, args: { ns: "u64" } },

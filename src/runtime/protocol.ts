@@ -3,9 +3,10 @@
 //   HTTP thread                                   VM thread
 //   call, input-log  ───── message port ─────▶   drained between scheduler steps
 //   ThreadControl    ───── shared words ─────▶   cuts a step short, wakes a sleeping thread
-//   ◀───── ready | refused-start, then reply | refused | input-log | unbound | news | died
+//   ◀───── ready | refused-start, then reply | refused | input-log | unbound | eventfd-* | news |
+//          tier0 | died
 import type { RefusalData } from "../base/errors.js";
-import type { Command, Stamp, VmDefinition } from "../vmm/index.js";
+import type { Command, Stamp, Tier0Code, VmDefinition } from "../vmm/index.js";
 import type { InputLog, VmNews } from "./handle.js";
 import type { LogBounds } from "./input-log.js";
 import { COMMAND_ROWS } from "./logged.table.js";
@@ -35,7 +36,14 @@ export type FromVm =
   | { readonly kind: "refused"; readonly id: number; readonly refusal: RefusalData }
   | { readonly kind: "input-log"; readonly id: number; readonly log: InputLog }
   | { readonly kind: "unbound"; readonly local: number; readonly ordinal: number }
+  /** A counter was signalled whose hook this VM can't wake itself. */
+  | { readonly kind: "eventfd-signalled"; readonly index: number }
+  /** A hook of this VM waits behind another VM's, or does no longer. */
+  | { readonly kind: "eventfd-waits"; readonly index: number; readonly isWaiting: boolean }
+  | { readonly kind: "eventfd-released"; readonly index: number }
   | { readonly kind: "news"; readonly news: VmNews }
+  /** This thread has built the engine's code: later ones need not. */
+  | { readonly kind: "tier0"; readonly code: Tier0Code }
   | { readonly kind: "died"; readonly reason: string };
 
 /** @returns whether a running step shall be cut short for it: for every input, for no read. */
@@ -52,6 +60,8 @@ export interface VmRequest {
   readonly replay: InputLog | null;
   /** Bounds of the VM's input log. */
   readonly inputLog: LogBounds;
+  /** Translations of guest code wait for a random number of runs up to this; 0 if absent. */
+  readonly translationDelay?: number;
 }
 
 /** What a VM's thread finds in its workerData. */
@@ -61,4 +71,6 @@ export interface ThreadSetup {
   readonly budgetAccount: number;
   readonly eventfds: SharedArrayBuffer;
   readonly control: SharedArrayBuffer;
+  /** The engine's code, once any thread has built it. */
+  readonly tier0: Tier0Code | null;
 }

@@ -7,6 +7,7 @@ import type { Log } from "../base/log.js";
 import { MemoryBudget } from "../base/memory-budget.js";
 import { digestOf } from "../base/saved.js";
 import type { VmDefinition } from "../vmm/index.js";
+import { EventfdOwners } from "./eventfd-owners.js";
 import { SharedEventfdTable } from "./eventfd-table.js";
 import { Gate } from "./gate.js";
 import type {
@@ -18,7 +19,7 @@ import type {
   VmHandle,
 } from "./handle.js";
 import type { VmRequest } from "./protocol.js";
-import { startVmThread, type VmParts } from "./vm-thread.js";
+import { type CodeShare, startVmThread, type VmParts } from "./vm-thread.js";
 
 /**
  * Brings one VM to life. On failure, too, it closes the account and calls onClosed.
@@ -44,20 +45,24 @@ interface Slot {
 class ThreadRuntime implements Runtime {
   readonly eventfds: EventfdTable;
   readonly #inputLog: VmRequest["inputLog"];
+  readonly #translationDelay: number;
   readonly #maxVms: number;
   readonly #deps: RuntimeDeps;
   readonly #budget: MemoryBudget;
   readonly #counters = EventfdCounters.create();
+  readonly #owners = new EventfdOwners(this.#counters);
   readonly #starts = new Gate(VM_STARTS_MAX);
   readonly #slots = new Set<Slot>();
+  readonly #code: CodeShare = { tier0: null };
   #closing = false;
 
   constructor(options: RuntimeOptions, deps: RuntimeDeps) {
     this.#deps = deps;
     this.#maxVms = Math.min(options.maxVms, VM_THREADS_MAX);
+    this.#translationDelay = options.translationDelay ?? 0;
     this.#inputLog = { entriesMax: options.inputLogEntries, bytesMax: INPUT_LOG_BYTES_MAX };
     this.#budget = MemoryBudget.create(options.memoryBudgetBytes);
-    this.eventfds = new SharedEventfdTable(this.#counters, deps.clock);
+    this.eventfds = new SharedEventfdTable(this.#counters, this.#owners, deps.clock);
   }
 
   async start(definition: VmDefinition, replay?: InputLog): Promise<VmHandle> {
@@ -65,7 +70,12 @@ class ThreadRuntime implements Runtime {
     const budget = this.#admit();
     const slot: Slot = { started: null };
     this.#slots.add(slot);
-    const request = { definition, replay: replay ?? null, inputLog: this.#inputLog };
+    const request = {
+      definition,
+      replay: replay ?? null,
+      inputLog: this.#inputLog,
+      translationDelay: this.#translationDelay,
+    };
     const onClosed = (): void => void this.#slots.delete(slot);
     slot.started = this.#starts.run(() => this.#startAdmitted(request, budget, onClosed));
     const handle = await slot.started;
@@ -112,8 +122,10 @@ class ThreadRuntime implements Runtime {
     onClosed: () => void,
   ): Promise<VmHandle> {
     const { clock, startVm = startVmThread } = this.#deps;
-    if (!this.#closing)
-      return startVm(request, { budget, eventfds: this.#counters, clock, onClosed });
+    if (!this.#closing) {
+      const shared = { eventfds: this.#counters, owners: this.#owners, code: this.#code };
+      return startVm(request, { budget, ...shared, clock, onClosed });
+    }
     budget.closeAccount();
     onClosed();
     throw draining();

@@ -8,8 +8,9 @@
 
 import type { Clock } from "../base/clock.js";
 import { KvmError, ServiceError, toRefusal } from "../base/errors.js";
-import type { EventfdCounters } from "../base/eventfd-counters.js";
+import type { EventfdCounters, EventfdFound } from "../base/eventfd-counters.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
+import { Prng } from "../base/prng.js";
 import type {
   Command,
   InstanceDeps,
@@ -39,6 +40,13 @@ export interface CoreParts {
   readonly send: SendFromVm;
 }
 
+/** When hot code is translated is nothing that a VM's state tells; a delay proves that. */
+function translationOf({ translationDelay = 0, definition }: VmRequest) {
+  if (translationDelay === 0) return {};
+  const prng = new Prng(definition.seed);
+  return { translation: { delay: () => prng.below(translationDelay + 1) } };
+}
+
 interface Replay {
   readonly log: InputLog;
   /** Index of the next entry. */
@@ -59,9 +67,12 @@ export class VmCore {
   constructor(parts: CoreParts) {
     const { request, budget } = parts;
     this.#send = parts.send;
-    this.#eventfds = new VmEventfds(parts.eventfds.shared, budget.accountIndex, (local, ordinal) =>
-      this.#send({ kind: "unbound", local, ordinal }, []),
-    );
+    this.#eventfds = new VmEventfds(parts.eventfds.shared, budget.accountIndex, {
+      forgotten: (local, ordinal) => this.#send({ kind: "unbound", local, ordinal }, []),
+      signalled: (index) => this.#send({ kind: "eventfd-signalled", index }, []),
+      waits: (index, isWaiting) => this.#send({ kind: "eventfd-waits", index, isWaiting }, []),
+      released: (index) => this.#send({ kind: "eventfd-released", index }, []),
+    });
     this.#recorder = new InputRecorder(request.definition, request.inputLog, budget);
     const log = request.replay;
     this.#replay = log === null ? null : { log, next: 0, step: 0 };
@@ -70,6 +81,7 @@ export class VmCore {
       eventfds: this.#eventfds,
       schedule: parts.schedule,
       clock: parts.clock,
+      ...translationOf(request),
     });
   }
 
@@ -175,12 +187,16 @@ export class VmCore {
       this.#eventfds.commandDone(locals);
       done(outcome, at);
     };
+    this.#eventfds.replay(foundIn(command));
     const entered = this.instance.submit(command, (outcome) => {
       if (stamp === null) early = outcome;
       else settle(outcome, stamp);
     });
     stamp = entered;
-    if (COMMAND_ROWS[command.name].logged) this.#recorder.add(entered, command);
+    const { found } = this.#eventfds;
+    if (COMMAND_ROWS[command.name].logged) {
+      this.#recorder.add(entered, found === null ? command : withFound(command, found));
+    }
     if (early !== null) settle(early, entered);
     return entered;
   }
@@ -202,4 +218,14 @@ export class VmCore {
     if (!(error instanceof KvmError || error instanceof ServiceError)) throw error;
     this.#send({ kind: "refused", id, refusal: toRefusal(error) }, []);
   }
+}
+
+/** What a replayed command's hook found, when it was live. */
+function foundIn(command: Command): EventfdFound | null {
+  return "found" in command.args ? command.args.found : null;
+}
+
+/** How a hook finds its counter is nothing that the VM decides: the log has to say. */
+function withFound(command: Command, found: EventfdFound): Command {
+  return { name: command.name, args: { ...command.args, found } } as Command;
 }

@@ -13,6 +13,9 @@ import type { InputLog, Stamped, VmHandle, VmNews } from "./handle.js";
 import type { FromVm, ToVm } from "./protocol.js";
 import { movableBuffers } from "./transfer.js";
 
+/** Never too many: a counter has two under way at most. A lost one would hang a device. */
+const WAKE_UPS: ReadonlySet<CommandName> = new Set(["wakeEventfd", "hangUpEventfd"]);
+
 /** Carries messages to a VM: a thread's port, or a queue in this thread. */
 export interface VmCarrier {
   post(message: ToVm, transfer: readonly ArrayBuffer[]): void;
@@ -42,10 +45,11 @@ export class VmDoor implements VmHandle {
     this.#carrier = carrier;
     this.#pins = pins;
     this.#onClosed = onClosed;
+    pins.attach(this);
   }
 
   call<K extends CommandName>(name: K, args: CommandArgs<K>): Promise<Stamped<CommandResult<K>>> {
-    const refused = this.#refusal();
+    const refused = this.#refusal(WAKE_UPS.has(name));
     if (refused !== null) return Promise.reject(refused);
     const { command, bindings } = this.#pins.translate({ name, args } as Command);
     return this.#expect((id) => {
@@ -93,6 +97,15 @@ export class VmDoor implements VmHandle {
       case "unbound":
         this.#pins.unbound(message.local, message.ordinal);
         return;
+      case "eventfd-signalled":
+        this.#pins.signalled(message.index);
+        return;
+      case "eventfd-waits":
+        this.#pins.waits(message.index, message.isWaiting);
+        return;
+      case "eventfd-released":
+        this.#pins.released(message.index);
+        return;
       case "news":
         this.#tell(message.news);
         return;
@@ -129,9 +142,9 @@ export class VmDoor implements VmHandle {
     return pending;
   }
 
-  #refusal(): ServiceError | null {
+  #refusal(isWakeUp = false): ServiceError | null {
     if (this.#gone !== null) return new ServiceError("vm-gone", this.#gone);
-    if (this.#pending.size < PENDING_CALLS_MAX) return null;
+    if (isWakeUp || this.#pending.size < PENDING_CALLS_MAX) return null;
     const why = `The VM has ${PENDING_CALLS_MAX} unanswered calls; repeat this one later.`;
     return new ServiceError("overloaded", why);
   }

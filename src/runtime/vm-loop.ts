@@ -19,6 +19,7 @@ import { KvmError, ServiceError, toRefusal } from "../base/errors.js";
 import { EventfdCounters } from "../base/eventfd-counters.js";
 import { STEPS_PER_TURN } from "../base/limits.js";
 import { MemoryBudget } from "../base/memory-budget.js";
+import type { shareTier0 } from "../vmm/index.js";
 import { isUrgent, type SendFromVm, type ThreadSetup, type ToVm } from "./protocol.js";
 import { ThreadControl } from "./thread-control.js";
 import { type InstanceFactory, VmCore } from "./vm-core.js";
@@ -38,12 +39,13 @@ function giveWay(): void {
 }
 
 /** Runs a VM in this thread until it is told to end or dies of one of our own bugs. */
-export function runVmThread(createInstance: InstanceFactory): void {
+export function runVmThread(createInstance: InstanceFactory, share?: typeof shareTier0): void {
   assert(parentPort !== null, "a VM's loop runs in a worker thread");
   const port = parentPort;
   const send: SendFromVm = (message, transfer) => port.postMessage(message, [...transfer]);
   const setup = workerData as ThreadSetup;
   giveWay();
+  share?.(setup.tier0, (code) => send({ kind: "tier0", code }, []));
   try {
     const core = startCore(setup, createInstance, send);
     if (core === null) return;

@@ -5,17 +5,26 @@ import { fromRefusal, ServiceError } from "../base/errors.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
 import { VM_END_GRACE_MS, VM_HEAP_MIB_MAX } from "../base/limits.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
+import type { EventfdOwners } from "./eventfd-owners.js";
 import { EventfdPins } from "./eventfd-pins.js";
 import { type FromVm, isUrgent, type ThreadSetup, type VmRequest } from "./protocol.js";
 import { ThreadControl } from "./thread-control.js";
 import { type VmCarrier, VmDoor } from "./vm-door.js";
+
+/** Filled by the first VM that runs code, given to every later one. */
+export interface CodeShare {
+  tier0: ThreadSetup["tier0"];
+}
 
 /** What a VM is started with, beside its definition. */
 export interface VmParts {
   /** The VM's own account; closed when the VM is. */
   readonly budget: MemoryBudget;
   readonly eventfds: EventfdCounters;
+  readonly owners: EventfdOwners;
   readonly clock: Clock;
+  /** The engine's code, once any of the process's threads has built it. */
+  readonly code: CodeShare;
   /** Called once when nothing of the VM runs any more. */
   readonly onClosed: () => void;
 }
@@ -38,14 +47,15 @@ export async function startVmThread(
     workerData: threadSetup(request, parts, control),
     resourceLimits: { maxOldGenerationSizeMb: VM_HEAP_MIB_MAX },
   });
-  const pins = new EventfdPins(parts.eventfds, parts.budget.accountIndex, request.replay);
+  const { eventfds, owners, budget } = parts;
+  const pins = new EventfdPins(eventfds, budget.accountIndex, owners, request.replay);
   const carrier = threadCarrier(worker, control, parts.clock);
   const door = new VmDoor(carrier, pins, () => {
     parts.budget.closeAccount();
     parts.onClosed();
   });
   try {
-    await started(worker, door);
+    await started(worker, door, parts.code);
   } catch (error) {
     await door.close();
     throw error;
@@ -60,6 +70,7 @@ function threadSetup(request: VmRequest, parts: VmParts, control: ThreadControl)
     budgetAccount: parts.budget.accountIndex,
     eventfds: parts.eventfds.shared,
     control: control.shared,
+    tier0: parts.code.tier0,
   };
 }
 
@@ -67,7 +78,7 @@ function threadSetup(request: VmRequest, parts: VmParts, control: ThreadControl)
  * Resolves when the VM is built. Every later message and the thread's end go to the door; then the
  * promise is settled and a failure is the door's news alone.
  */
-function started(worker: Worker, door: VmDoor): Promise<void> {
+function started(worker: Worker, door: VmDoor, share: CodeShare): Promise<void> {
   return new Promise((resolve, reject) => {
     const failed = (reason: string): void => {
       const why = `The VM's thread did not start: ${reason.split("\n", 1)[0]}`;
@@ -77,6 +88,7 @@ function started(worker: Worker, door: VmDoor): Promise<void> {
     worker.on("message", (message: FromVm) => {
       if (message.kind === "ready") resolve();
       else if (message.kind === "refused-start") reject(fromRefusal(message.refusal));
+      else if (message.kind === "tier0") share.tier0 ??= message.code;
       else if (message.kind === "died") failed(message.reason);
       else door.deliver(message);
     });

@@ -1,5 +1,5 @@
 // Owns: nothing but the start of a VM's thread. VM thread.
-import { createInstance } from "../vmm/index.js";
+import { createInstance, shareTier0 } from "../vmm/index.js";
 import { runVmThread } from "./vm-loop.js";
 
-runVmThread(createInstance);
+runVmThread(createInstance, shareTier0);

@@ -13,6 +13,7 @@ interface Eventfd {
   readonly id: string;
   readonly seq: number;
   readonly index: number;
+  readonly isSemaphore: boolean;
   readonly createdAt: string;
   readonly reads: Unacknowledged<bigint>;
   deleted: boolean;
@@ -35,11 +36,11 @@ export class Eventfds implements EventfdService {
     this.#deps = deps;
   }
 
-  async create(initial: bigint): Promise<EventfdResource> {
+  async create(initial: bigint, isSemaphore: boolean): Promise<EventfdResource> {
     if (initial === U64_MAX) {
       throw new KvmError("EINVAL", "eventfd2", "An eventfd counts to 0xfffffffffffffffe.");
     }
-    const index = this.#deps.table.create(initial);
+    const index = this.#deps.table.create(initial, isSemaphore);
     if (index < 0) {
       throw new KvmError("EMFILE", "eventfd2", "No eventfd is free: delete some first.");
     }
@@ -47,6 +48,7 @@ export class Eventfds implements EventfdService {
       id: newId("efd"),
       seq: this.#nextSeq,
       index,
+      isSemaphore,
       createdAt: timestamp(this.#deps.clock),
       reads: new Unacknowledged("r"),
       deleted: false,
@@ -81,12 +83,12 @@ export class Eventfds implements EventfdService {
     return this.#resource(eventfd);
   }
 
-  async write(id: string, value: bigint): Promise<EventfdResource> {
+  async write(id: string, value: bigint, drain: boolean): Promise<EventfdResource> {
     const eventfd = this.#require(id);
     if (value === U64_MAX) {
       throw new KvmError("EINVAL", "write", "An eventfd takes at most 0xfffffffffffffffe at once.");
     }
-    this.#deps.table.write(eventfd.index, value);
+    await this.#deps.table.write(eventfd.index, value, drain);
     return this.#resource(eventfd);
   }
 
@@ -102,11 +104,26 @@ export class Eventfds implements EventfdService {
     });
   }
 
-  async delete(id: string): Promise<void> {
+  async delete(id: string, drain: boolean): Promise<void> {
     const eventfd = this.#require(id);
     eventfd.deleted = true;
     this.#byId.delete(id);
-    this.#deps.table.close(eventfd.index);
+    await this.#deps.table.close(eventfd.index, drain);
+  }
+
+  async follow(
+    id: string,
+    seen: number | null,
+    waitMs: number,
+  ): Promise<{ eventfd: EventfdResource | null; seen: number }> {
+    const eventfd = this.#byId.get(id);
+    if (eventfd === undefined) return { eventfd: null, seen: 0 };
+    const { table } = this.#deps;
+    if (seen !== null) await table.moved(eventfd.index, seen, waitMs);
+    if (eventfd.deleted) return { eventfd: null, seen: 0 };
+    // Before the count: what comes in between is seen as another change.
+    const now = table.sequence(eventfd.index);
+    return { eventfd: this.#resource(eventfd), seen: now };
   }
 
   resolve(id: string | null): { index: number; isEventfd: boolean } {
@@ -119,7 +136,8 @@ export class Eventfds implements EventfdService {
 
   #resource(eventfd: Eventfd): EventfdResource {
     const count = this.#deps.table.peek(eventfd.index);
-    return { id: eventfd.id, count, createdAt: eventfd.createdAt };
+    const { id, isSemaphore, createdAt } = eventfd;
+    return { id, count, isSemaphore, createdAt };
   }
 
   #require(id: string): Eventfd {

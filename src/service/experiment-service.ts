@@ -92,7 +92,7 @@ export class Experiments implements ExperimentService {
 
   async create(request: ExperimentRequest): Promise<ExperimentResource> {
     if (this.#isClosing) throw new ServiceError("draining", "The service is ending.");
-    const held = new HeldImage(this.#deps.images);
+    const held = new HeldImages(this.#deps.images);
     try {
       return await this.#queue(
         completeSpec(request, (name) => held.hold(name)),
@@ -215,8 +215,8 @@ export class Experiments implements ExperimentService {
         this.#announce(entry, "started");
       }
       const { workload } = spec;
-      const image = workload.kind === "image" ? (await images.of(boardOf(workload))).image : null;
-      await runExperiment(spec, { runtime, clock, image }, controlOf(entry));
+      const bytes = workload.kind === "image" ? await images.of(boardOf(workload)) : null;
+      await runExperiment(spec, { runtime, clock, images: bytes }, controlOf(entry));
     } catch (caught) {
       error = toRefusal(caught).detail;
       log.error({ experiment: entry.record.id, err: caught }, "An experiment failed.");
@@ -272,10 +272,10 @@ function newEntry(record: ExperimentRecord): Entry {
   return { record, ...idle, ended: Promise.resolve(), release: () => {} };
 }
 
-/** An image that an experiment refers to, from its creation to its end. */
-class HeldImage {
+/** The images that an experiment refers to, from its creation to its end. */
+class HeldImages {
   readonly #images: Images;
-  #release: (() => void) | null = null;
+  readonly #releases: (() => void)[] = [];
 
   constructor(images: Images) {
     this.#images = images;
@@ -284,13 +284,12 @@ class HeldImage {
   /** @throws ServiceError "image-unknown" */
   hold(name: string): ImageRef {
     const { ref, release } = this.#images.pin(name);
-    this.#release = release;
+    this.#releases.push(release);
     return ref;
   }
 
   release(): void {
-    this.#release?.();
-    this.#release = null;
+    for (const release of this.#releases.splice(0)) release();
   }
 }
 

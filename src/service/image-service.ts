@@ -2,6 +2,7 @@
 import { webcrypto } from "node:crypto";
 import { type Clock, timestamp } from "../base/clock.js";
 import { ServiceError } from "../base/errors.js";
+import type { CommandArgs } from "../runtime/index.js";
 import type { ImageRecord, Store } from "../store/index.js";
 import { ChangeQueue } from "./change-queue.js";
 import { cursorOfName, readNameCursor } from "./cursor.js";
@@ -128,9 +129,14 @@ export class Images implements ImageService {
   }
 
   /** What a board loads. @throws ServiceError "image-lost" */
-  async of(board: BoardDefinition): Promise<{ image: Uint8Array; initrd: Uint8Array | null }> {
-    const image = await this.#bytes(board.image);
-    return { image, initrd: board.initrd === null ? null : await this.#bytes(board.initrd) };
+  async of({ image, initrd, firmware, disk }: BoardDefinition): Promise<CommandArgs<"loadBoard">> {
+    const bytes = (ref: ImageRef | null) => (ref === null ? null : this.#bytes(ref));
+    return {
+      image: await bytes(image),
+      initrd: await bytes(initrd),
+      ...(firmware === undefined ? {} : { firmware: await this.#bytes(firmware) }),
+      ...(disk === undefined ? {} : { disk: await this.#bytes(disk) }),
+    };
   }
 
   async #bytes(ref: ImageRef): Promise<Uint8Array> {
@@ -151,7 +157,8 @@ export class Images implements ImageService {
 
   #refuseInUse({ name }: ImageRecord): void {
     const user = this.#deps.registry.all().find(({ definition: { board }, isDeleted }) => {
-      return !isDeleted && (board?.image.name === name || board?.initrd?.name === name);
+      const { image, initrd, firmware, disk } = board ?? {};
+      return !isDeleted && [image, initrd, firmware, disk].some((ref) => ref?.name === name);
     });
     if (user === undefined && (this.#pins.get(name) ?? 0) === 0) return;
     const vm = user === undefined ? "A VM under creation" : `VM ${user.id}`;

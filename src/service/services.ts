@@ -2,6 +2,7 @@
 // api/ sees only this file's types (through service/index.ts); it never imports a lower room.
 
 import type {
+  BoardDefinition,
   CommandArgs,
   CommandName,
   CommandResult,
@@ -43,12 +44,22 @@ export interface VmResource {
 
 /** A board as a client asks for it: images by name. */
 export interface BoardSpec {
-  readonly image: string;
+  /** null: the firmware finds what to start. */
+  readonly image: string | null;
   readonly initrd: string | null;
+  readonly firmware?: string;
+  readonly disk?: string;
   readonly cmdline: string;
   readonly memoryMiB: number;
   readonly vcpus: number;
+  /** Devices that were asked for; the others aren't there. */
+  readonly devices?: BoardDevices;
 }
+
+export type BoardDevices = Pick<
+  BoardDefinition,
+  "gic" | "its" | "rtc" | "pci" | "virtio" | "rng" | "console"
+>;
 
 export interface VmSpec {
   readonly name: string | null;
@@ -193,21 +204,36 @@ export interface RunService {
 export interface EventfdResource {
   readonly id: string;
   readonly count: bigint;
+  readonly isSemaphore: boolean;
   readonly createdAt: string;
 }
 
 export interface EventfdService {
-  create(initial: bigint): Promise<EventfdResource>;
+  create(initial: bigint, isSemaphore: boolean): Promise<EventfdResource>;
   list(limit: number, cursor: string | null): Promise<Page<EventfdResource>>;
   /** Peeks; waits up to waitMs for a non-zero count. */
   get(id: string, waitMs: number): Promise<EventfdResource>;
-  write(id: string, value: bigint): Promise<EventfdResource>;
-  /** Consumes the count; KvmError EAGAIN (409) when it is zero. Kept until acknowledged. */
+  /** @param drain whether work that this puts off in the VM that waits on it is done by then */
+  write(id: string, value: bigint, drain: boolean): Promise<EventfdResource>;
+  /**
+   * Consumes the count, or 1 of a semaphore; kept until acknowledged.
+   * @throws KvmError EAGAIN (409) when it is zero
+   */
   read(
     id: string,
     consume: { key: string | null; after: string | null },
   ): Promise<{ id: string; value: bigint; repeated: boolean }>;
-  delete(id: string): Promise<void>;
+  delete(id: string, drain: boolean): Promise<void>;
+  /**
+   * Looks at the counter and waits for its next change.
+   * @param seen what the last look gave, or null: the answer comes at once
+   * @returns the eventfd, null once it is closed; `seen` for the next look
+   */
+  follow(
+    id: string,
+    seen: number | null,
+    waitMs: number,
+  ): Promise<{ eventfd: EventfdResource | null; seen: number }>;
   /** For bodies: index of an eventfd id; index -1 when there is none. */
   resolve(id: string | null): { index: number; isEventfd: boolean };
 }

@@ -5,7 +5,6 @@ import {
   armVcpuFinalize,
   armVcpuInit,
   checkExtension,
-  createDeviceWithoutTypes,
   createVcpu,
   enableCap,
   FALLOC_FL,
@@ -17,7 +16,6 @@ import {
   getVmAttr,
   hasVcpuAttr,
   hasVmAttr,
-  irqfdWithoutVgic,
   irqLine,
   KVM_DIRTY_GFN,
   KVM_MP_STATE,
@@ -31,7 +29,7 @@ import {
   setVcpuAttr,
   setVcpuEvents,
   setVmAttr,
-  signalMsiWithoutVgic,
+  signalMsi,
   statsFile,
   viewStage2,
 } from "../kvm/index.js";
@@ -39,6 +37,7 @@ import { BOARD_COMMANDS } from "./board/board-commands.js";
 import type { Row } from "./command-row.js";
 import type { CommandArgs, CommandName, CommandResult } from "./commands.js";
 import { DEBUGGER_COMMANDS } from "./debugger.js";
+import { DEVICE_COMMANDS } from "./devices.js";
 import { DIRTY_COMMANDS } from "./dirty.js";
 import { disassembleAt } from "./disassembly.js";
 import type { Machine } from "./machine.js";
@@ -74,6 +73,12 @@ function ringOf(m: Machine, id: number) {
     throw new ServiceError("no-dirty-ring", "the VM has no dirty rings; enable them before vCPUs");
   }
   return ring;
+}
+
+/** An answer for after the work that KVM put off. */
+function settled<T>(m: Machine, drain: boolean, value: T): T {
+  if (drain) m.kvm.vm.jobs.drain();
+  return value;
 }
 
 function memfdOf(m: Machine, id: number): GuestMemfd {
@@ -149,6 +154,7 @@ function* getDirtyLog(m: Machine, slot: number): Op<CommandResult<"getDirtyLog">
   }
   const since = m.shadow?.stores ?? 0;
   const log = yield* m.kvm.log.get(slot, (bytes) => m.room(bytes));
+  m.addOwnWrites(slot, log.bitmap);
   m.shadow?.reported(slot, log.bitmap, false, since);
   return log;
 }
@@ -290,6 +296,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   clearDirtyLog: {
     *op(m, { slot, firstPage, numPages, bitmap }) {
       const cleared = yield* m.kvm.log.clear(slot, firstPage, numPages, bitmap);
+      m.clearOwnWrites(slot, firstPage, bitmap);
       m.shadow?.cleared(slot, Number(firstPage), bitmap);
       return { cleared };
     },
@@ -297,6 +304,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   deferDirtyLogClear: {
     *op(m, { slot, firstPage, numPages, bitmap }) {
       const done = yield* m.kvm.log.deferClear(slot, firstPage, numPages, bitmap);
+      m.clearOwnWrites(slot, firstPage, bitmap);
       // What is deferred is acquired only with KVM_EXIT_CLEANED.
       if (done.deferred === 0) m.shadow?.cleared(slot, Number(firstPage), bitmap);
       else m.shadow?.deferred(slot, Number(firstPage), bitmap);
@@ -356,8 +364,27 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   },
   irqfd: {
     now: (m, args) => {
-      irqfdWithoutVgic(m.kvm.vm.eventfds, args);
-      return null;
+      const id = m.kvm.vm.irqfds.irqfd(args);
+      return settled(m, args.drain, { id });
+    },
+  },
+  assignDevice: { now: (m, args) => settled(m, args.drain, m.assigned.assign(args)) },
+  listAssignedDevices: { now: (m) => m.assigned.list() },
+  raiseAssignedDevice: {
+    now: (m, { id, drain }) => settled(m, drain, m.assigned.raise(id)),
+  },
+  releaseDevice: { now: (m, { id, drain }) => settled(m, drain, m.assigned.release(id)) },
+  listIrqfds: { now: (m) => m.kvm.vm.irqfds.list() },
+  wakeEventfd: {
+    now: (m, { fd, drain }) => {
+      const woken = fd.index >= 0 && m.kvm.vm.eventfds.wake(fd.index);
+      return settled(m, drain, { woken });
+    },
+  },
+  hangUpEventfd: {
+    now: (m, { fd, drain }) => {
+      if (fd.index >= 0) m.kvm.vm.eventfds.hangUp(fd.index);
+      return settled(m, drain, null);
     },
   },
   setGsiRouting: {
@@ -367,8 +394,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
     },
   },
   getGsiRouting: { now: (m) => m.kvm.vm.routing.list() },
-  signalMsi: { now: () => signalMsiWithoutVgic() },
-  createDevice: { now: (_m, { type }) => createDeviceWithoutTypes(type) },
+  signalMsi: { now: (m, msi) => ({ delivered: signalMsi(m.kvm.vm, msi) }) },
   irqLine: {
     now: (m, { irq, level }) => {
       irqLine(m.kvm.vm, irq, level !== 0);
@@ -470,6 +496,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
 
   ...BOARD_COMMANDS,
   ...DEBUGGER_COMMANDS,
+  ...DEVICE_COMMANDS,
   ...DIRTY_COMMANDS,
 
   disassemble: {

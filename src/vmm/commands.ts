@@ -4,17 +4,23 @@
 // KvmError or ServiceError.
 
 import type { ErrnoName } from "../base/errno.table.js";
+import type { EventfdFound } from "../base/eventfd-counters.js";
 import type { TraceCategory } from "../base/trace.table.js";
+import type { AssignedCommands } from "./assigned/assigned-commands.js";
 import type { BoardCommands } from "./board/commands.js";
 import type { BoardDebuggerCommands, DebuggerCommands } from "./debugger-commands.js";
 import type { DirtyTracking } from "./definition.js";
+import type { DeviceCommands } from "./device-commands.js";
 import type { DirtyCommands } from "./dirty-commands.js";
+import type { EventfdRef } from "./eventfd-ref.js";
 import type { GuestCommands } from "./guest-commands.js";
 import type { ShadowCommands } from "./shadow-commands.js";
 import type { HostCpuView, Stage2Walk } from "./stage2-types.js";
 
 export type { BoardAction, BoardNews } from "./board/commands.js";
+export type * from "./device-commands.js";
 export type * from "./dirty-commands.js";
+export type { EventfdRef } from "./eventfd-ref.js";
 export type * from "./stage2-types.js";
 
 /** KVM_EXIT_* names that a run can end with; numbers are in kvm/uapi/exit.table.ts. */
@@ -242,20 +248,24 @@ export interface RoutingEntry {
   readonly devid: number;
 }
 
-/** Reference to an eventfd from a body: its slot in the process-wide counter table. */
-export interface EventfdRef {
-  /** Index into the shared counters; -1 for a descriptor that does not exist. */
-  readonly index: number;
-  /** False for a descriptor that is open but no eventfd. */
-  readonly isEventfd: boolean;
+export interface IrqfdView {
+  /** Number in the VM, by order of assignment. */
+  readonly id: number;
+  /** The VM's own numbers of eventfds. */
+  readonly eventfd: number;
+  readonly resamplefd: number | null;
+  readonly gsi: number;
+  readonly flags: number;
 }
 
 /** Name → [arguments, result]. The table of commands is vmm/command.table.ts. */
 export interface VmCommands
-  extends GuestCommands,
+  extends AssignedCommands,
+    GuestCommands,
     BoardCommands,
     DebuggerCommands,
     BoardDebuggerCommands,
+    DeviceCommands,
     DirtyCommands,
     ShadowCommands {
   describe: [Record<string, never>, VmView];
@@ -350,14 +360,30 @@ export interface VmCommands
     { datamatch: bigint; addr: bigint; len: number; fd: EventfdRef; flags: number },
     null,
   ];
-  irqfd: [{ fd: EventfdRef; gsi: number; flags: number; resamplefd: EventfdRef }, null];
+  /** KVM_IRQFD. The number of what was assigned; null after a deassignment. */
+  irqfd: [
+    {
+      fd: EventfdRef;
+      gsi: number;
+      flags: number;
+      resamplefd: EventfdRef;
+      drain: boolean;
+      /** How the counter was found; null but in an input log. */
+      found: EventfdFound | null;
+    },
+    { id: number | null },
+  ];
+  listIrqfds: [Record<string, never>, readonly IrqfdView[]];
+  /** An eventfd that this VM waits on was signalled by somebody else, and has been taken. */
+  wakeEventfd: [{ fd: EventfdRef; drain: boolean }, { woken: boolean }];
+  /** The descriptor of an eventfd that this VM waits on is about to be closed. */
+  hangUpEventfd: [{ fd: EventfdRef; drain: boolean }, null];
   setGsiRouting: [{ flags: number; entries: readonly RoutingEntry[] }, null];
   getGsiRouting: [Record<string, never>, readonly RoutingEntry[]];
   signalMsi: [
     { addressLo: number; addressHi: number; data: number; flags: number; devid: number },
     { delivered: number },
   ];
-  createDevice: [{ type: number; flags: number }, null];
   /** KVM_IRQ_LINE; irq as KVM packs it. */
   irqLine: [{ irq: number; level: number }, null];
 

@@ -22,13 +22,32 @@ export interface ImageRef {
   readonly size: number;
 }
 
-/** The machine that the vmm builds around KVM's VM (DESIGN 10). */
+/** The machine that the vmm builds around KVM's VM (DESIGN 10). What is absent isn't there. */
 export interface BoardDefinition {
-  readonly image: ImageRef;
+  /** null: the firmware finds what to start. */
+  readonly image: ImageRef | null;
   readonly initrd: ImageRef | null;
   readonly cmdline: string;
   readonly memoryMiB: number;
   readonly vcpus: number;
+  /** Version of the interrupt controller; absent: nothing interrupts. */
+  readonly gic?: 2 | 3;
+  /** The ITS of a GICv3. */
+  readonly its?: true;
+  /** PL031. */
+  readonly rtc?: true;
+  /** A PCIe host bridge with a pci-testdev on its bus. */
+  readonly pci?: true;
+  /** Register layout of the virtio transports; absent: modern. */
+  readonly virtio?: "modern" | "legacy";
+  /** virtio-blk over these bytes; what the guest writes lasts as long as the VM. */
+  readonly disk?: ImageRef;
+  /** virtio-rng. */
+  readonly rng?: true;
+  /** virtio-console beside the UART; "testdev": `<code>q` on it ends the guest. */
+  readonly console?: "virtio" | "testdev";
+  /** Flash and fw_cfg, and this in the first bank, entered at reset. */
+  readonly firmware?: ImageRef;
 }
 
 /** Everything needed to build the same VM again. u64 as bigint. */

@@ -15,12 +15,17 @@ interface Source {
   readonly busy: Mutex;
 }
 
+type OwnWrites = (slot: number, bitmap: Uint8Array) => void;
+
 export class Harvests {
   readonly #kvm: Kvm;
+  readonly #own: OwnWrites;
   readonly #sources = new Map<number, Source>();
 
-  constructor(kvm: Kvm) {
+  /** @param own adds what the VMM's own devices wrote to a slot's log */
+  constructor(kvm: Kvm, own: OwnWrites) {
     this.#kvm = kvm;
+    this.#own = own;
   }
 
   #source(slot: number): Source {
@@ -44,6 +49,7 @@ export class Harvests {
       const again = repeatOf(kept, consume);
       if (again !== null) return harvest(slot, again.id, again.value, true);
       const log = yield* this.#kvm.log.get(slot);
+      this.#own(slot, log.bitmap);
       const taken = kept.take(consume, () => log);
       return harvest(slot, taken.id, taken.value, false);
     } finally {

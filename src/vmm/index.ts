@@ -1,4 +1,5 @@
 // Owns: vmm's front door: what QEMU would do around KVM. VM thread, but for types and tables.
+export { shareTier0, type Tier0Code } from "../machine/index.js";
 export { BOARD_LIMITS } from "./board/memory-map.table.js";
 export type * from "./commands.js";
 export type * from "./definition.js";

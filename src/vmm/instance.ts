@@ -69,7 +69,7 @@ export class Instance implements VmInstance {
     const ioctl = IOCTL_OF[command.name];
     try {
       if (ioctl !== undefined) this.machine.kvm.vm.checkAlive(ioctl);
-      if (this.machine.board !== null) refuseOwned(this.machine.board, command);
+      if (this.machine.board !== null) refuseOwned(this.machine.board, this.machine.kvm, command);
       if (row.now !== undefined) {
         const value = row.now(this.machine, command.args);
         return this.#answered(ioctl, { ok: true, value });

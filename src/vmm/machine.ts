@@ -7,7 +7,9 @@ import { Digest, type Saved, type Stateful } from "../base/saved.js";
 import { Unacknowledged } from "../base/unacknowledged.js";
 import { Kvm, type KvmDeps, type Policies, type SeedBug } from "../kvm/index.js";
 import type { DirtyModel } from "../machine/index.js";
+import { AssignedDevices } from "./assigned/assigned-devices.js";
 import { Board } from "./board/board.js";
+import { RAM_SLOT } from "./board/hardware.js";
 import type { CoalescedEntry } from "./commands.js";
 import type { VmDefinition } from "./definition.js";
 import { Harvests } from "./harvests.js";
@@ -34,6 +36,7 @@ function pick<T>({ dirty }: VmDefinition, isIts: (key: string) => boolean): Part
 export class Machine {
   readonly definition: VmDefinition;
   readonly kvm: Kvm;
+  readonly assigned: AssignedDevices;
   readonly harvests: Harvests;
   /** null: the client is the VMM. */
   readonly board: Board | null;
@@ -63,9 +66,21 @@ export class Machine {
       },
       deps,
     );
-    this.harvests = new Harvests(this.kvm);
+    this.harvests = new Harvests(this.kvm, (slot, bitmap) => this.addOwnWrites(slot, bitmap));
+    this.assigned = new AssignedDevices(this.kvm);
     const { board, seed } = definition;
     this.board = board === undefined ? null : new Board(board, this.kvm, seed);
+  }
+
+  /** Adds pages that a board's devices wrote to, which KVM can't see, to a slot's log. */
+  addOwnWrites(slot: number, bitmap: Uint8Array): void {
+    if (slot !== RAM_SLOT) return;
+    this.board?.hardware.memory.addTo(bitmap, !this.kvm.vm.manualProtect);
+  }
+
+  /** CLEAR took these bits: the devices' own go with them. */
+  clearOwnWrites(slot: number, firstPage: bigint, bitmap: Uint8Array): void {
+    if (slot === RAM_SLOT) this.board?.hardware.memory.cleared(Number(firstPage), bitmap);
   }
 
   /** Room for a large answer, lent to its reader: what is in it is no state of the VM. */
@@ -87,11 +102,17 @@ export class Machine {
       vm.memfds,
       vm.bus,
       vm.routing,
+      vm.irqfds,
+      vm.jobs,
+      vm.vfio,
+      ...(vm.vgic.dist === null ? [] : [vm.vgic.dist]),
+      ...(vm.msi?.parts() ?? []),
       vm.counters,
       this.kvm.hacdbs,
       this.kvm.log.deferred,
       this.kvm.nested,
       ...vm.vcpus,
+      this.assigned,
       this.harvests,
       this.coalesced,
       ...(this.board === null ? [] : [this.board]),

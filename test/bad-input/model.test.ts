@@ -12,9 +12,9 @@ import { Guest } from "./model/guest.js";
 import { furnishRing, ringAfter, ringCommands, ringModel } from "./model/ring.js";
 import { furnish, slotCommands, slotsAfter, slotsBefore, slotsModel } from "./model/slots.js";
 
-const EFFORT = effort(12);
-const COMMANDS_MAX = 40;
 const MS_PER_RUN = 10_000;
+const EFFORT = effort(12, MS_PER_RUN);
+const COMMANDS_MAX = 40;
 
 let folder: Awaited<ReturnType<typeof temporary>>;
 let service: RealService;
@@ -91,7 +91,7 @@ it.each([
     await fc.assert(property, EFFORT.parameters);
     expect(service.isRunning()).toBe(true);
   },
-  EFFORT.runs * MS_PER_RUN,
+  EFFORT.timeoutMs,
 );
 
 it(
@@ -114,7 +114,7 @@ it(
     );
     await fc.assert(property, EFFORT.parameters);
   },
-  EFFORT.runs * MS_PER_RUN,
+  EFFORT.timeoutMs,
 );
 
 it(
@@ -125,5 +125,5 @@ it(
     const property = fc.asyncProperty(commands, (list) => compare(subject, list));
     await fc.assert(property, EFFORT.parameters);
   },
-  EFFORT.runs * MS_PER_RUN,
+  EFFORT.timeoutMs,
 );

@@ -74,8 +74,8 @@ describe("run, on a host of its own", () => {
     const crashed = await runToEnd("run", crash, "--timeout", LIMIT_S);
     expect(crashed.code).toBe(125);
     expect(crashed.err).toMatch(/^tidemark: The guest crashed: vCPU 0 at PC 0x40080004 .*ENOSYS/);
-    const elf = await runToEnd("run", image("elf", 0x464c_457f));
-    expect([elf.code, elf.err]).toEqual([125, expect.stringContaining("objcopy")]);
+    const gzip = await runToEnd("run", image("gzip", 0x8b1f));
+    expect([gzip.code, gzip.err]).toEqual([125, expect.stringContaining("unpack")]);
   });
 
   it("says how it is used", async () => {
@@ -105,9 +105,14 @@ describe("on a given host", () => {
 
   it("run takes VM and image back", async () => {
     const server = ["--server", service.origin];
-    const { child, ended, shows } = start("run", HELLO, ...server, "--timeout", LIMIT_S);
+    const devices = ["--gic", "3", "--its", "--rtc", "--pci", "--testdev"];
+    const args = [...server, ...devices, "--timeout", LIMIT_S];
+    const { child, ended, shows } = start("run", HELLO, ...args);
     await shows("type a line\n");
-    expect((await get("/v1/vms")).items).toMatchObject([{ name: "hello.bin", state: "active" }]);
+    const board = { gic: 3, its: true, rtc: true, pci: true, virtio: "legacy", console: "testdev" };
+    expect((await get("/v1/vms")).items).toMatchObject([
+      { name: "hello.bin", state: "active", definition: { board } },
+    ]);
     child.stdin?.end("x\n");
     expect((await ended).code).toBe(0);
     expect((await get("/v1/vms")).items).toEqual([]);
@@ -129,6 +134,47 @@ describe("on a given host", () => {
     expect(await runToEnd("vm", "rm", id, ...server)).toMatchObject({ code: 0, out: `${id}\n` });
     const gone = await runToEnd("vm", "show", id, ...server);
     expect([gone.code, gone.err]).toEqual([125, `tidemark: There is no VM ${id}.\n`]);
+  });
+
+  it("vgic shows what is pending", async () => {
+    const call = async (method: string, path: string, body: object) => {
+      const headers = { "content-type": "application/json" };
+      const answer = await fetch(`${service.origin}${path}`, {
+        ...{ method, headers, body: JSON.stringify(body) },
+      });
+      expect(answer.status, `${method} ${path}`).toBeLessThan(300);
+      return answer;
+    };
+    const { id } = (await (await call("POST", "/v1/vms", {})).json()) as { id: string };
+    const server = ["--server", service.origin];
+    const none = await runToEnd("vgic", id, ...server);
+    expect([none.code, none.err]).toEqual([
+      125,
+      "tidemark: The VM has no in-kernel interrupt controller.\n",
+    ]);
+    const vm = `/v1/vms/${id}`;
+    await call("PUT", `${vm}/vcpus/0`, {});
+    await call("POST", `${vm}/devices`, { type: "KVM_DEV_TYPE_ARM_VGIC_V3" });
+    expect((await runToEnd("vgic", id, ...server)).out).toBe(
+      "GICv3, 32 interrupts, not initialised\nNothing is pending or active.\n",
+    );
+    await call("POST", `${vm}/devices/0/operations`, { op: "init" });
+    const registers = [
+      { kind: "dist", offset: 0, value: "0x2" },
+      { kind: "dist", offset: 0x104, value: "0x2" },
+      { kind: "dist", offset: 0x420, value: "0xa000" },
+      { kind: "dist", offset: 0x204, value: "0x6" },
+    ];
+    await call("PATCH", `${vm}/devices/0/registers`, { registers });
+    const shown = await runToEnd("vgic", id, ...server);
+    expect(shown.out.split("\n").map((line) => line.split(/ {2,}/))).toEqual([
+      ["GICv3, 256 interrupts, enabled"],
+      ["INTID", "KIND", "STATE", "CONFIG", "ENABLED", "PRIORITY", "TARGET", "QUEUED ON"],
+      ["33", "spi", "pending", "edge", "yes", "0xa0", "vCPU 0", "vCPU 0"],
+      ["34", "spi", "pending", "edge", "no", "0x00", "vCPU 0", "-"],
+      [""],
+    ]);
+    expect((await runToEnd("vgic", ...server)).code).toBe(125);
   });
 });
 

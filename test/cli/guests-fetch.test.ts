@@ -18,20 +18,30 @@ const args = process.argv.slice(2);
 const option = (name) => args.find((arg) => arg.startsWith(name + "="))?.slice(name.length + 1);
 const lists = option("Dir::State::lists");
 const is = (word) => (process.env.FAKE ?? "").split(" ").includes(word);
-fs.appendFileSync(process.env.LOG, args.filter((arg) => /^[a-z]/.test(arg)).join(" ") + "\\n");
-if (args.includes("depends")) {
+const words = args.filter((arg) => /^[a-z]/.test(arg));
+if (!args.includes("--print-uris")) fs.appendFileSync(process.env.LOG, words.join(" ") + "\\n");
+if (args.includes("--print-uris")) {
+  const suites = is("not-debian") ? ["x-security"] : ["x-security", "bookworm"];
+  for (const one of suites) console.log("'http://a.test/" + one.slice(0, 1) + "/dists/" + one + "/I'");
+} else if (args.includes("pkgnames")) {
+  const versions = is("old-gone") ? [] : ["2.9", "3.1", "2.12", "2.2"];
+  for (const one of versions) console.log("linux-binary-7." + one + "+deb13-cloud-arm64");
+} else if (args.includes("depends")) {
   console.log(args.at(-1) + "\\n  Depends: linux-base\\n  Depends: linux-image-9-arm64");
 } else if (args.includes("update")) {
   if (is("offline")) { console.error("E: Some index files failed"); process.exit(100); }
+  const sources = option("Dir::Etc::sourcelist");
+  if (sources) fs.appendFileSync(process.env.LOG, fs.readFileSync(sources, "utf8"));
   fs.writeFileSync(join(lists, "main_Packages"), "");
 } else {
   const name = args.at(-1);
+  const names = args.includes("download") ? args.slice(args.indexOf("download") + 1) : [name];
   const archives = args.includes("download") ? "." : option("Dir::Cache::archives");
   if (is("offline") || is("no-" + name) || (is("stale") && lists === undefined)) {
     console.error("E: Unable to locate package " + name);
     process.exit(100);
   }
-  fs.writeFileSync(join(archives, name + ".deb"), "");
+  for (const one of names) fs.writeFileSync(join(archives, one + ".deb"), "");
   fs.writeFileSync(join(archives, "libc6_2_amd64.deb"), "");
 }`;
 /** dpkg-deb: every package has every image, and every program, which says how it was started. */
@@ -80,7 +90,9 @@ function fetch(
     TIDEMARK_GUESTS: cache,
     FAKE: fake,
     LOG: join(folder, "log"),
-    IMAGES: "boot/vmlinuz-9 bin/busybox usr/lib/u-boot/qemu_arm64/u-boot.bin",
+    IMAGES:
+      "boot/vmlinuz-9 usr/lib/modules/7.2/vmlinuz bin/busybox " +
+      "usr/lib/u-boot/qemu_arm64/u-boot.bin",
     COMMANDS: TOOLS.flatMap(({ commands }) => commands).join(" "),
   };
   const { status, stdout } = spawnSync(process.execPath, [FETCH, ...args], {
@@ -154,19 +166,38 @@ describe("npm run guests:fetch", () => {
     expect(status).toBe(0);
     const guests = GUESTS.map((row) => row.package);
     expect(readdirSync(cache).sort()).toEqual([...PACKAGES, ...guests].sort());
+    const ofKernel = [
+      "linux-binary-7.2.12+deb13-cloud-arm64",
+      "linux-modules-7.2.12+deb13-cloud-arm64",
+    ];
     expect(apt.filter((line) => line.startsWith("download"))).toEqual([
-      "download linux-image-9-arm64",
       "download linux-image-9-arm64",
       "download busybox-static",
       "download u-boot-qemu",
+      `download ${ofKernel.join(" ")}`,
+    ]);
+    const archives = apt.filter((line) => line.startsWith("deb "));
+    expect(archives.map((line) => line.split(" ").slice(-3).join(" "))).toEqual([
+      "http://a.test/b bookworm main",
+      "http://a.test/b trixie-backports main",
     ]);
   });
 
-  it("finds a guest without its image", () => {
-    const { status, lines } = fetch("no-images", "--guests");
+  it("finds a guest without its image, and one that the suite has no more", () => {
+    const { status, lines } = fetch("no-images old-gone", "--guests");
     expect(status).toBe(1);
-    expect(lines.at(-1)).toBe(
-      "guests:fetch: NOT FETCHED: u-boot-qemu: it has no image in " + "usr/lib/u-boot/qemu_arm64",
+    expect(lines.slice(-2)).toEqual([
+      "guests:fetch: NOT FETCHED: u-boot-qemu: it has no usr/lib/u-boot/qemu_arm64/u-boot.bin",
+      "guests:fetch: NOT FETCHED: linux-binary-7.2-cloud-arm64: " +
+        "trixie-backports has none of it any more",
+    ]);
+  });
+
+  it("fetches no guests where apt knows no archive of Debian", () => {
+    const { status, lines } = fetch("not-debian", "--guests");
+    expect(status).toBe(1);
+    expect(lines.at(-1)).toContain(
+      "GIVEN UP: this machine's apt knows no Debian archive; missing:",
     );
   });
 

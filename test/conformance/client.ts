@@ -90,7 +90,8 @@ export function refusal(answer: Answer): Outcome {
   } catch {
     // Not a problem document; the text below says what came instead.
   }
-  const errno = problem["errno"];
+  // An answer to HEAD has no body; a refusal says its errno in a header too.
+  const errno = problem["errno"] ?? answer.headers["errno"];
   if (typeof errno === "string") return { ret: -1, errno, out: {} };
   const code = String(problem["code"] ?? "no code");
   const detail = String(problem["detail"] ?? text).slice(0, 200);

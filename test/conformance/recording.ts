@@ -10,6 +10,8 @@ export interface Header {
   /** The test memory: user addresses [base, base + size). */
   readonly hostBase: bigint;
   readonly hostSize: bigint;
+  /** Guest-physical memory that the recorder keeps to itself: no recorded call goes there. */
+  readonly reserved: bigint;
 }
 
 /**
@@ -87,7 +89,16 @@ function parseHeader(row: string | undefined): Header | string {
     pageSize,
     hostBase: BigInt(base),
     hostSize: BigInt(size),
+    reserved: reservedAddress(value["reserved_for_recorder"]),
   };
+}
+
+/** Where the description of the format has it, unless the header says otherwise. */
+const RESERVED_ADDRESS = "0xff0000000";
+
+function reservedAddress(reserved: unknown): bigint {
+  const { guest_phys_addr: address } = (reserved ?? {}) as Record<string, unknown>;
+  return BigInt(typeof address === "string" ? address : RESERVED_ADDRESS);
 }
 
 function parseLine(row: string): Line | undefined {

@@ -53,7 +53,8 @@ export async function replay(
   };
   for (const fault of recording.faults) report.differences.push(outside("a call", fault));
   for (const scenario of recording.scenarios) {
-    const world = new World(client, recording.header, tracking);
+    const pins = edgePins(scenario);
+    const world = new World(client, recording.header, tracking, pins);
     await replayScenario(scenario, world, report);
     const fault = await world.close().then(
       () => null,
@@ -63,6 +64,12 @@ export async function replay(
     addTo(report.counted, world.counted);
   }
   return report;
+}
+
+/** A pin whose edges are looked at belongs to a device that has edges; others have levels. */
+function edgePins(scenario: Scenario): ReadonlySet<number> {
+  const looks = scenario.lines.filter(({ line }) => line.op === "irqchip_pin_edge");
+  return new Set(looks.map(({ line }) => Number(line.args["pin"])));
 }
 
 export function addTo(sums: Map<string, number>, more: ReadonlyMap<string, number>): void {
@@ -120,6 +127,7 @@ async function carryOut(world: World, { line, plan }: PlannedLine): Promise<Done
     }
     const operation = OPERATIONS[line.op];
     if (operation === undefined) return { fault: `unknown operation ${line.op}` };
+    if (line.op !== "KVM_CREATE_VCPU") await world.initialiseIrqchips();
     return await operation(world, line);
   } catch (error) {
     if (error instanceof ReplayFault) return { fault: error.message };

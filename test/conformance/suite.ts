@@ -7,7 +7,6 @@ import { Client } from "./client.js";
 import { parseRecording, type Recording } from "./recording.js";
 import { addTo, type Difference, type FileReport, replay, skippedByRule } from "./replayer.js";
 import { SKIP_RULES, SKIP_SHARE_MAX } from "./skip-rules.table.js";
-import { WAITING_SUBJECTS } from "./subjects.table.js";
 import type { Tracking } from "./tracking.table.js";
 
 export interface SuiteOptions {
@@ -16,8 +15,6 @@ export interface SuiteOptions {
   readonly directories: readonly string[];
   /** Files replayed at the same time; each has its own VMs. */
   readonly jobs: number;
-  /** Replay subjects of WAITING_SUBJECTS too. */
-  readonly includeWaiting: boolean;
   /** Only these subjects; null for all. */
   readonly subjects: readonly string[] | null;
   /** How every VM that is created notices stores; null leaves it to the service. */
@@ -40,7 +37,12 @@ export interface SuiteResult {
 
 type FileOutcome =
   | { readonly kind: "replayed"; readonly report: FileReport }
-  | { readonly kind: "waits"; readonly name: string; readonly why: string; readonly lines: number }
+  | {
+      readonly kind: "left-out";
+      readonly name: string;
+      readonly why: string;
+      readonly lines: number;
+    }
   | { readonly kind: "other"; readonly name: string; readonly why: string };
 
 /** Replays every recording directly in the directories. */
@@ -92,21 +94,8 @@ async function replayFile(
   if (typeof recording === "string") return { kind: "other", name, why: recording };
   const { subject } = recording.header;
   if (options.subjects !== null && !options.subjects.includes(subject)) {
-    return {
-      kind: "waits",
-      name,
-      why: `subject ${subject} not asked for`,
-      lines: count(recording),
-    };
-  }
-  const waits = WAITING_SUBJECTS[subject];
-  if (waits !== undefined && !options.includeWaiting) {
-    return {
-      kind: "waits",
-      name,
-      why: `subject ${subject} waits: ${waits}`,
-      lines: count(recording),
-    };
+    const why = `subject ${subject} not asked for`;
+    return { kind: "left-out", name, why, lines: count(recording) };
   }
   return { kind: "replayed", report: await replay(name, recording, client, options.tracking) };
 }
@@ -120,7 +109,7 @@ const NAME_WIDTH = 26;
 function printOutcome(outcome: FileOutcome, { print, verbose }: SuiteOptions): void {
   if (outcome.kind === "other") {
     print(`${outcome.name.padEnd(NAME_WIDTH)} not replayed, another kind of file: ${outcome.why}`);
-  } else if (outcome.kind === "waits") {
+  } else if (outcome.kind === "left-out") {
     print(`${outcome.name.padEnd(NAME_WIDTH)} skipped ${outcome.lines}: ${outcome.why}`);
   } else {
     const { report } = outcome;
@@ -167,9 +156,9 @@ function summarise(
 ): SuiteResult {
   const byRule = new Map<string, number>();
   const counted = new Map<string, number>();
-  let [passed, failed, marked, waiting] = [0, 0, 0, 0];
+  let [passed, failed, marked, leftOut] = [0, 0, 0, 0];
   for (const outcome of outcomes) {
-    if (outcome.kind === "waits") waiting += outcome.lines;
+    if (outcome.kind === "left-out") leftOut += outcome.lines;
     if (outcome.kind !== "replayed") continue;
     passed += outcome.report.passed;
     failed += outcome.report.differences.length;
@@ -184,7 +173,7 @@ function summarise(
     const lines = byRule.get(name);
     if (lines !== undefined) print(`skipped by rule ${name}: ${lines} (${why})`);
   }
-  print(`marked as another architecture's: ${marked}; in files that wait: ${waiting}`);
+  print(`marked as another architecture's: ${marked}; in files not asked for: ${leftOut}`);
   const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
   print(
     `skipped by rule: ${ruled} of ${unmarked} unmarked lines, ${percent(ruleShare)}; ` +
@@ -194,7 +183,7 @@ function summarise(
   const ok = failed === 0 && ruleShare <= SKIP_SHARE_MAX && isTracked;
   if (!isTracked) print("FAILED: the tracking that was asked for wasn't used");
   if (ruleShare > SKIP_SHARE_MAX) print("FAILED: the rules skip more than they may");
-  const skipped = ruled + marked + waiting;
+  const skipped = ruled + marked + leftOut;
   print(`${passed} passed, ${failed} failed, ${skipped} skipped`);
   return { passed, failed, skipped, ruleShare, requests, ok };
 }

@@ -6,6 +6,7 @@
 // goes to every VM, stores of a guest are copied to the other VMs, and a new VM of a scenario
 // starts with the memory as the others left it.
 import { type Answer, type Client, isOk, jsonOf } from "./client.js";
+import { type Frames, framesAt, type Irqchip } from "./irqchip.js";
 import { type Line, ReplayFault } from "./line.js";
 import type { Header } from "./recording.js";
 import type { Tracking } from "./tracking.table.js";
@@ -18,6 +19,8 @@ export interface VmState {
   memoryPath: string;
   /** Last accepted argument of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
   manualProtect: number;
+  /** Its interrupt controller, once asked for. */
+  irqchip: Irqchip | null;
 }
 
 /** A list of guest accesses in work. */
@@ -40,6 +43,11 @@ export interface VcpuState {
   list: AccessList | null;
 }
 
+export interface DeviceState {
+  readonly vm: VmState;
+  readonly path: string;
+}
+
 export interface EventfdState {
   readonly id: string;
   /** The read that is still to be acknowledged. */
@@ -58,6 +66,9 @@ export class World {
   readonly vms = new Map<string, VmState>();
   readonly vcpus = new Map<string, VcpuState>();
   readonly eventfds = new Map<string, EventfdState>();
+  readonly devices = new Map<string, DeviceState>();
+  /** Pins whose edges some line of the scenario looks at. */
+  readonly edgePins: ReadonlySet<number>;
   /** Whether anything may have written the test memory in this scenario. */
   memoryTouched = false;
   /** The tracking's counters of every VM that is gone. */
@@ -66,10 +77,27 @@ export class World {
   /** Contents that outlive the last VM: offset and bytes, later ones win. */
   #kept: { offset: number; bytes: Uint8Array }[] = [];
 
-  constructor(client: Client, header: Header, tracking: Tracking | null = null) {
+  constructor(
+    client: Client,
+    header: Header,
+    tracking: Tracking | null = null,
+    edgePins: ReadonlySet<number> = new Set(),
+  ) {
     this.client = client;
     this.header = header;
     this.#tracking = tracking;
+    this.edgePins = edgePins;
+  }
+
+  /** Where a controller's frames go. */
+  get frames(): Frames {
+    return framesAt(this.header.reserved);
+  }
+
+  /** Before a call that looks at a controller: INIT of those that waited for vCPUs. */
+  async initialiseIrqchips(): Promise<void> {
+    const owners = new Set([...this.vcpus.values()].map(({ vm }) => vm));
+    for (const vm of this.vms.values()) await vm.irqchip?.initialise(owners.has(vm));
   }
 
   vm(name: string): VmState {
@@ -82,6 +110,12 @@ export class World {
     const vcpu = this.vcpus.get(name);
     if (vcpu === undefined) throw new ReplayFault(`there is no vCPU ${name} at this point`);
     return vcpu;
+  }
+
+  device(name: string): DeviceState {
+    const device = this.devices.get(name);
+    if (device === undefined) throw new ReplayFault(`there is no device ${name} at this point`);
+    return device;
   }
 
   eventfd(name: string): EventfdState {
@@ -108,7 +142,8 @@ export class World {
     });
     if (!isOk(answer)) return answer;
     const id = String(jsonOf(answer)["id"]);
-    const vm: VmState = { name, id, path: `/v1/vms/${id}`, memoryPath: "", manualProtect: 0 };
+    const path = `/v1/vms/${id}`;
+    const vm: VmState = { name, id, path, memoryPath: "", manualProtect: 0, irqchip: null };
     const other = [...this.vms.values()][0];
     this.vms.set(name, vm);
     const request = this.client.lastRequest;
@@ -132,6 +167,7 @@ export class World {
     if (this.memoryTouched && this.vms.size === 1) this.#kept = await this.#readAll(vm);
     this.vms.delete(name);
     for (const [key, vcpu] of this.vcpus) if (vcpu.vm === vm) this.vcpus.delete(key);
+    for (const [key, device] of this.devices) if (device.vm === vm) this.devices.delete(key);
     await this.#count(vm);
     return this.client.send("DELETE", vm.path);
   }

@@ -18,7 +18,7 @@ import {
   WINDOW_BYTES,
 } from "../../src/machine/a64/window.js";
 import { A64Machine, a64Pages } from "../../src/machine/index.js";
-import { GIB, Inline, type Pending } from "../support/inline.js";
+import { GIB, Inline, type Pending, SOON } from "../support/inline.js";
 
 const K4 = 4096; // tidy: the VM's page size
 const PSCI_FEATURE = 4n;
@@ -64,7 +64,8 @@ export class LockstepGuest {
     const { vm } = this.vm.kvm;
     // As the first initialisation would, but for the translation.
     const arena = vm.host.frames.allocate(a64Pages(vm.pageSize).arena);
-    vm.a64 = new A64Machine(vm.host, arena, (more) => vm.ticks(more), translation);
+    const soon = translation === null ? null : { hotAfter: SOON, ...translation };
+    vm.a64 = new A64Machine(vm.host, arena, (more) => vm.ticks(more), soon);
     this.vm.call("vcpuInit", { vcpu: 0, target: 5, features: [PSCI_FEATURE] });
     this.vm.call("writePhysicalMemory", { gpa: BigInt(IMAGE_BASE), bytes: image });
     const engine = vm.vcpus[0]?.a64;

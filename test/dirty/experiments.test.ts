@@ -22,7 +22,7 @@ afterAll(() => runtime.close());
 
 async function resultsOf(request: ExperimentRequest): Promise<readonly StrategyResult[]> {
   const results: StrategyResult[] = [];
-  const deps = { runtime, clock: systemClock, image: null };
+  const deps = { runtime, clock: systemClock, images: null };
   await runExperiment(completeSpec(request), deps, {
     isCancelled: () => false,
     progress: () => {},

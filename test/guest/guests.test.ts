@@ -10,12 +10,15 @@ import { missing, program, programVersion } from "../../tools/debian.mjs";
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 const PREFIX = "aarch64-linux-gnu-";
-const sources = readdirSync(FOLDER).filter((file) => file.endsWith(".S"));
+const endingWith = (suffix: string) =>
+  [...readdirSync(FOLDER), ...readdirSync(join(FOLDER, "linux")).map((file) => join("linux", file))]
+    .filter((file) => file.endsWith(suffix))
+    .sort();
+const sources = endingWith(".S");
 
 describe("guests", () => {
   it("have a source and a binary each", () => {
-    const binaries = readdirSync(FOLDER).filter((file) => file.endsWith(".bin"));
-    expect(binaries.map((file) => file.replace(".bin", ".S"))).toEqual(sources);
+    expect(endingWith(".bin").map((file) => file.replace(".bin", ".S"))).toEqual(sources);
     expect(sources.length).toBeGreaterThan(0);
   });
 

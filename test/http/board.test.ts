@@ -118,7 +118,8 @@ describe("images", () => {
       return [status, problem["code"]];
     };
     expect(await refused({ image: "none" })).toEqual([422, "image-unknown"]);
-    expect(await refused({ image: "hello", gic: "v3" })).toEqual([501, "not-implemented"]);
+    // A GICv2 serves eight.
+    expect(await refused({ image: "hello", gic: 2, vcpus: 9 })).toEqual([422, "kvm-errno"]);
     await put("elf", Uint8Array.of(0x7f, 0x45, 0x4c, 0x46));
     expect(await refused({ image: "elf" })).toEqual([422, "image-format"]);
     await put("big", new Uint8Array(3 * 2 ** 20).fill(1));
@@ -128,6 +129,40 @@ describe("images", () => {
 });
 
 describe("a board", () => {
+  it("has the devices that were asked for, and holds the images behind them", async () => {
+    const wrong = async (body: object) => {
+      const { status, body: problem } = await call("POST", "/v1/vms", { board: body });
+      return [status, problem["code"]];
+    };
+    for (const body of [
+      {},
+      { firmware: "hello", initrd: "hello" },
+      { image: "hello", its: true },
+    ]) {
+      expect(await wrong(body)).toEqual([400, "validation"]);
+    }
+    expect(await wrong({ image: "hello", disk: "none" })).toEqual([422, "image-unknown"]);
+    await put("rom", HELLO);
+    await put("sda", new Uint8Array(5000));
+    const devices = { rtc: true, pci: true, rng: true, console: "virtio", virtio: "legacy" };
+    const vm = await create({ firmware: "rom", disk: "sda", ...devices, its: false, gic: 2 });
+    const { definition } = (await call("GET", vm)).body as Record<string, unknown> as {
+      definition: { board: Record<string, unknown> };
+    };
+    const named = (name: string) => expect.objectContaining({ name });
+    expect(definition.board).toEqual({
+      ...{ image: null, initrd: null, cmdline: "", memoryMiB: 16, vcpus: 1, ...devices },
+      gic: 2,
+      ...{ disk: named("sda"), firmware: named("rom") },
+    });
+    for (const name of ["rom", "sda"]) {
+      expect((await call("DELETE", `/v1/images/${name}`)).body["code"]).toBe("image-in-use");
+    }
+    expect(await board(vm)).toMatchObject({ format: "firmware", entry: "0x0", dtb: "0x40000000" });
+    await call("DELETE", vm);
+    for (const name of ["rom", "sda"]) await call("DELETE", `/v1/images/${name}`);
+  });
+
   it("boots, is typed at, powers off and tells its history", async () => {
     const vm = await create({ image: "hello" });
     expect(await board(vm)).toMatchObject({ state: "created", entry: "0x40080000" });

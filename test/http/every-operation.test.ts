@@ -55,6 +55,7 @@ async function namesOf(op: Op): Promise<Record<string, string>> {
   names["code"] = "destructive-read";
   names["id"] = "1";
   names["fault"] = "1";
+  names["kind"] = op.path.includes("irqchip") ? "dist" : "v3-dist";
   if (op.path.includes("/eventfds/")) {
     const made = await face.call("post", "/v1/eventfds").send({ count: "0x5" });
     names["id"] = made.body.id;
@@ -62,6 +63,12 @@ async function namesOf(op: Op): Promise<Record<string, string>> {
   if (op.path.includes("/ioeventfds/")) {
     const body = { eventfd: "efd_x", addr: "0x1000", len: 4 };
     const made = await face.call("post", `/v1/vms/${vm}/ioeventfds`).send(body);
+    names["id"] = made.body.id;
+  }
+  if (op.path.includes("/irqfds/")) {
+    const made = await face
+      .call("post", `/v1/vms/${vm}/irqfds`)
+      .send({ eventfd: "efd_x", gsi: 42 });
     names["id"] = made.body.id;
   }
   if (op.path.includes("{run}")) {

@@ -257,6 +257,19 @@ describe("a guest image", () => {
     expect(sum((row) => Number(row["batches"]), roundsOf(cleaned as never))).toBeGreaterThan(0);
   });
 
+  it("takes an initrd and an interrupt controller, for each strategy anew", async () => {
+    const board = { initrd: "stores", gic: 3 };
+    const strategies = [{ tracking: "write-protect" }, { tracking: "dbm" }];
+    const path = await create({ ...IMAGE, ...board, rounds: 1 }, strategies);
+    expect(await ended(path)).toMatchObject({
+      state: "done",
+      stateReason: null,
+      spec: { workload: { initrd: { name: "stores", size: 184 }, gic: 3 } },
+    });
+    const { workload } = await resultsOf(path);
+    expect(workload).toMatchObject({ image: { name: "stores" }, initrd: { name: "stores" } });
+  });
+
   it("does the same again", async () => {
     const again = await create(IMAGE, [{ tracking: "dirty-ring", ringEntries: 256 }]);
     await ended(again);
@@ -286,8 +299,10 @@ describe("a guest image", () => {
 
   it("is refused where it isn't there, and kept while it is in use", async () => {
     const strategies = [{ tracking: "dbm" }];
-    const none = await send("POST", ROOT, { workload: { ...IMAGE, image: "none" }, strategies });
-    expect([none.status, ((await none.json()) as Json)["code"]]).toEqual([422, "image-unknown"]);
+    for (const lacking of [{ image: "none" }, { initrd: "none" }]) {
+      const none = await send("POST", ROOT, { workload: { ...IMAGE, ...lacking }, strategies });
+      expect([none.status, ((await none.json()) as Json)["code"]]).toEqual([422, "image-unknown"]);
+    }
     const long = await create({ ...IMAGE, instructionsPerRound: 2 ** 30 }, strategies);
     await until(long, "running");
     expect((await send("DELETE", "/v1/images/stores")).status).toBe(409);

@@ -14,6 +14,7 @@ import type {
   VmDefinition,
 } from "../../src/vmm/index.js";
 import { createInstance, type Instance } from "../../src/vmm/instance.js";
+import { SOON } from "../support/inline.js";
 import type { DrawnFault } from "./hardware/draw.js";
 
 export type Reply<K extends CommandName> =
@@ -42,7 +43,7 @@ export interface Built {
 
 function build(built: Built, translation: InstanceDeps["translation"]): Instance {
   const instance = createInstance(built.definition, {
-    translation: translation ?? null,
+    translation: translation ? { hotAfter: SOON, ...translation } : null,
     budget: MemoryBudget.create(BUDGET_BYTES),
     eventfds: EventfdCounters.create(1),
     schedule: "seeded",

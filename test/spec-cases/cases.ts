@@ -2,6 +2,7 @@
 // its case. Test process.
 import { SEED_BUGS } from "../../src/kvm/dirty/seed-bug.table.js";
 import { DIRTY_CASES } from "./dirty.table.js";
+import { IRQ_CASES, IRQ_DEFECTS } from "./irq.table.js";
 import type { SpecCase } from "./spec-case.js";
 
 export interface Specification {
@@ -21,6 +22,12 @@ function seedBugsOf(number: string): readonly string[] {
 
 export const SPECIFICATIONS: readonly Specification[] = [
   { name: "dirty", folder: "test/dirty", cases: DIRTY_CASES, defectsOf: seedBugsOf },
+  {
+    name: "irq",
+    folder: "test/irq",
+    cases: IRQ_CASES,
+    defectsOf: (number) => IRQ_DEFECTS[number] ?? [],
+  },
 ];
 
 /** @returns the case, and the defect it runs with; null for a test without a number */

@@ -22,6 +22,8 @@ export interface BoardOptions {
   readonly board?: Partial<BoardDefinition>;
   readonly vm?: InlineOptions;
   readonly initrd?: Uint8Array;
+  readonly disk?: Uint8Array;
+  readonly firmware?: Uint8Array;
 }
 
 export class InlineBoard extends Inline {
@@ -32,10 +34,46 @@ export class InlineBoard extends Inline {
     super({ budgetBytes: 256 * MIB, ...options.vm, board });
   }
 
-  static with(image: Uint8Array, options: BoardOptions = {}): InlineBoard {
-    const vm = new InlineBoard(options);
-    vm.call("loadBoard", { image, initrd: options.initrd ?? null });
+  static with(image: Uint8Array | null, options: BoardOptions = {}): InlineBoard {
+    const { disk, firmware } = options;
+    const ref = { name: "bytes", sha256: "0".repeat(64), size: 4 };
+    const board = {
+      ...(disk === undefined ? {} : { disk: ref }),
+      ...(firmware === undefined ? {} : { firmware: ref }),
+      ...options.board,
+    };
+    const vm = new InlineBoard({ ...options, board });
+    vm.call("loadBoard", {
+      image,
+      initrd: options.initrd ?? null,
+      ...(disk === undefined ? {} : { disk }),
+      ...(firmware === undefined ? {} : { firmware }),
+    });
     return vm;
+  }
+
+  get hardware() {
+    const { board } = this.instance.machine;
+    if (board === null) throw new Error("an InlineBoard has a board");
+    return board.hardware;
+  }
+
+  /** A load from a device, as the guest's would be. */
+  fromDevice(address: number, bytes = 4): number {
+    const data = this.hardware.devices.readAt(address, bytes);
+    if (data === null) throw new Error(`no device at 0x${address.toString(16)}`);
+    return data.reduceRight((sum, byte) => sum * 256 + byte, 0);
+  }
+
+  toDevice(address: number, value: number, bytes = 4): void {
+    const data = Uint8Array.from({ length: bytes }, (_, i) => Math.floor(value / 256 ** i) % 256);
+    if (!this.hardware.devices.writeAt(address, data)) throw new Error("no device there");
+  }
+
+  /** Level of an SPI's wire, counted from 0. */
+  spi(spi: number): boolean {
+    const { levels } = this.hardware.interrupts.save().data as { levels: [number, boolean][] };
+    return new Map(levels).get(spi) === true;
   }
 
   act(action: BoardAction) {

@@ -42,10 +42,15 @@ export function fakeResults(experiment: ExperimentResource): ExperimentResults {
 
 function complete(asked: ExperimentRequest["workload"]): ExperimentSpec["workload"] {
   if (asked.kind !== "image") return { kind: "synthetic", ...WORKLOAD, ...asked };
-  const image = { name: asked.image, sha256: "0".repeat(64), size: 584 };
+  const { image, initrd, ...rest } = asked;
+  const refTo = (name: string) => ({ name, sha256: "0".repeat(64), size: 584 });
   const { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus } = WORKLOAD;
   const tracked = { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus };
-  return { ...tracked, cmdline: "", memoryMiB: 128, warmUpInstructions: 0, ...asked, image };
+  return {
+    ...{ ...tracked, cmdline: "", memoryMiB: 128, warmUpInstructions: 0, ...rest },
+    image: refTo(image),
+    ...(initrd === undefined ? {} : { initrd: refTo(initrd) }),
+  };
 }
 
 export function fakeExperiments(): ExperimentService {

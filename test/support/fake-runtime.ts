@@ -242,21 +242,28 @@ function freeId(list: readonly { readonly id: number }[]): number {
 
 function fakeEventfds(): EventfdTable {
   const counts: bigint[] = [];
+  const semaphores = new Set<number>();
   let wake: (() => void)[] = [];
   return {
-    create: (initial) => (counts.length < 3 ? counts.push(initial) - 1 : -1),
-    write: (index, value) => {
+    create: (initial, isSemaphore) => {
+      if (isSemaphore) semaphores.add(counts.length);
+      return counts.length < 3 ? counts.push(initial) - 1 : -1;
+    },
+    write: async (index, value) => {
       counts[index] = counts[index]! + value;
       for (const resolve of wake) resolve();
       wake = [];
     },
     peek: (index) => counts[index]!,
     take: (index) => {
-      const value = counts[index]!;
-      counts[index] = 0n;
+      const count = counts[index]!;
+      const value = semaphores.has(index) && count > 1n ? 1n : count;
+      counts[index] = count - value;
       return value;
     },
-    close: () => {},
+    close: async () => {},
+    sequence: () => 0,
+    moved: () => new Promise((resolve) => wake.push(resolve)),
     changed: () => new Promise((resolve) => wake.push(resolve)),
   };
 }

@@ -265,8 +265,8 @@ function runService(fake: Fake): Services["runs"] {
 
 function eventfdService(fake: Fake): Services["eventfds"] {
   return {
-    create: async (count) => {
-      const eventfd = { id: fake.id("efd"), count, createdAt: NOW };
+    create: async (count, isSemaphore) => {
+      const eventfd = { id: fake.id("efd"), count, isSemaphore, createdAt: NOW };
       fake.eventfds.set(eventfd.id, eventfd);
       return eventfd;
     },
@@ -282,15 +282,17 @@ function eventfdService(fake: Fake): Services["eventfds"] {
       return next;
     },
     read: async (id) => {
-      const { count } = fake.eventfd(id);
+      const { count, isSemaphore } = fake.eventfd(id);
       if (count === 0n) throw new KvmError("EAGAIN", "read", "The count is zero.");
-      fake.eventfds.set(id, { ...fake.eventfd(id), count: 0n });
-      return { id: "r1", value: count, repeated: false };
+      const value = isSemaphore ? 1n : count;
+      fake.eventfds.set(id, { ...fake.eventfd(id), count: count - value });
+      return { id: "r1", value, repeated: false };
     },
     delete: async (id) => {
       fake.eventfd(id);
       fake.eventfds.delete(id);
     },
+    follow: async (id) => ({ eventfd: fake.eventfds.get(id) ?? null, seen: 0 }),
     resolve: (id) => ({ index: id !== null && fake.eventfds.has(id) ? 0 : -1, isEventfd: true }),
   };
 }

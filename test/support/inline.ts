@@ -44,6 +44,9 @@ export interface InlineOptions extends Partial<VmDefinition> {
   readonly time?: ManualClock;
 }
 
+/** Jumps that make code hot in tests, where nothing runs for long. */
+export const SOON = 64;
+
 /** A call that may take scheduler steps. */
 export class Pending<T> {
   #outcome: Outcome | null = null;
@@ -93,6 +96,24 @@ export function bitmapOf(npages: number, pages: Iterable<number>): Uint8Array {
   return bitmap;
 }
 
+/** KVM_DEV_TYPE_ARM_VGIC_V3, its addresses as Linux's `virt` machine has them, INIT. */
+const VGIC = {
+  type: 7,
+  addresses: [
+    [2n, 0x800_0000n],
+    [3n, 0x80a_0000n],
+  ],
+  addr: 0,
+  ctrl: 4,
+} as const;
+const RUNS: ReadonlySet<CommandName> = new Set(["run", "runVcpus"]);
+let givesVgic = false;
+
+/** From here on each VM of this process has a GICv3, which its first run finds initialised. */
+export function giveVgic(): void {
+  givesVgic = true;
+}
+
 const NO_CONSUME = { key: null, after: null };
 /** Steps after which a call that should have ended is given up. */
 const STEPS_MAX = 400_000;
@@ -102,6 +123,8 @@ export class Inline {
   readonly budget: MemoryBudget;
   readonly eventfds: EventfdCounters;
   #harvests = 0;
+  /** A vGIC that waits for the vCPUs to be created. */
+  #uninitialised: number | null = null;
 
   constructor(options: InlineOptions = {}) {
     const {
@@ -109,13 +132,26 @@ export class Inline {
       budgetBytes = GIB,
       eventfds,
       time: clock = new ManualClock(),
-      translation = {},
+      translation: asked = {},
       ...definition
     } = options;
     this.budget = MemoryBudget.create(budgetBytes);
     this.eventfds = eventfds ?? EventfdCounters.create(64);
+    // What runs for a moment is translated too.
+    const translation = asked === null ? null : { hotAfter: SOON, ...asked };
     const deps = { budget: this.budget, eventfds: this.eventfds, schedule, clock, translation };
     this.instance = new Instance({ ...DEFINITION, ...definition }, deps);
+    if (givesVgic) this.#createVgic();
+  }
+
+  #createVgic(): void {
+    const device = this.call("createDevice", { type: VGIC.type, flags: 0 }) ?? 0;
+    for (const [attr, at] of VGIC.addresses) {
+      const value = new Uint8Array(8);
+      new DataView(value.buffer).setBigUint64(0, at, true);
+      this.call("setDeviceAttr", { device, group: VGIC.addr, attr, value });
+    }
+    this.#uninitialised = device;
   }
 
   get kvm(): Kvm {
@@ -128,6 +164,12 @@ export class Inline {
 
   /** Enters a command without running a step. */
   begin<K extends CommandName>(name: K, args: CommandArgs<K>): Pending<CommandResult<K>> {
+    const device = this.#uninitialised;
+    if (device !== null && RUNS.has(name)) {
+      this.#uninitialised = null;
+      const value = new Uint8Array(0);
+      this.call("setDeviceAttr", { device, group: VGIC.ctrl, attr: 0n, value });
+    }
     const pending = new Pending<CommandResult<K>>();
     this.instance.submit({ name, args } as Command, (outcome) => pending.settle(outcome));
     return pending;

@@ -21,6 +21,7 @@ import {
   WINDOW_BYTES,
 } from "../../src/machine/a64/window.js";
 import { HostMemory } from "../../src/machine/host-memory.js";
+import { SOON } from "../support/inline.js";
 
 const PAGE = 2 ** TLB_PAGE_SHIFT;
 const WINDOW = 0x10000;
@@ -62,7 +63,8 @@ export class FlatMachine {
     const { bytes, handlers, slots } = tier0();
     module ??= new WebAssembly.Module(bytes);
     this.#cache = new CodeCache(memory, ARENA, newDecoder(), handlers);
-    const code = { module, slots, decoder, translation } as const;
+    const soon = translation === null ? null : { hotAfter: SOON, ...translation };
+    const code = { module, slots, decoder, translation: soon } as const;
     this.#core = new A64Core(memory, code, this.#cache, {
       fetchPage: (_, low, high) => this.#fetchPage(low, high),
       access: (_, low, high, flags) => this.#access(low, high, flags),

@@ -23,7 +23,7 @@ export function attributeOperations({ services }: ApiDeps): readonly Operation[]
       summary: "Read a vCPU attribute",
       description:
         "KVM_GET_DEVICE_ATTR. HEAD is KVM_HAS_DEVICE_ATTR: 200, or KVM's refusal where there is " +
-        "none.",
+        "none; its errno is in the header `errno`, too.",
       answers: { 200: json("The attribute.", VcpuAttribute) },
       // The attribute is what the path names.
       errnoStatus: { ENXIO: 404 },

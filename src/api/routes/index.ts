@@ -1,11 +1,14 @@
 // Owns: the list of all operations, in the order of the document. HTTP thread.
 import type { ApiDeps } from "../deps.js";
 import type { Operation } from "../operation.js";
+import { assignedDeviceOperations } from "./assigned-devices.js";
 import { attributeOperations } from "./attributes.js";
 import { boardOperations } from "./board.js";
 import { capabilityOperations } from "./capabilities.js";
 import { coalescedOperations } from "./coalesced.js";
 import { consoleOperations } from "./console.js";
+import { devicePartOperations } from "./device-parts.js";
+import { deviceOperations } from "./devices.js";
 import { dirtyLogOperations } from "./dirty-log.js";
 import { dirtyRegisterOperations } from "./dirty-registers.js";
 import { dirtyRingOperations } from "./dirty-ring.js";
@@ -24,6 +27,7 @@ import { imageOperations } from "./images.js";
 import { inspectOperations } from "./inspect.js";
 import { ioeventfdOperations } from "./ioeventfds.js";
 import { irqOperations } from "./irq.js";
+import { irqfdOperations } from "./irqfds.js";
 import { memoryObjectOperations } from "./memory-objects.js";
 import { memslotOperations } from "./memslots.js";
 import { notYetOperations } from "./not-yet.js";
@@ -32,6 +36,8 @@ import { registerOperations } from "./registers.js";
 import { runOperations } from "./runs.js";
 import { stage2Operations } from "./stage2.js";
 import { vcpuOperations } from "./vcpus.js";
+import { vfioFileOperations } from "./vfio-files.js";
+import { vgicOperations } from "./vgic.js";
 import { traceOperations } from "./vm-trace.js";
 import { vmOperations } from "./vms.js";
 
@@ -63,7 +69,13 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...coalescedOperations(deps),
     ...eventfdOperations(deps),
     ...ioeventfdOperations(deps),
+    ...irqfdOperations(deps),
+    ...assignedDeviceOperations(deps),
     ...irqOperations(deps),
+    ...vgicOperations(deps),
+    ...deviceOperations(deps),
+    ...devicePartOperations(deps),
+    ...vfioFileOperations(deps),
     ...stage2Operations(deps),
     ...experimentOperations(deps),
     ...eventOperations(deps),

@@ -1,16 +1,9 @@
-// Owns: irqfds, GSI routing, MSIs and in-kernel devices. HTTP thread.
+// Owns: GSI routing, MSIs and interrupt lines. HTTP thread.
 import type { Static } from "typebox";
-import { newId } from "../../base/ids.js";
 import type { ApiDeps } from "../deps.js";
-import { empty, json, type Operation, operation, withHeaders } from "../operation.js";
+import { empty, json, type Operation, operation } from "../operation.js";
 import { VmParams } from "../schemas/common.schema.js";
 import {
-  type DEVICE_NAMES,
-  Device,
-  DeviceCreate,
-  Irqfd,
-  IrqfdCreate,
-  IrqfdQuery,
   IrqLineLevel,
   IrqLineParams,
   IrqLinePulse,
@@ -19,78 +12,9 @@ import {
   Routing,
   RoutingSet,
 } from "../schemas/io.schema.js";
-import { created, LOCATION } from "../support.js";
-import { vmPath } from "../views/vm.js";
-
-/** KVM_IRQFD_FLAG_*. @source linux/kvm.h */
-const DEASSIGN = 1;
-const RESAMPLE = 2;
-/** enum kvm_device_type. @source linux/kvm.h */
-const DEVICE_TYPES: Readonly<Record<(typeof DEVICE_NAMES)[number], number>> = {
-  KVM_DEV_TYPE_VFIO: 4,
-  KVM_DEV_TYPE_ARM_VGIC_V2: 5,
-  KVM_DEV_TYPE_ARM_VGIC_V3: 7,
-  KVM_DEV_TYPE_ARM_VGIC_ITS: 8,
-};
-/** KVM_CREATE_DEVICE_TEST. @source linux/kvm.h */
-const TEST = 1;
 
 const common = { tag: "irq", params: VmParams } as const;
 const inVm = (name: string) => `/v1/vms/{vm}/${name}`;
-
-function irqfds({ services }: ApiDeps): readonly Operation[] {
-  const { vms, eventfds } = services;
-  return [
-    operation({
-      ...common,
-      id: "createIrqfd",
-      method: "POST",
-      path: inVm("irqfds"),
-      scope: "vm:write",
-      summary: "Let an eventfd raise an interrupt",
-      description:
-        "KVM_IRQFD. EAGAIN until the interrupt controller is initialised. `flags` goes to KVM " +
-        "as it is; DEASSIGN here does what DELETE does.",
-      body: IrqfdCreate,
-      answers: { 201: withHeaders(json("Assigned.", Irqfd), LOCATION), 204: empty("De-assigned.") },
-      problems: ["vm-not-found", "vm-not-active", "kvm-errno"],
-      handle: async ({ params, body, reply }) => {
-        const { gsi } = body;
-        const resample = body.resampleEventfd ?? null;
-        const flags = body.flags ?? (resample === null ? 0 : RESAMPLE);
-        const fd = eventfds.resolve(body.eventfd);
-        const resamplefd = eventfds.resolve(resample);
-        await vms.command(params.vm, "irqfd", { fd, gsi, flags, resamplefd });
-        if ((flags & DEASSIGN) !== 0) return reply.code(204).send();
-        const entry = { id: newId("irq"), eventfd: body.eventfd, gsi, flags };
-        const key = new URLSearchParams({ eventfd: body.eventfd, gsi: String(gsi) });
-        return created(reply, `${vmPath(params.vm)}/irqfds?${key.toString()}`).send({
-          ...entry,
-          resampleEventfd: resample,
-        });
-      },
-    }),
-    operation({
-      ...common,
-      id: "deassignIrqfd",
-      method: "DELETE",
-      path: inVm("irqfds"),
-      scope: "vm:write",
-      summary: "De-assign an irqfd",
-      description: "KVM_IRQFD with DEASSIGN: eventfd and gsi together; no match is no error.",
-      query: IrqfdQuery,
-      answers: { 204: empty("No such irqfd is left.") },
-      problems: ["vm-not-found", "vm-not-active", "kvm-errno"],
-      handle: async ({ params, query, reply }) => {
-        const fd = eventfds.resolve(query.eventfd);
-        const resamplefd = eventfds.resolve(null);
-        const args = { fd, gsi: query.gsi, flags: DEASSIGN, resamplefd };
-        await vms.command(params.vm, "irqfd", args);
-        return reply.code(204).send();
-      },
-    }),
-  ];
-}
 
 function routingEntry(entry: Static<typeof RoutingSet>["entries"][number]) {
   return {
@@ -167,24 +91,6 @@ function injection({ services }: ApiDeps): readonly Operation[] {
         return { delivered: value.delivered > 0 };
       },
     }),
-    operation({
-      ...common,
-      id: "createDevice",
-      method: "POST",
-      path: inVm("devices"),
-      scope: "vm:write",
-      summary: "Create an in-kernel device",
-      description: "KVM_CREATE_DEVICE; ENODEV for a type that this host does not offer.",
-      body: DeviceCreate,
-      answers: { 200: json("With `test`: the type is offered.", Device), 201: json("It.", Device) },
-      problems: ["vm-not-found", "vm-not-active", "kvm-errno"],
-      handle: async ({ params, body, reply }) => {
-        const type = typeof body.type === "number" ? body.type : DEVICE_TYPES[body.type];
-        const test = body.test ?? false;
-        await vms.command(params.vm, "createDevice", { type, flags: test ? TEST : 0 });
-        return reply.code(test ? 200 : 201).send({ type, test });
-      },
-    }),
   ];
 }
 
@@ -238,5 +144,5 @@ function lines({ services }: ApiDeps): readonly Operation[] {
 }
 
 export function irqOperations(deps: ApiDeps): readonly Operation[] {
-  return [...irqfds(deps), ...routing(deps), ...injection(deps), ...lines(deps)];
+  return [...routing(deps), ...injection(deps), ...lines(deps)];
 }

@@ -14,14 +14,9 @@ const VM = "/v1/vms/{vm}";
 const VCPU = `${VM}/vcpus/{n}`;
 
 const ROWS: readonly (readonly [Method, string, string, string, string])[] = [
-  ["PUT", `${VM}/irqchip`, "setIrqchip", "KVM_CREATE_IRQCHIP", "Create the legacy vGICv2"],
-  ["PUT", `${VM}/irqchip/addresses/{id}`, "setIrqchipAddress", "KVM_ARM_SET_DEVICE_ADDR", "Place the legacy vGICv2"],
   ["GET", `${VM}/mte-tags`, "getMteTags", "KVM_ARM_MTE_COPY_TAGS", "Read memory tags"],
   ["PUT", `${VM}/mte-tags`, "setMteTags", "KVM_ARM_MTE_COPY_TAGS", "Write memory tags"],
   ["PUT", `${VM}/memory-attributes`, "setMemoryAttributes", "KVM_SET_MEMORY_ATTRIBUTES", "Set memory attributes"],
-  ["GET", `${VM}/devices/{device}/attributes/{group}/{attr}`, "getDeviceAttribute", "KVM_GET_DEVICE_ATTR", "Read a device attribute"],
-  ["PUT", `${VM}/devices/{device}/attributes/{group}/{attr}`, "setDeviceAttribute", "KVM_SET_DEVICE_ATTR", "Set a device attribute"],
-  ["POST", `${VM}/devices/{device}/operations`, "createDeviceOperation", "KVM_SET_DEVICE_ATTR", "Initialise, save or restore a device"],
   ["PATCH", `${VCPU}/registers`, "patchRegisters", "KVM_SET_ONE_REG", "Write several registers"],
   ["PUT", `${VCPU}/signal-mask`, "setSignalMask", "KVM_SET_SIGNAL_MASK", "Set the signal mask of KVM_RUN"],
   ["POST", `${VCPU}/prefaults`, "createPrefault", "KVM_PRE_FAULT_MEMORY", "Map memory before the guest touches it"],

@@ -33,20 +33,57 @@ export const cmdline = Type.String({
   examples: ["console=ttyAMA0"],
 });
 
+const firmware = Type.String({
+  ...imageName,
+  description:
+    "Image for the first bank of flash, entered at reset with the device tree where RAM begins. " +
+    "It finds `image`, `initrd` and `cmdline` by fw_cfg.",
+  examples: ["u-boot.bin"],
+});
+const disk = Type.String({
+  ...imageName,
+  description: "Image that virtio-blk shows; what the guest writes lasts as long as the VM.",
+  examples: ["disk.img"],
+});
+export const gic = Type.Union([Type.Literal(2), Type.Literal(3)], {
+  description: "Version of the interrupt controller.",
+  examples: [3],
+});
+const its = Type.Boolean({ description: "The ITS of a GICv3.", examples: [false] });
+const rtc = Type.Boolean({ description: "A PL031 at 0x9010000.", examples: [true] });
+const pci = Type.Boolean({
+  description: "A PCIe host bridge, ECAM at 0x3f000000, with a pci-testdev on its bus.",
+  examples: [false],
+});
+const rng = Type.Boolean({ description: "virtio-rng, seeded by the VM's seed.", examples: [true] });
+const virtio = Type.Union([Type.Literal("modern"), Type.Literal("legacy")], {
+  description: "Registers of the virtio-mmio transports: version 2, or version 1.",
+  examples: ["modern"],
+});
+const boardConsole = Type.Union([Type.Literal("virtio"), Type.Literal("testdev")], {
+  description:
+    "A virtio-console beside the UART. virtio: its output is in the console too, and it is what " +
+    "is typed to once its driver is there. testdev: `<code>q` sent to it ends the guest.",
+  examples: ["virtio"],
+});
+
 /** `board` of a creation. */
 export const BoardCreate = Type.Object(
   {
-    image: imageName,
+    image: Type.Optional(nullable(imageName)),
     initrd: Type.Optional(nullable(imageName)),
+    firmware: Type.Optional(nullable(firmware)),
+    disk: Type.Optional(nullable(disk)),
     cmdline: Type.Optional(cmdline),
     memoryMiB: Type.Optional(memoryMiB),
     vcpus: Type.Optional(vcpus),
-    gic: Type.Optional(
-      Type.Union([Type.Literal("v2"), Type.Literal("v3"), Type.Literal("v5")], {
-        description: "Interrupt controller; 501 until this host has one.",
-        examples: ["v3"],
-      }),
-    ),
+    gic: Type.Optional(nullable(gic)),
+    its: Type.Optional(its),
+    rtc: Type.Optional(rtc),
+    pci: Type.Optional(pci),
+    virtio: Type.Optional(virtio),
+    rng: Type.Optional(rng),
+    console: Type.Optional(nullable(boardConsole)),
   },
   {
     ...closed,
@@ -63,7 +100,22 @@ export const ImageRef = Type.Object(
 
 /** `definition.board` of a VM. */
 export const BoardDefinition = Type.Object(
-  { image: ImageRef, initrd: nullable(ImageRef), cmdline, memoryMiB, vcpus },
+  {
+    image: nullable(ImageRef),
+    initrd: nullable(ImageRef),
+    cmdline,
+    memoryMiB,
+    vcpus,
+    gic: Type.Optional(gic),
+    its: Type.Optional(its),
+    rtc: Type.Optional(rtc),
+    pci: Type.Optional(pci),
+    virtio: Type.Optional(virtio),
+    rng: Type.Optional(rng),
+    console: Type.Optional(boardConsole),
+    disk: Type.Optional(ImageRef),
+    firmware: Type.Optional(ImageRef),
+  },
   { ...closed, $id: "BoardDefinition" },
 );
 
@@ -75,7 +127,10 @@ export const Board = Type.Object(
     }),
     reason: nullable(text("How it came to this state.", "The guest switched itself off.")),
     format: nullable(
-      Type.String({ description: "What the image is: flat or linux.", examples: ["flat"] }),
+      Type.String({
+        description: "What the image is: flat, linux, elf; firmware if that starts it.",
+        examples: ["flat"],
+      }),
     ),
     entry: nullable(hexU64("Address of the first instruction.", "0x40080000")),
     dtb: nullable(hexU64("Address of the device tree.", "0x44000000")),
@@ -158,7 +213,9 @@ export const TypedAnswer = Type.Object(
 );
 
 export const ImageParams = Type.Object({ image: imageName }, closed);
-export const ImageBytes = binary("A flat binary, a Linux arm64 Image, or an initrd.");
+export const ImageBytes = binary(
+  "A flat binary, a Linux arm64 Image, an ELF, an initrd, a disk or a firmware.",
+);
 
 export const Image = Type.Object(
   {

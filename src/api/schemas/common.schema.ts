@@ -69,6 +69,15 @@ export function nullable<T extends TSchema>(schema: T) {
   return Type.Union([schema, Type.Null()]);
 }
 
+/** One of some words. */
+export function word<const T extends readonly string[]>(
+  values: T,
+  description: string,
+  example: T[number],
+) {
+  return Type.Unsafe<T[number]>({ type: "string", enum: values, description, examples: [example] });
+}
+
 /** A few bytes as text: two hexadecimal digits each, in memory order. */
 export function bytesText(description: string, maxBytes: number) {
   return Type.String({

@@ -1,6 +1,6 @@
 // Owns: shapes of experiments: what is compared, and what came out. HTTP thread.
 import Type from "typebox";
-import { cmdline as boardCmdline, ImageRef, imageName } from "./board.schema.js";
+import { cmdline as boardCmdline, gic, ImageRef, imageName } from "./board.schema.js";
 import { closed, count, nullable, pageOf, text, time } from "./common.schema.js";
 import { given, seedBugs } from "./dirty-settings.schema.js";
 
@@ -91,6 +91,7 @@ const image = {
     examples: ["image"],
   }),
   cmdline: boardCmdline,
+  gic: Type.Optional(gic),
   memoryMiB: Type.Integer({ ...IMAGE_MEMORY_MIB, description: "The board's RAM.", examples: [64] }),
   instructionsPerRound: instructions(
     1,
@@ -118,7 +119,10 @@ const strategy = {
 const Workload = Type.Union(
   [
     Type.Object(synthetic, { ...closed, $id: "SyntheticWorkload" }),
-    Type.Object({ ...image, image: ImageRef }, { ...closed, $id: "ImageWorkload" }),
+    Type.Object(
+      { ...image, image: ImageRef, initrd: Type.Optional(ImageRef) },
+      { ...closed, $id: "ImageWorkload" },
+    ),
   ],
   { $id: "Workload" },
 );
@@ -142,6 +146,7 @@ const SyntheticCreate = Type.Object(
 const ImageCreate = Type.Object(
   {
     ...{ kind, image: imageName, instructionsPerRound, rounds: imageRounds },
+    initrd: Type.Optional(imageName),
     ...Type.Partial(Type.Object(imageRest)).properties,
   },
   { ...closed, $id: "ImageWorkloadCreate" },

@@ -71,11 +71,21 @@ const eventfdId = Type.String({
 });
 export const EventfdParams = Type.Object({ id: eventfdId }, closed);
 export const EventfdCreate = Type.Object(
-  { count: Type.Optional(u64("Initial count.", "0x0")) },
+  {
+    count: Type.Optional(u64("Initial count.", "0x0")),
+    semaphore: Type.Optional(
+      Type.Boolean({ default: false, description: "EFD_SEMAPHORE: each read takes 1." }),
+    ),
+  },
   { ...closed, $id: "EventfdCreate", examples: [{ count: "0x0" }] },
 );
 export const Eventfd = Type.Object(
-  { id: eventfdId, count: hexU64("Present count.", "0x0"), createdAt: time("") },
+  {
+    id: eventfdId,
+    count: hexU64("Present count.", "0x0"),
+    semaphore: Type.Boolean({ description: "EFD_SEMAPHORE." }),
+    createdAt: time(""),
+  },
   { ...closed, $id: "Eventfd" },
 );
 export const EventfdPage = pageOf("EventfdPage", Eventfd);
@@ -147,34 +157,6 @@ export const IoeventfdQuery = Type.Object(
   closed,
 );
 
-export const IrqfdCreate = Type.Object(
-  {
-    eventfd: ioeventfd.eventfd,
-    gsi: u32("Global system interrupt.", 32),
-    flags: Type.Optional(u32("1 DEASSIGN, 2 RESAMPLE. By default 2 with resampleEventfd.", 0)),
-    resampleEventfd: Type.Optional(ioeventfd.eventfd),
-  },
-  {
-    ...closed,
-    $id: "IrqfdCreate",
-    examples: [{ eventfd: "efd_01hqs4ym8x", gsi: 32 }],
-  },
-);
-export const Irqfd = Type.Object(
-  {
-    id: text("", "irq_01hqs4ym8x"),
-    eventfd: ioeventfd.eventfd,
-    gsi: u32("Global system interrupt.", 32),
-    flags: u32("", 0),
-    resampleEventfd: nullable(ioeventfd.eventfd),
-  },
-  { ...closed, $id: "Irqfd" },
-);
-export const IrqfdQuery = Type.Object(
-  { eventfd: ioeventfd.eventfd, gsi: u32("Global system interrupt.", 32) },
-  closed,
-);
-
 const ROUTES_MAX = 65_536;
 const word = (description: string, example = 0) => Type.Optional(u32(description, example));
 const RoutingEntryIn = Type.Object(
@@ -234,29 +216,6 @@ export const Msi = Type.Object(
 export const MsiResult = Type.Object(
   { delivered: Type.Boolean({ description: "false: blocked by the guest." }) },
   { ...closed, $id: "MsiResult" },
-);
-
-export const DEVICE_NAMES = [
-  "KVM_DEV_TYPE_VFIO",
-  "KVM_DEV_TYPE_ARM_VGIC_V2",
-  "KVM_DEV_TYPE_ARM_VGIC_V3",
-  "KVM_DEV_TYPE_ARM_VGIC_ITS",
-] as const;
-export const DeviceCreate = Type.Object(
-  {
-    type: Type.Union(
-      [Type.Union(DEVICE_NAMES.map((name) => Type.Literal(name))), u32("Number.", 7)],
-      { description: "KVM_DEV_TYPE_… or its number.", examples: ["KVM_DEV_TYPE_ARM_VGIC_V3"] },
-    ),
-    test: Type.Optional(
-      Type.Boolean({ default: false, description: "KVM_CREATE_DEVICE_TEST: only ask." }),
-    ),
-  },
-  { ...closed, $id: "DeviceCreate" },
-);
-export const Device = Type.Object(
-  { type: u32("Type number.", 7), test: Type.Boolean() },
-  { ...closed, $id: "Device" },
 );
 
 /** type, vCPU and number as the fields of kvm_irq_level.irq are wide. */

@@ -1,7 +1,5 @@
 // Owns: a VM's definition from the body of its creation, defaults applied here. HTTP thread.
 import type { Static } from "typebox";
-import { ERRNO } from "../../base/errno.table.js";
-import { ServiceError } from "../../base/errors.js";
 import { invalid } from "../content.js";
 import { BOARD_DEFAULTS } from "../schemas/board.schema.js";
 import { PAGE_SIZE_DEFAULT, type VmCreate } from "../schemas/vms.schema.js";
@@ -23,21 +21,40 @@ const DEFINING = [
   "board",
 ] as const;
 
-/** @throws ServiceError "not-implemented" for an interrupt controller */
+/** @throws ServiceError "validation" for what makes no sense together */
+function checkBoard({ image, initrd, firmware, gic, its }: NonNullable<Body["board"]>): void {
+  const has = (name: string | null | undefined) => name !== undefined && name !== null;
+  if (!has(image) && !has(firmware)) throw invalid("/board/image", "is needed without firmware");
+  if (has(initrd) && !has(image)) throw invalid("/board/initrd", "needs an image beside it");
+  if (its === true && gic !== 3) throw invalid("/board/its", "is part of gic 3");
+}
+
+/** What was asked for: the definition has nothing else. */
+function devicesOf(board: NonNullable<Body["board"]>) {
+  const { gic, its, rtc, pci, virtio, rng } = board;
+  const port = board["console"];
+  return {
+    ...(gic === undefined || gic === null ? {} : { gic }),
+    ...(its === true ? { its } : {}),
+    ...(rtc === true ? { rtc } : {}),
+    ...(pci === true ? { pci } : {}),
+    ...(virtio === undefined ? {} : { virtio }),
+    ...(rng === true ? { rng } : {}),
+    ...(port === undefined || port === null ? {} : { console: port }),
+  };
+}
+
 function boardOf({ board }: Body): BoardSpec | null {
   if (board === undefined) return null;
-  if (board.gic !== undefined) {
-    const why = "A board has no interrupt controller on this host yet: leave `gic` out.";
-    const ioctl = "KVM_CREATE_DEVICE";
-    throw new ServiceError("not-implemented", why, {
-      ioctl,
-      errno: "ENODEV",
-      errnoValue: ERRNO.ENODEV,
-    });
-  }
+  checkBoard(board);
+  const devices = devicesOf(board);
+  const { firmware, disk } = board;
   return {
-    image: board.image,
+    image: board.image ?? null,
     initrd: board.initrd ?? null,
+    ...(firmware === undefined || firmware === null ? {} : { firmware }),
+    ...(disk === undefined || disk === null ? {} : { disk }),
+    devices,
     cmdline: board.cmdline ?? "",
     memoryMiB: board.memoryMiB ?? BOARD_DEFAULTS.memoryMiB,
     vcpus: board.vcpus ?? BOARD_DEFAULTS.vcpus,

@@ -1,4 +1,5 @@
-// Owns: KVM's choices about HDBSS and HACDBS, each as somebody proposed it. Data only.
+// Owns: KVM's choices about HDBSS and HACDBS, each as somebody proposed it, and with them those
+// about interrupts: one table of a VM's settings. Data only.
 // The first value is the default: the corrected algorithm.
 // @source dirty-tracking.md 4.7, 5.3, 6; S0 to S2 are the seeds, HL the series after v3
 import {
@@ -9,6 +10,7 @@ import {
   type SettingRow,
   type ValuesOf,
 } from "../../base/settings.js";
+import { IRQ_POLICIES } from "../irq-policy.table.js";
 
 
 export const POLICIES = {
@@ -39,6 +41,7 @@ export const POLICIES = {
   "clear.deferMaxUs": row({ min: 1, max: 1_000_000 }, "Time after which a deferred CLEAR is done by the caller's thread, if every vCPU sleeps.", "dirty-tracking.md 6.5", { default: 1000 }),
   "clear.onError": row(["skip-and-software", "abandon"], "What an entry that HACDBS refuses leads to.", "dirty-tracking.md 5.3, S2"),
   "dirtyLog.eagerSplit": row(["by-capability", "forced-page-size"], "Whether a host with HDBSS or HACDBS splits blocks although no chunk size was set.", "EAG", beforeVcpus),
+  ...IRQ_POLICIES,
 } as const satisfies Record<string, SettingRow>;
 
 export type Policies = ValuesOf<typeof POLICIES>;

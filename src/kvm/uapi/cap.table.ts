@@ -2,10 +2,10 @@
 // A capability whose ioctl is not there yet reads 0 (DESIGN 9); numbers not listed read 0 too.
 // @source include/uapi/linux/kvm.h; kvm-uapi.md 3.3
 import { KVM_IRQ_ROUTING_MAX_ROUTES, KVM_RING_BYTES_MAX } from "./derived.js";
-import { HW_BREAKPOINTS, HW_WATCHPOINTS, IPA_BITS_LIMIT, KVM_GUESTDBG, KVM_MAX_VCPUS, KVM_USER_MEM_SLOTS } from "./flags.js";
+import { HW_BREAKPOINTS, HW_WATCHPOINTS, IPA_BITS_LIMIT, KVM_GUESTDBG, KVM_USER_MEM_SLOTS } from "./flags.js";
 
 /** "vm:…" values depend on the VM; kvm/capabilities.ts computes them. */
-export type CapValue = number | "host-cpus" | "vm:eager-split" | "vm:block-sizes" | "vm:hdbss" | "vm:hdbss-generic" | "vm:hdbss-bytes" | "vm-only:einval";
+export type CapValue = number | "host-cpus" | "vm:eager-split" | "vm:block-sizes" | "vm:hdbss" | "vm:hdbss-generic" | "vm:hdbss-bytes" | "vm:max-vcpus" | "vm-only:msi-devid" | "vm-only:einval";
 
 export interface CapRow {
   readonly name: string;
@@ -25,7 +25,7 @@ const row = (number: number, name: string, value: CapValue, summary: string, ena
 });
 
 export const CAPS: readonly CapRow[] = [
-  row(0, "IRQCHIP", 0, "In-kernel interrupt controller: none yet."),
+  row(0, "IRQCHIP", 1, "In-kernel interrupt controllers."),
   row(3, "USER_MEMORY", 1, "Guest memory from userspace addresses."),
   row(9, "NR_VCPUS", "host-cpus", "Recommended vCPUs: CPUs of the machine."),
   row(10, "NR_MEMSLOTS", KVM_USER_MEM_SLOTS, "Slots of a VM."),
@@ -36,18 +36,18 @@ export const CAPS: readonly CapRow[] = [
   row(23, "SET_GUEST_DEBUG", 1, "KVM_SET_GUEST_DEBUG."),
   row(25, "IRQ_ROUTING", KVM_IRQ_ROUTING_MAX_ROUTES, "Entries of a GSI routing table."),
   row(30, "JOIN_MEMORY_REGIONS_WORKS", 1, "Neighbouring slots work."),
-  row(32, "IRQFD", 1, "KVM_IRQFD; without a vGIC an assignment answers EAGAIN."),
+  row(32, "IRQFD", 1, "KVM_IRQFD."),
   row(36, "IOEVENTFD", 1, "KVM_IOEVENTFD."),
   row(40, "INTERNAL_ERROR_DATA", 1, "Internal-error exits carry data."),
   row(41, "VCPU_EVENTS", 1, "GET/SET_VCPU_EVENTS."),
-  row(66, "MAX_VCPUS", KVM_MAX_VCPUS, "vCPUs of a VM at most."),
+  row(66, "MAX_VCPUS", "vm:max-vcpus", "vCPUs of a VM at most."),
   row(70, "ONE_REG", 1, "GET/SET_ONE_REG."),
-  row(77, "SIGNAL_MSI", 1, "KVM_SIGNAL_MSI; without a controller it answers EINVAL."),
+  row(77, "SIGNAL_MSI", 1, "KVM_SIGNAL_MSI; it wants an ITS."),
   row(81, "READONLY_MEM", 1, "READONLY slots."),
   row(82, "IRQFD_RESAMPLE", 1, "irqfd with a resamplefd."),
   row(87, "ARM_PSCI", 1, "PSCI 0.1."),
-  row(88, "ARM_SET_DEVICE_ADDR", 0, "Not yet."),
-  row(89, "DEVICE_CTRL", 1, "KVM_CREATE_DEVICE; this host offers no device type yet."),
+  row(88, "ARM_SET_DEVICE_ADDR", 1, "KVM_ARM_SET_DEVICE_ADDR."),
+  row(89, "DEVICE_CTRL", 1, "KVM_CREATE_DEVICE."),
   row(93, "ARM_EL1_32BIT", 0, "No AArch32."),
   row(98, "ENABLE_CAP_VM", 1, "KVM_ENABLE_CAP on a VM."),
   row(102, "ARM_PSCI_0_2", 1, "PSCI 0.2 to 1.3."),
@@ -57,8 +57,8 @@ export const CAPS: readonly CapRow[] = [
   row(122, "IOEVENTFD_ANY_LENGTH", 1, "ioeventfd of length 0."),
   row(126, "ARM_PMU_V3", 1, "PMUv3 with six event counters."),
   row(127, "VCPU_ATTRIBUTES", 1, "Device attributes of vCPUs."),
-  row(128, "MAX_VCPU_ID", KVM_MAX_VCPUS, "One more than the highest vCPU id."),
-  row(131, "MSI_DEVID", "vm-only:einval", "Device ids on MSIs; EINVAL on the system descriptor."),
+  row(128, "MAX_VCPU_ID", "vm:max-vcpus", "One more than the highest vCPU id."),
+  row(131, "MSI_DEVID", "vm-only:msi-devid", "MSIs carry device ids: once the VM has an ITS. EINVAL on the system descriptor."),
   row(136, "IMMEDIATE_EXIT", 1, "RUN with immediate_exit."),
   row(144, "ARM_USER_IRQ", 1, "Timer and PMU levels go to userspace without a vGIC."),
   row(158, "ARM_INJECT_SERROR_ESR", 1, "SErrors with a syndrome: the PE has RAS."),

@@ -41,6 +41,7 @@ type Row = readonly [
 ];
 
 const VM = "/v1/vms/{vm}";
+const DEVICE = `${VM}/devices/{device}`;
 const VCPU = `${VM}/vcpus/{n}`;
 
 const ROWS: readonly Row[] = [
@@ -52,17 +53,17 @@ const ROWS: readonly Row[] = [
   ["GET_DIRTY_LOG", "vm", "W", 0x42, 16, "implemented", `GET ${VM}/memslots/{slot}/dirty-log`, "Dirty bitmap of a slot."],
   ["SET_USER_MEMORY_REGION", "vm", "W", 0x46, 32, "implemented", `PUT ${VM}/memslots/{slot}`, "Create, change, move or delete a slot."],
   ["SET_USER_MEMORY_REGION2", "vm", "W", 0x49, 160, "implemented", `PUT ${VM}/memslots/{slot}`, "The same, with a guest_memfd."],
-  ["CREATE_IRQCHIP", "vm", "", 0x60, 0, "501", `PUT ${VM}/irqchip`, "Legacy vGICv2."],
+  ["CREATE_IRQCHIP", "vm", "", 0x60, 0, "implemented", `PUT ${VM}/irqchip`, "Legacy vGICv2."],
   ["IRQ_LINE", "vm", "W", 0x61, 8, "implemented", `PUT ${VM}/irq-lines/{line}`, "Level of an interrupt line."],
   ["REGISTER_COALESCED_MMIO", "vm", "W", 0x67, 16, "implemented", `POST ${VM}/coalesced-zones`, "Queue stores to a zone."],
   ["UNREGISTER_COALESCED_MMIO", "vm", "W", 0x68, 16, "implemented", `DELETE ${VM}/coalesced-zones`, "Stop queueing."],
   ["IRQ_LINE_STATUS", "vm", "RW", 0x67, 8, "501", null, "IRQ_LINE with an answer."],
   ["SET_GSI_ROUTING", "vm", "W", 0x6a, 8, "implemented", `PUT ${VM}/gsi-routing`, "Replace the routing table."],
-  ["IRQFD", "vm", "W", 0x76, 32, "refused", `POST ${VM}/irqfds`, "An eventfd that raises an interrupt; EAGAIN without a vGIC."],
+  ["IRQFD", "vm", "W", 0x76, 32, "implemented", `POST ${VM}/irqfds`, "An eventfd that raises an interrupt."],
   ["IOEVENTFD", "vm", "W", 0x79, 64, "implemented", `POST ${VM}/ioeventfds`, "A store that signals an eventfd."],
   ["ENABLE_CAP", "vm", "W", 0xa3, 104, "implemented", `PUT ${VM}/capabilities/{cap}`, "Enable a capability."],
-  ["SIGNAL_MSI", "vm", "W", 0xa5, 32, "refused", `POST ${VM}/msis`, "Deliver an MSI; EINVAL without a controller."],
-  ["ARM_SET_DEVICE_ADDR", "vm", "W", 0xab, 16, "501", `PUT ${VM}/irqchip/addresses/{id}`, "Legacy vGICv2 address."],
+  ["SIGNAL_MSI", "vm", "W", 0xa5, 32, "implemented", `POST ${VM}/msis`, "Deliver an MSI."],
+  ["ARM_SET_DEVICE_ADDR", "vm", "W", 0xab, 16, "implemented", `PUT ${VM}/irqchip/addresses/{kind}`, "Legacy vGICv2 address."],
   ["ARM_PREFERRED_TARGET", "vm", "R", 0xaf, 32, "implemented", `GET ${VM}/preferred-target`, "Target for VCPU_INIT."],
   ["ARM_MTE_COPY_TAGS", "vm", "R", 0xb4, 48, "501", `GET ${VM}/mte-tags`, "Memory tags."],
   ["ARM_SET_COUNTER_OFFSET", "vm", "W", 0xb5, 16, "implemented", `PUT ${VM}/counter-offset`, "Offset of the guest's counters."],
@@ -72,10 +73,10 @@ const ROWS: readonly Row[] = [
   ["GET_STATS_FD", "vm", "", 0xce, 0, "implemented", `GET ${VM}/stats`, "Binary statistics."],
   ["SET_MEMORY_ATTRIBUTES", "vm", "W", 0xd2, 32, "501", `PUT ${VM}/memory-attributes`, "None on arm64."],
   ["CREATE_GUEST_MEMFD", "vm", "RW", 0xd4, 64, "implemented", `POST ${VM}/guest-memfds`, "Guest-private memory file."],
-  ["CREATE_DEVICE", "vm", "RW", 0xe0, 12, "refused", `POST ${VM}/devices`, "In-kernel device; ENODEV, no type offered yet."],
-  ["SET_DEVICE_ATTR", "device", "W", 0xe1, 24, "implemented", `PUT ${VCPU}/attributes/{group}/{attr}`, "Set an attribute."],
-  ["GET_DEVICE_ATTR", "device", "W", 0xe2, 24, "implemented", `GET ${VCPU}/attributes/{group}/{attr}`, "Get an attribute."],
-  ["HAS_DEVICE_ATTR", "device", "W", 0xe3, 24, "implemented", `HEAD ${VCPU}/attributes/{group}/{attr}`, "Ask for an attribute."],
+  ["CREATE_DEVICE", "vm", "RW", 0xe0, 12, "implemented", `POST ${VM}/devices`, "In-kernel device: vGIC, ITS, KVM-VFIO."],
+  ["SET_DEVICE_ATTR", "device", "W", 0xe1, 24, "implemented", `PUT ${DEVICE}/attributes/{group}/{attr}`, "Set an attribute; also of a vCPU or a VM."],
+  ["GET_DEVICE_ATTR", "device", "W", 0xe2, 24, "implemented", `GET ${DEVICE}/attributes/{group}/{attr}`, "Get an attribute."],
+  ["HAS_DEVICE_ATTR", "device", "W", 0xe3, 24, "implemented", `HEAD ${DEVICE}/attributes/{group}/{attr}`, "Ask for an attribute."],
   ["RUN", "vcpu", "", 0x80, 0, "implemented", `POST ${VCPU}/runs`, "Run a vCPU until it exits."],
   ["SET_SIGNAL_MASK", "vcpu", "W", 0x8b, 4, "501", `PUT ${VCPU}/signal-mask`, "No meaning over HTTP."],
   ["GET_MP_STATE", "vcpu", "R", 0x98, 4, "implemented", `GET ${VCPU}/mp-state`, "Power state of a vCPU."],

@@ -1,28 +1,81 @@
-// Owns: the four points at which the run loop and an interrupt controller meet, and the one input
-// from outside (DESIGN 13). VM thread.
+// Owns: the points at which the run loop and an interrupt controller meet, and the inputs from
+// outside (DESIGN 13). VM thread.
 //
-//   before entry   flush        queued interrupts go into the CPU interface
+//   before entry   flush        queued interrupts go into the list registers
 //   after exit     fold         what the guest did with them comes back
 //   before block   hasPending   whether the vCPU may sleep
 //   on a change    kick         a vCPU that runs or sleeps must look again
+import type { ErrnoName } from "../../base/errno.table.js";
+import type { HostCpu } from "../../machine/index.js";
+import { KVM_MAX_VCPUS } from "../uapi/flags.js";
 import type { Vcpu } from "../vcpu.js";
+import type { VgicDist } from "./dist.js";
 
 export interface Vgic {
-  readonly name: string;
-  flush(vcpu: Vcpu): void;
-  fold(vcpu: Vcpu): void;
+  readonly name: "none" | "v2" | "v3";
+  /** null: there is no controller in the kernel. */
+  readonly dist: VgicDist | null;
+  /** vCPUs that it serves at most. */
+  readonly maxVcpus: number;
+  /** KVM_CREATE_VCPU is about to make one. @returns the errno that it fails with */
+  checkVcpu(): ErrnoName | null;
+  /** KVM_CREATE_VCPU made one. */
+  addVcpu(vcpu: Vcpu): void;
+  /** kvm_vgic_map_resources, at the first run. @returns the errno that KVM_RUN fails with */
+  firstRun(): ErrnoName | null;
+  /** INIT was done. */
+  readonly isInitialized: boolean;
+  /** KVM_ARCH_FLAG_TIMER_PPIS_IMMUTABLE: timers drive their PPIs. */
+  readonly isConnected: boolean;
+  /**
+   * kvm_vgic_inject_irq of userspace.
+   * @param vcpu whose PPI; null: an SPI
+   * @returns EBUSY before INIT, EINVAL for an interrupt that isn't there
+   */
+  injectLine(vcpu: Vcpu | null, intid: number, level: boolean): ErrnoName | null;
+  /** The PMU drives this interrupt from now on. @returns EINVAL, EEXIST */
+  claimPmu(vcpu: Vcpu, intid: number): ErrnoName | null;
+  flush(vcpu: Vcpu, cpu: HostCpu): void;
+  fold(vcpu: Vcpu, cpu: HostCpu): void;
   hasPending(vcpu: Vcpu): boolean;
   kick(vcpu: Vcpu): void;
-  /** An interrupt line from outside changed level: KVM_IRQ_LINE, an irqfd, a device model. */
-  setLine(line: number, level: boolean): void;
+  /** Lines of its timers and PMU may have changed. */
+  syncLines(vcpu: Vcpu): void;
+  /** Drives an SPI's line. @param pin INTID - 32; one that is not there is nobody's */
+  setSpi(pin: number, level: boolean): void;
+  /** Whether an SPI keeps its line's level while it is configured as edge-triggered. */
+  keepLevel(pin: number, isKept: boolean): void;
+  /** A trapped MSR of the CPU interface: an SGI, or DIR of what no list register has. */
+  trap(vcpu: Vcpu, esr: bigint): void;
+  /**
+   * A guest access that no memory takes.
+   * @param store bytes of a store; null: a load
+   * @returns bytes of a load, empty for a store; null: no frame is there
+   */
+  mmio(vcpu: Vcpu, ipa: number, length: number, store: Uint8Array | null): Uint8Array | null;
 }
+
+const NOTHING = (): void => {};
 
 /** A VM without an in-kernel controller: nothing is queued, nothing wakes. */
 export const nullVgic: Vgic = {
   name: "none",
-  flush: () => {},
-  fold: () => {},
+  dist: null,
+  maxVcpus: KVM_MAX_VCPUS,
+  checkVcpu: () => null,
+  addVcpu: NOTHING,
+  firstRun: () => null,
+  isInitialized: false,
+  isConnected: false,
+  injectLine: () => "ENXIO",
+  claimPmu: () => "EINVAL",
+  flush: NOTHING,
+  fold: NOTHING,
   hasPending: () => false,
   kick: (vcpu) => vcpu.wait.wake(),
-  setLine: () => {},
+  syncLines: NOTHING,
+  setSpi: NOTHING,
+  keepLevel: NOTHING,
+  trap: NOTHING,
+  mmio: () => null,
 };

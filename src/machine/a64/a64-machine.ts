@@ -3,8 +3,9 @@ import { alignUp } from "../../base/bits.js";
 import type { Host } from "../host.js";
 import { CodeCache } from "./code-cache.js";
 import { A64Core, type CoreCode } from "./core.js";
-import { newDecoder, tier0 } from "./isa.js";
+import { newDecoder } from "./isa.js";
 import { Pe, type PeHost } from "./pe/pe.js";
+import { tier0Code } from "./tier0/code.js";
 import {
   BLOCK_BYTES,
   STATE,
@@ -15,7 +16,7 @@ import {
 } from "./window.js";
 
 /** Pages of decoded code at most: the ceiling of code memory. */
-const CODE_PAGES = 512;
+const CODE_PAGES = 1024;
 const ARENA_BYTES = CODE_PAGES * BLOCK_BYTES;
 
 /** Host pages that a VM's first a64 vCPU needs, and each of them. */
@@ -25,8 +26,6 @@ export function a64Pages(pageSize: number): { readonly arena: number; readonly w
     window: alignUp(WINDOW_BYTES, pageSize) / pageSize,
   };
 }
-
-let compiled: WebAssembly.Module | null = null;
 
 export class A64Machine implements PeHost {
   readonly pes: Pe[] = [];
@@ -57,13 +56,12 @@ export class A64Machine implements PeHost {
   ) {
     this.#host = host;
     this.#counter = counter;
-    const { bytes, handlers, slots } = tier0();
-    compiled ??= new WebAssembly.Module(bytes);
+    const { module, handlers, slots } = tier0Code();
     host.codeWatcher = (pa, count) => this.#written(pa, count);
     const arena = { at: arenaPa, bytes: ARENA_BYTES };
     host.memory.caches.push(arena);
     this.#cache = new CodeCache(host.memory, arena, newDecoder(), handlers);
-    const code = { module: compiled, slots, decoder: newDecoder(), translation } as const;
+    const code = { module, slots, decoder: newDecoder(), translation } as const;
     this.#core = new A64Core(host.memory, code, this.#cache, {
       fetchPage: (window, low, high) => this.#pe(window).mmu.fetchPage(low, high),
       access: (window, low, high, flags) => this.#pe(window).mmu.access(low, high, flags),

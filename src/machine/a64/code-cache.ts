@@ -3,10 +3,10 @@
 //   page of code ──▶ block: RECORDS_PER_PAGE records, each decoded when it is reached first, and
 //                    one that leads to the next page
 //
-// The arena is a ceiling: when it is full everything is dropped, and what is still hot comes back.
+// The arena is a ceiling: when it is full the oldest pages are dropped; what is needed comes back.
 import { assert } from "../../base/assert.js";
 import type { HostMemory } from "../host-memory.js";
-import { type Insn, splitOf } from "./insn.js";
+import type { Insn } from "./insn.js";
 import type { Operand } from "./operand.js";
 import type { Decoder } from "./pattern.js";
 import { type HandlerKey, handlerKey } from "./tier0/handlers.js";
@@ -32,6 +32,14 @@ export interface Arena {
   readonly bytes: number;
 }
 
+/** Records of words that were decoded lately: most code is made of few different words. */
+const RECENT = 32_768;
+const RECENT_SHIFT = 17;
+/** Spreads words, whose registers are in their low bits, over the table. */
+const SPREAD = 0x9e37_79b1;
+const RECORD_WORDS = RECORD_BYTES / 4;
+const SLOT_HALF = 0xffff_0000;
+
 export class CodeCache {
   readonly #memory: HostMemory;
   /** Of the arena; the memory may grow, and the arena stays where it is. */
@@ -48,8 +56,12 @@ export class CodeCache {
   /** Told when a block's records, or everybody's, are no longer of use. */
   onDrop: ((block: number) => void) | null = null;
   onDropAll: (() => void) | null = null;
+  /** What jumps to a record are counted from: HOT less what makes it hot. */
+  firstCount = 0;
   /** Blocks that may be used again. */
   readonly #free: number[] = [];
+  /** RECENT records as they were when they had been decoded; a handler of 0 is no record. */
+  readonly #recent = new Uint32Array(RECENT * RECORD_WORDS);
 
   constructor(
     memory: HostMemory,
@@ -83,6 +95,7 @@ export class CodeCache {
     if ((index + 1) * BLOCK_BYTES > this.#arena.bytes) return 0;
     const at = this.#blockAt(index);
     this.#memory.u8.fill(0, at, at + BLOCK_BYTES);
+    this.resetCounters(at);
     this.#view.setInt32(at + RECORDS_PER_PAGE * RECORD_BYTES, HANDLER.pageEnd, true);
     this.#blocks.set(page, index);
     this.#mark(page);
@@ -121,9 +134,18 @@ export class CodeCache {
     this.#view.setUint16(block + LABELS + 2 * place, label, true);
   }
 
-  /** The jumps to a block's records count from 0 again. */
+  /** All jumps count anew, from here. */
+  countFrom(first: number): void {
+    if (this.firstCount === first) return;
+    this.firstCount = first;
+    for (const index of this.#blocks.values()) this.resetCounters(this.#blockAt(index));
+  }
+
+  /** The jumps to a block's records count from the start again. */
   resetCounters(block: number): void {
-    this.#memory.u8.fill(0, block + COUNTERS, block + LABELS);
+    const { u32 } = this.#memory;
+    const both = this.firstCount | (this.firstCount << 16);
+    u32.fill(both, (block + COUNTERS) / 4, (block + LABELS) / 4);
   }
 
   #indexOf(record: number): number {
@@ -161,6 +183,15 @@ export class CodeCache {
     this.#hasCode[at] = 1;
   }
 
+  /** Makes room: the pages that were reached first go, a quarter of all. */
+  dropOldest(): void {
+    let left = Math.ceil(this.#blocks.size / 4);
+    for (const page of this.#blocks.keys()) {
+      if (left-- === 0) return;
+      this.drop(page);
+    }
+  }
+
   dropAll(): void {
     this.#hasCode.fill(0);
     this.#blocks.clear();
@@ -174,6 +205,22 @@ export class CodeCache {
     const index = this.#indexOf(record);
     const place = (record - this.#blockAt(index)) / RECORD_BYTES;
     const word = this.#memory.u32[this.#pages[index]! / 4 + place]!;
+    const to = record / 4;
+    const from = (Math.imul(word, SPREAD) >>> RECENT_SHIFT) * RECORD_WORDS;
+    const recent = this.#recent;
+    const { u32 } = this.#memory;
+    // A slot of tier 1's, in the upper half of the first word, is the record's and not the word's.
+    if (recent[from] !== 0 && recent[from + RECORD_WORD / 4] === word) {
+      u32[to] = (u32[to]! & SLOT_HALF) | recent[from]!;
+      for (let i = 1; i < RECORD_WORDS; i++) u32[to + i] = recent[from + i]!;
+      return;
+    }
+    this.#decode(record, word);
+    recent[from] = u32[to]! & ~SLOT_HALF;
+    for (let i = 1; i < RECORD_WORDS; i++) recent[from + i] = u32[to + i]!;
+  }
+
+  #decode(record: number, word: number): void {
     const view = this.#view;
     view.setUint32(record + RECORD_WORD, word, true);
     const found = this.#decoder.find(word);
@@ -189,7 +236,7 @@ export class CodeCache {
       else view.setUint16(record + RECORD_REGS + 2 * regs++, operand.offset, true);
     }
     assert(regs <= RECORD_REGS_MAX, "a record has room for its operands");
-    const handler = this.#handlers.get(handlerKey(row, splitOf(row, fields)));
+    const handler = this.#handlers.get(handlerKey(row, fields));
     assert(handler !== undefined, "every decodable word has a handler");
     view.setUint16(record, handler, true);
   }

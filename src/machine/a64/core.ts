@@ -12,6 +12,8 @@ import {
   EXIT,
   EXIT_REASON,
   FETCH_TAG,
+  HOT,
+  HOT_FIRST,
   JUMP_CACHE,
   JUMP_ENTRIES,
   JUMP_ENTRY_BYTES,
@@ -25,6 +27,10 @@ import {
 } from "./window.js";
 
 const INSTRUCTION_BYTES = 4;
+/** Pages whose code a PE fetched lately: its instruction TLB. */
+const FETCH_PAGES = 512;
+/** An address's page with the tag of its exception level, both halves, and the block. */
+const FETCH_PAGE_WORDS = 3;
 
 /** What the PE's system side answers. A 0 leaves the run; PC then says where to go on. */
 export interface CoreHooks {
@@ -77,6 +83,8 @@ export class A64Core {
   #tier1: Tier1 | null = null;
   /** Of all PEs, each of which begins by forgetting its jumps: pages that its jumps lead to. */
   readonly #jumpsTo = new Map<number, Set<number>>();
+  /** Of all PEs, forgotten with their jumps. */
+  readonly #pages = new Map<number, Int32Array>();
   /** Window of the run under way, what it was asked for, and what had retired before. */
   #running = 0;
   #asked = 0;
@@ -101,6 +109,7 @@ export class A64Core {
     this.#run = exports.run;
     this.#flags = exports.flags;
     if (code.translation === null) return;
+    cache.firstCount = HOT - Math.min(HOT, code.translation.hotAfter ?? HOT_FIRST);
     const attempt = (cpu: number, low: number, high: number, flags: number): number =>
       this.#hooks.access(cpu, low, high, flags | SLOW.attempt);
     this.#tier1 = new Tier1({
@@ -174,6 +183,10 @@ export class A64Core {
   /** After TLB invalidation, a change of regime, or a change of code. */
   forgetJumps(cpu: number): void {
     this.#jumpsTo.set(cpu, new Set());
+    const pages = this.#pages.get(cpu);
+    // A block of 0 is none.
+    if (pages === undefined) this.#pages.set(cpu, new Int32Array(FETCH_PAGES * FETCH_PAGE_WORDS));
+    else pages.fill(0);
     const bytes = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
     // No instruction has an odd address, so no tag of all ones.
     this.#memory.u8.fill(0xff, cpu + JUMP_CACHE, cpu + JUMP_CACHE + bytes);
@@ -204,7 +217,39 @@ export class A64Core {
 
   #fetch(cpu: number, low: number, high: number): number {
     const known = this.#recall(cpu, low, high);
-    return known === 0 ? this.#find(cpu, low, high) : known;
+    return known === 0 ? this.#look(cpu, low, high) : known;
+  }
+
+  /** A jump that is new, mostly into a page that isn't. */
+  #look(cpu: number, low: number, high: number): number {
+    const page = pageOf(low, high);
+    const pages = this.#pages.get(cpu)!;
+    const at = (page & (FETCH_PAGES - 1)) * FETCH_PAGE_WORDS;
+    const inPage = low & (2 ** TLB_PAGE_SHIFT - 1);
+    const tag = (low - inPage) | this.#memory.u32[(cpu + FETCH_TAG) / 4]!;
+    const block = pages[at + 2]!;
+    const isAligned = (low & (INSTRUCTION_BYTES - 1)) === 0;
+    if (block !== 0 && isAligned && pages[at] === tag && pages[at + 1] === (high | 0)) {
+      return this.#enter(cpu, low, high, block);
+    }
+    const record = this.#find(cpu, low, high);
+    if (record === 0) return 0;
+    pages[at] = tag;
+    pages[at + 1] = this.#memory.u32[(cpu + CODE_VA) / 4 + 1]! | 0;
+    pages[at + 2] = this.#memory.u32[(cpu + CODE_BASE) / 4]! | 0;
+    return record;
+  }
+
+  /** @returns the record of an address, in a block that is its page's */
+  #enter(cpu: number, low: number, high: number, block: number): number {
+    const inPage = (low >>> 0) & (2 ** TLB_PAGE_SHIFT - 1);
+    const at = cpu / 4;
+    this.#memory.u32[at + CODE_VA / 4] = low - inPage;
+    this.#memory.u32[at + CODE_VA / 4 + 1] = high;
+    this.#memory.u32[at + CODE_BASE / 4] = block;
+    const record = block + (inPage / INSTRUCTION_BYTES) * RECORD_BYTES;
+    this.#remember(cpu, low, high, record, block);
+    return record;
   }
 
   /** What the jump cache has, as lib/jump.ts asks it; after each exit the same place is wanted. */
@@ -234,18 +279,12 @@ export class A64Core {
     high = this.#memory.u32[at + PC / 4 + 1]!;
     let block = this.#cache.block(page);
     if (block === 0) {
-      this.#cache.dropAll();
+      this.#cache.dropOldest();
       // Every PE's: its blocks are about to be other pages'.
       for (const window of this.#jumpsTo.keys()) this.forgetJumps(window);
       block = this.#cache.block(page);
     }
-    const inPage = (low >>> 0) & (2 ** TLB_PAGE_SHIFT - 1);
-    this.#memory.u32[at + CODE_VA / 4] = low - inPage;
-    this.#memory.u32[at + CODE_VA / 4 + 1] = high;
-    this.#memory.u32[at + CODE_BASE / 4] = block;
-    const record = block + (inPage / INSTRUCTION_BYTES) * RECORD_BYTES;
-    this.#remember(cpu, low, high, record, block);
-    return record;
+    return this.#enter(cpu, low, high, block);
   }
 
   /** Fills the jump cache, as lib/jump.ts looks it up. */

@@ -147,7 +147,8 @@ export class A64Engine implements GuestEngine {
     let left = budget;
     pe.slowLeft = SLICE_SLOW;
     while (left > 0 && pe.slowLeft > 0) {
-      if (pe.outputLines() !== lines) return "line";
+      // What asks for maintenance from the start would never let the guest in.
+      if (pe.outputLines() !== lines || (left < budget && cpu.gic.maintenance)) return "line";
       if (pe.takeInterrupts()) pe.debug.exceptionTaken();
       pe.stop = null;
       const isDebugged = pe.debug.armed && pe.debug.active;

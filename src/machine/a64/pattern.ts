@@ -11,6 +11,8 @@ interface FieldPlace {
   readonly name: string;
   readonly shift: number;
   readonly width: number;
+  /** What is left of a word once it is shifted. */
+  readonly mask: number;
 }
 
 export interface Pattern {
@@ -36,7 +38,7 @@ export function parsePattern(text: string): Pattern {
       }
     } else {
       left -= Number(width);
-      fields.push({ name, shift: left, width: Number(width) });
+      fields.push({ name, shift: left, width: Number(width), mask: 2 ** Number(width) - 1 });
     }
   }
   assert(left === 0, `${text}: ${32 - left} bits, not 32`);
@@ -45,9 +47,7 @@ export function parsePattern(text: string): Pattern {
 
 export function fieldsOf(pattern: Pattern, word: number): Fields {
   const fields: Record<string, number> = {};
-  for (const { name, shift, width } of pattern.fields) {
-    fields[name] = (word >>> shift) & (2 ** width - 1);
-  }
+  for (const { name, shift, mask } of pattern.fields) fields[name] = (word >>> shift) & mask;
   return fields;
 }
 

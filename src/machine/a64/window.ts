@@ -84,14 +84,14 @@ export const STATE: readonly (readonly [from: number, to: number])[] = [
 ];
 
 export const JUMP_CACHE = 1024;
-export const JUMP_ENTRIES = 1024;
+export const JUMP_ENTRIES = 4096; // tidy: entries, not a page
 export const JUMP_ENTRY_BYTES = 16;
 
 /** System registers with storage, 8 bytes each, in the order of pe/sysreg.table.ts. */
 export const SYSREGS = JUMP_CACHE + JUMP_ENTRIES * JUMP_ENTRY_BYTES;
 export const SYSREGS_BYTES = 4096; // tidy: room for 512 registers
 
-export const TLB = 32_768;
+export const TLB = 73_728;
 export const TLB_BANKS = 2;
 export const TLB_ENTRIES = 4096; // tidy: entries, not a page
 export const TLB_ENTRY_BYTES = 32;
@@ -144,8 +144,13 @@ export const LABELS = COUNTERS + RECORDS_PER_PAGE * 2;
 export const BLOCK_BYTES = LABELS + (RECORDS_PER_PAGE + RECORD_BYTES / 2) * 2;
 /** Bit of a record's address that tier 1 returns: execute it in tier 0 first. */
 export const STEP = 1;
-/** Jumps to a record until it is worth translating. */
-export const HOT = 64;
+/**
+ * Jumps to a record until it is worth translating: a translated instruction gains 4 ns a time and
+ * costs some 40 us once. Booting a kernel, most code runs less often than that.
+ */
+export const HOT = 32_768;
+/** The same for a guest's first pages of code. */
+export const HOT_FIRST = 64;
 
 /** Why a run ended. */
 export const EXIT_REASON = {

@@ -1,31 +1,38 @@
 // Owns: a guest image on a board, run for so many instructions a round. HTTP thread.
 import { ServiceError } from "../../base/errors.js";
-import type { BoardDefinition } from "../../runtime/index.js";
+import type { BoardDefinition, CommandArgs } from "../../runtime/index.js";
 import type { Call, Load, Stretch } from "./load.js";
 import type { ImageWorkload } from "./types.js";
 
 /** The board that an image needs. */
-export function boardOf({ image, cmdline, memoryMiB, vcpus }: ImageWorkload): BoardDefinition {
-  return { image, initrd: null, cmdline, memoryMiB, vcpus };
+export function boardOf(workload: ImageWorkload): BoardDefinition {
+  const { image, initrd = null, gic, cmdline, memoryMiB, vcpus } = workload;
+  return { image, initrd, cmdline, memoryMiB, vcpus, ...(gic === undefined ? {} : { gic }) };
 }
+
+/** The bytes of what such a board names. */
+export type BoardImages = CommandArgs<"loadBoard">;
 
 export class ImageLoad implements Load {
   readonly #call: Call;
   readonly #workload: ImageWorkload;
-  readonly #image: Uint8Array;
+  readonly #images: BoardImages;
   /** Virtual nanoseconds of the round; an instruction is one. */
   #left = 0n;
   /** The guest switched itself off: it stores no more. */
   #isOff = false;
 
-  constructor(call: Call, workload: ImageWorkload, image: Uint8Array) {
+  constructor(call: Call, workload: ImageWorkload, images: BoardImages) {
     this.#call = call;
     this.#workload = workload;
-    this.#image = image;
+    this.#images = images;
   }
 
   async build(): Promise<void> {
-    await this.#call("loadBoard", { image: this.#image, initrd: null });
+    const { image, initrd } = this.#images;
+    // What is sent moves to the VM's thread, and the next strategy wants it too.
+    const copies = { image: image?.slice() ?? null, initrd: initrd?.slice() ?? null };
+    await this.#call("loadBoard", copies);
   }
 
   async startLogging(): Promise<void> {

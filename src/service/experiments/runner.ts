@@ -9,6 +9,7 @@ import type { Runtime } from "../../runtime/index.js";
 import { type CostContext, countOf, cyclesOf, DRAINS } from "./cost.js";
 import { type CostModel, costModel } from "./cost-model.table.js";
 import { type FormulaInput, formulaTerms, type Terms, total } from "./formula.js";
+import type { BoardImages } from "./image-load.js";
 import { hasPopulate } from "./spec.js";
 import { type Measured, type RoundOutcome, StrategyVm, settingsOf } from "./strategy-vm.js";
 import type {
@@ -40,7 +41,7 @@ interface Deps {
   readonly runtime: Runtime;
   readonly clock: Clock;
   /** The bytes of an image workload; null for others. */
-  readonly image: Uint8Array | null;
+  readonly images: BoardImages | null;
 }
 
 /** Rounds, populating, enabling, final look. */

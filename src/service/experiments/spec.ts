@@ -5,6 +5,7 @@ import { costModel } from "./cost-model.table.js";
 import type {
   ExperimentRequest,
   ExperimentSpec,
+  ImageRequest,
   ImageWorkload,
   Strategy,
   SyntheticWorkload,
@@ -151,6 +152,16 @@ function noImage(name: string): ImageRef {
   throw new ServiceError("image-unknown", `There is no image ${name}: upload it first.`);
 }
 
+function completeImage(asked: ImageRequest, find: (name: string) => ImageRef): ImageWorkload {
+  const { image, initrd, ...rest } = asked;
+  return {
+    ...IMAGE_DEFAULTS,
+    ...rest,
+    image: find(image),
+    ...(initrd === undefined ? {} : { initrd: find(initrd) }),
+  };
+}
+
 /**
  * @param find finds an image by its name; there is none without
  * @throws ServiceError "validation", and as `find`
@@ -161,9 +172,7 @@ export function completeSpec(
 ): ExperimentSpec {
   const { workload: asked } = request;
   const workload: Workload =
-    asked.kind === "image"
-      ? { ...IMAGE_DEFAULTS, ...asked, image: find(asked.image) }
-      : { ...SYNTHETIC_DEFAULTS, ...asked };
+    asked.kind === "image" ? completeImage(asked, find) : { ...SYNTHETIC_DEFAULTS, ...asked };
   const strategies = request.strategies.map((given): Strategy => {
     return { ...STRATEGY_DEFAULTS, name: nameOf(given), ...given };
   });

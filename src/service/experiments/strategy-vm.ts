@@ -6,7 +6,7 @@ import { parseU64 } from "../../base/hex.js";
 import { giveBack } from "../../base/lent-bytes.js";
 import type { Runtime, VmDefinition, VmHandle } from "../../runtime/index.js";
 import { addCounts, type Counts, countsBetween } from "./cost.js";
-import { boardOf, ImageLoad } from "./image-load.js";
+import { type BoardImages, boardOf, ImageLoad } from "./image-load.js";
 import { type Call, type Load, SLOT } from "./load.js";
 import { slotBytes } from "./spec.js";
 import { SyntheticLoad } from "./synthetic-load.js";
@@ -67,18 +67,18 @@ export function definitionOf(workload: Workload, strategy: Strategy): VmDefiniti
   };
 }
 
-/** @param image the bytes of an image workload */
-function loadOf(workload: Workload, call: Call, image: Uint8Array | null): Load {
+/** @param images the bytes of an image workload */
+function loadOf(workload: Workload, call: Call, images: BoardImages | null): Load {
   if (workload.kind === "synthetic") return new SyntheticLoad(call, workload);
-  assert(image !== null, "an image workload comes with its image");
-  return new ImageLoad(call, workload, image);
+  assert(images !== null, "an image workload comes with its images");
+  return new ImageLoad(call, workload, images);
 }
 
 interface Deps {
   readonly runtime: Runtime;
   readonly clock: Clock;
   /** Of an image workload. */
-  readonly image: Uint8Array | null;
+  readonly images: BoardImages | null;
 }
 
 /** A deferred CLEAR that no vCPU has told the end of. */
@@ -103,7 +103,7 @@ export class StrategyVm {
     this.#strategy = strategy;
     this.#clock = deps.clock;
     this.#call = async (name, args) => (await handle.call(name, args)).value;
-    this.#load = loadOf(workload, this.#call, deps.image);
+    this.#load = loadOf(workload, this.#call, deps.images);
     this.pages = slotBytes(workload) / workload.pageSize;
   }
 

@@ -49,6 +49,10 @@ export interface SyntheticWorkload extends Tracked {
 export interface ImageWorkload<I = ImageRef> extends Tracked {
   readonly kind: "image";
   readonly image: I;
+  /** What a kernel unpacks first; absent: nothing. */
+  readonly initrd?: I;
+  /** Interrupt controller of the board; absent: none. */
+  readonly gic?: 2 | 3;
   readonly cmdline: string;
   readonly memoryMiB: number;
   /** Of all vCPUs together; what they sleep counts as if they ran. */
@@ -86,8 +90,8 @@ export interface ExperimentSpec {
 /** As a client sends it: what isn't named by Pick has a default. */
 type SyntheticRequest = Partial<SyntheticWorkload> &
   Pick<SyntheticWorkload, "vcpus" | "bytesPerVcpu" | "storesPerRound" | "rounds">;
-/** The image by its name. */
-type ImageRequest = Partial<Omit<ImageWorkload, "kind" | "image">> &
+/** Images by their names. */
+export type ImageRequest = Partial<Omit<ImageWorkload<string>, "kind" | "image">> &
   Pick<ImageWorkload<string>, "kind" | "image" | "instructionsPerRound" | "rounds">;
 
 export interface ExperimentRequest {

@@ -14,7 +14,7 @@ function boardOf(m: Machine): Board {
 export const BOARD_COMMANDS: {
   readonly [K in keyof (BoardCommands & BoardDebuggerCommands)]: Row<K>;
 } = {
-  loadBoard: { op: (m, { image, initrd }) => boardOf(m).install(image, initrd) },
+  loadBoard: { op: (m, images) => boardOf(m).install(images) },
   describeBoard: { now: (m) => boardOf(m).view() },
   boardAction: { op: (m, { action }) => boardOf(m).act(action) },
   runBoard: { op: (m, { ns }) => boardOf(m).runFor(ns) },

@@ -6,6 +6,12 @@
  */
 export type BoardState = "created" | "running" | "paused" | "shutdown" | "crashed";
 
+/**
+ * "flat": a raw binary that begins with its first instruction. "linux": an arm64 Image. "elf": an
+ * AArch64 program. "firmware": what flash holds, and the image is the firmware's affair.
+ */
+export type ImageFormat = "flat" | "linux" | "elf" | "firmware";
+
 export type BoardAction = "start" | "pause" | "resume" | "reset" | "power-off";
 
 export interface BoardView {
@@ -13,7 +19,7 @@ export interface BoardView {
   /** One sentence on how it came to this state; null where the state says it all. */
   readonly reason: string | null;
   /** What the image was taken for; null before it is loaded. */
-  readonly format: "flat" | "linux" | null;
+  readonly format: ImageFormat | null;
   /** Guest-physical addresses of the first instruction and of the device tree. */
   readonly entry: bigint | null;
   readonly dtb: bigint | null;
@@ -27,6 +33,15 @@ export interface BoardView {
   };
   /** Accesses that no device of the board took: loads gave zeros, stores went nowhere. */
   readonly unassigned: { readonly count: number; readonly last: bigint | null };
+}
+
+/** What a board loads. */
+export interface BoardImages {
+  /** null: the firmware finds what to start. */
+  readonly image: Uint8Array | null;
+  readonly initrd: Uint8Array | null;
+  readonly firmware?: Uint8Array | null;
+  readonly disk?: Uint8Array | null;
 }
 
 /** News of a board: a line of the VM's history, or that its console may have more to read. */
@@ -54,7 +69,7 @@ export interface BoardStretch {
 /** Name → [arguments, result]; ServiceError "no-board" on a VM without one. */
 export interface BoardCommands {
   /** Builds memory, vCPUs and device tree and loads the image; once, before all others. */
-  loadBoard: [{ image: Uint8Array; initrd: Uint8Array | null }, BoardView];
+  loadBoard: [BoardImages, BoardView];
   describeBoard: [Record<string, never>, BoardView];
   /** Runs a board that doesn't run, for so long or until it stops. ServiceError "board-state". */
   runBoard: [{ ns: bigint }, BoardStretch];

@@ -3,11 +3,12 @@
 
 import { FdtWriter } from "../../base/fdt.js";
 import { Prng } from "../../base/prng.js";
-import { MIB, RAM_BASE, UART } from "./memory-map.table.js";
+import type { BoardDefinition } from "../definition.js";
+import { deviceNodes, interrupt, PHANDLE } from "./device-nodes.js";
+import { MIB, RAM_BASE, SPI, UART } from "./memory-map.table.js";
 
 export interface TreeInput {
-  readonly memoryMiB: number;
-  readonly cmdline: string;
+  readonly board: BoardDefinition;
   /** Guest-physical range of the initrd. */
   readonly initrd: { readonly start: number; readonly end: number } | null;
   /** MPIDR affinity of each CPU. */
@@ -15,22 +16,24 @@ export interface TreeInput {
   readonly seed: bigint;
 }
 
-const CLOCK_PHANDLE = 1;
 /** A kernel without it makes its entropy from the timer, for tens of millions of instructions. */
 const RNG_SEED_BYTES = 32;
 
-/** The smallest tree: RAM, CPUs, PSCI, the UART. Nothing interrupts, so no node says so. */
+/** RAM, CPUs, PSCI, the UART, and what else the board has; nothing that it hasn't. */
 export function deviceTree(input: TreeInput): Uint8Array {
   const fdt = new FdtWriter();
+  const { board } = input;
   fdt.node("", () => {
     fdt.cells("#address-cells", 2);
     fdt.cells("#size-cells", 2);
-    fdt.text("compatible", "tidemark,board");
+    // With interrupts it is a machine that every Linux for arm64 knows.
+    fdt.text("compatible", board.gic === undefined ? "tidemark,board" : "linux,dummy-virt");
+    if (board.gic !== undefined) fdt.cells("interrupt-parent", PHANDLE.gic);
     fdt.text("model", "tidemark,board");
     fdt.node("chosen", () => chosen(fdt, input));
     fdt.node(`memory@${RAM_BASE.toString(16)}`, () => {
       fdt.text("device_type", "memory");
-      fdt.cells64("reg", RAM_BASE, input.memoryMiB * MIB);
+      fdt.cells64("reg", RAM_BASE, board.memoryMiB * MIB);
     });
     fdt.node("cpus", () => cpus(fdt, input.cpus));
     fdt.node("psci", () => {
@@ -41,14 +44,16 @@ export function deviceTree(input: TreeInput): Uint8Array {
       fdt.text("compatible", "fixed-clock");
       fdt.cells("#clock-cells", 0);
       fdt.cells("clock-frequency", UART.clockHz);
-      fdt.cells("phandle", CLOCK_PHANDLE);
+      fdt.cells("phandle", PHANDLE.clock);
     });
     fdt.node(uartName(), () => {
       fdt.text("compatible", "arm,pl011", "arm,primecell");
       fdt.cells64("reg", UART.base, UART.size);
-      fdt.cells("clocks", CLOCK_PHANDLE, CLOCK_PHANDLE);
+      fdt.cells("clocks", PHANDLE.clock, PHANDLE.clock);
       fdt.text("clock-names", "uartclk", "apb_pclk");
+      interrupt(fdt, board, SPI.uart, "level");
     });
+    deviceNodes(fdt, board);
   });
   return fdt.finish();
 }
@@ -57,9 +62,9 @@ function uartName(): string {
   return `pl011@${UART.base.toString(16)}`;
 }
 
-function chosen(fdt: FdtWriter, { cmdline, initrd, seed }: TreeInput): void {
+function chosen(fdt: FdtWriter, { board, initrd, seed }: TreeInput): void {
   fdt.text("stdout-path", `/${uartName()}`);
-  if (cmdline !== "") fdt.text("bootargs", cmdline);
+  if (board.cmdline !== "") fdt.text("bootargs", board.cmdline);
   if (initrd !== null) {
     fdt.cells64("linux,initrd-start", initrd.start);
     fdt.cells64("linux,initrd-end", initrd.end);

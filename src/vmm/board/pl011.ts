@@ -5,6 +5,8 @@
 // as there is room. As with QEMU, bytes pass whether or not CR enables the UART.
 // @source Arm DDI 0183 (PrimeCell UART PL011)
 import type { Saved } from "../../base/saved.js";
+import { type IrqLine, type MmioDevice, readWord, writeWord } from "./device.js";
+import { UART } from "./memory-map.table.js";
 
 const REG = {
   DR: 0x00,
@@ -51,8 +53,12 @@ const PLAIN: readonly (readonly [offset: number, mask: number, reset: number])[]
 /** Bytes typed that the guest has not taken yet. */
 const BACKLOG_MAX = 65_536;
 
-export class Pl011 {
+export class Pl011 implements MmioDevice {
+  readonly name = "pl011";
+  readonly base = UART.base;
+  readonly size = UART.size;
   readonly #transmit: (byte: number) => void;
+  readonly #irq: IrqLine;
   readonly #plain = new Map<number, number>();
   /** Received bytes with their error bits. */
   #fifo: number[] = [];
@@ -61,9 +67,13 @@ export class Pl011 {
   #rsr = 0;
   #overrun = false;
 
-  /** @param transmit takes each byte that the guest sends */
-  constructor(transmit: (byte: number) => void) {
+  /**
+   * @param transmit takes each byte that the guest sends
+   * @param irq UARTINTR
+   */
+  constructor(transmit: (byte: number) => void, irq: IrqLine) {
     this.#transmit = transmit;
+    this.#irq = irq;
     this.reset();
   }
 
@@ -75,11 +85,12 @@ export class Pl011 {
     this.#rsr = 0;
     this.#overrun = false;
     this.#refill();
+    this.#drive();
   }
 
-  /** UARTINTR: the level of the interrupt line. */
-  get interrupt(): boolean {
-    return (this.#ris & this.#get(REG.IMSC)) !== 0;
+  /** UARTINTR: an interrupt status that isn't masked. */
+  #drive(): void {
+    this.#irq((this.#ris & this.#get(REG.IMSC)) !== 0);
   }
 
   get backlog(): number {
@@ -91,11 +102,22 @@ export class Pl011 {
     if (this.#backlog.length + bytes.length > BACKLOG_MAX) return false;
     for (const byte of bytes) this.#backlog.push(byte);
     this.#refill();
+    this.#drive();
     return true;
   }
 
-  /** @returns the 32-bit register at a word's offset */
-  read(offset: number): number {
+  read(offset: number, bytes: number): bigint {
+    const value = readWord(offset, bytes, (word) => this.#load(word));
+    this.#drive();
+    return value;
+  }
+
+  write(offset: number, _bytes: number, value: bigint): void {
+    writeWord(offset, value, (word, bits) => this.#store(word, bits));
+    this.#drive();
+  }
+
+  #load(offset: number): number {
     if (offset >= REG.PERIPH_ID0) return ID_BYTES[(offset - REG.PERIPH_ID0) / 4] ?? 0;
     switch (offset) {
       case REG.DR:
@@ -113,7 +135,7 @@ export class Pl011 {
     }
   }
 
-  write(offset: number, value: number): void {
+  #store(offset: number, value: number): void {
     if (offset === REG.DR) this.#send(value & 0xff);
     else if (offset === REG.RSR) this.#rsr = 0;
     else if (offset === REG.ICR) this.#ris &= ~value;

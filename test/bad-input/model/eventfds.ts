@@ -4,7 +4,9 @@ import fc from "fast-check";
 import { expectErrno, expectSame, type Guest, hex } from "./guest.js";
 
 const COUNT_MAX = (1n << 64n) - 2n;
-const FDS = 2;
+const FDS = 3;
+/** It gives 1 a read. */
+const SEMAPHORE = 2;
 const DATAMATCH = 1;
 
 interface Binding {
@@ -23,14 +25,15 @@ export interface EventfdsModel {
   readonly bindings: Binding[];
 }
 
-/** A VM without memory, so that every store is one to a device, and two eventfds. */
+/** A VM without memory, so that every store is one to a device, and eventfds, one a semaphore. */
 export async function furnishEventfds(guest: Guest): Promise<EventfdsModel> {
   await guest.must("PUT", "/vcpus/0");
   const ids: string[] = [];
   for (let i = 0; i < FDS; i++) {
-    ids.push((await guest.caller.json("POST", "/v1/eventfds", {})).json.id);
+    const body = i === SEMAPHORE ? { semaphore: true } : {};
+    ids.push((await guest.caller.json("POST", "/v1/eventfds", body)).json.id);
   }
-  return { ids, counts: [0n, 0n], reads: [null, null], bindings: [] };
+  return { ids, counts: ids.map(() => 0n), reads: ids.map(() => null), bindings: [] };
 }
 
 type Command = fc.AsyncCommand<EventfdsModel, Guest>;
@@ -80,8 +83,9 @@ class Read implements Command {
     const count = model.counts[this.#fd] ?? 0n;
     if (count === 0n) return expectErrno(this.toString(), answer, "EAGAIN");
     expectErrno(this.toString(), answer, null);
-    expectSame(this.toString(), [answer.json.value], [hex(count)]);
-    model.counts[this.#fd] = 0n;
+    const value = this.#fd === SEMAPHORE ? 1n : count;
+    expectSame(this.toString(), [answer.json.value], [hex(value)]);
+    model.counts[this.#fd] = count - value;
     model.reads[this.#fd] = answer.json.id;
   }
 
@@ -207,6 +211,7 @@ export const eventfdCommands: fc.Arbitrary<Command>[] = [
 export const eventfdsAfter = (): Command[] => [
   new Peek(),
   new Read(0),
+  new Read(SEMAPHORE),
   new Store(0x1000, 4, 1),
   new Store(0x2000, 8, 0),
   new Peek(),

@@ -41,16 +41,24 @@ export async function guestAccess(world: World, line: Line): Promise<Outcome> {
         value: hex(BigInt.asUintN(8 * length, BigInt(wideArg(line, "value")))),
       };
   const accesses = addresses.map((address) => ({ ...store, address: hex(address) }));
-  vcpu.list = { isRead, rest: accesses, loaded: 0, completed: 0, values: [] };
-  const refused = await loadPiece(world, vcpu, vcpu.list);
-  if (refused !== null) return refused;
-  const outcome = await run(world, vcpu, vcpu.list);
+  const outcome = await runProgram(world, vcpu, { accesses, isRead });
   if (!isRead)
     await world.shareStores(
       vcpu.vm,
       addresses.map((gpa) => ({ gpa, len: length })),
     );
   return outcome;
+}
+
+/** A list in place of the one that the vCPU had, from its first access. */
+export async function runProgram(
+  world: World,
+  vcpu: VcpuState,
+  { accesses, isRead }: { accesses: readonly unknown[]; isRead: boolean },
+): Promise<Outcome> {
+  vcpu.list = { isRead, rest: accesses, loaded: 0, completed: 0, values: [] };
+  const refused = await loadPiece(world, vcpu, vcpu.list);
+  return refused ?? run(world, vcpu, vcpu.list);
 }
 
 /** KVM_RUN: goes on with the vCPU's list; without one it runs what the vCPU has, nothing. */

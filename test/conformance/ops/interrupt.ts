@@ -1,6 +1,6 @@
-// Owns: routing and device calls of a recording as requests, as far as routes exist. Any thread.
+// Owns: routing, MSI and device calls of a recording as requests. Any thread.
 import { isOk, jsonOf, plainOutcome, refusal, success } from "../client.js";
-import { type Line, numberArg, type Outcome, ReplayFault, wideArg } from "../line.js";
+import { type Line, nameArg, numberArg, type Outcome, ReplayFault, wideArg } from "../line.js";
 import { recordedName, type World } from "../world.js";
 
 const TYPE_IRQCHIP = 1;
@@ -58,10 +58,32 @@ export async function createDevice(world: World, line: Line): Promise<Outcome> {
     json: { type: numberArg(line, "type"), test: isTest },
   });
   if (!isOk(answer)) return refusal(answer);
-  return success(isTest ? {} : { name: recordedName(line, "dev0") });
+  if (isTest) return success();
+  const name = recordedName(line, "dev0");
+  const path = `${vm.path}/devices/${String(jsonOf(answer)["device"])}`;
+  world.devices.set(name, { vm, path });
+  return success({ name });
 }
 
-/** Calls that are of this kind but have no public route; they fail where they are compared. */
-export function noRoute(_world: World, line: Line): Promise<Outcome> {
-  return Promise.reject(new ReplayFault(`no public route carries ${line.op} yet`));
+const ATTR_METHODS: Readonly<Record<string, string>> = {
+  KVM_HAS_DEVICE_ATTR: "HEAD",
+  KVM_GET_DEVICE_ATTR: "GET",
+  KVM_SET_DEVICE_ATTR: "PUT",
+};
+/** "points at int32 -1", the only thing that a recorded address may say. */
+const POINTEE = { text: "points at int32 -1", bytes: "ffffffff" } as const;
+
+/** KVM_HAS_, GET_ and SET_DEVICE_ATTR; `flags` go nowhere, as in KVM. */
+export async function deviceAttr(world: World, line: Line): Promise<Outcome> {
+  const { path } = world.device(line.on);
+  const addr = nameArg(line, "addr");
+  if (addr !== POINTEE.text) throw new ReplayFault(`unknown address: ${addr}`);
+  const method = ATTR_METHODS[line.op] ?? "";
+  const at = `${path}/attributes/${numberArg(line, "group")}/${wideArg(line, "attr")}`;
+  if (method === "PUT") {
+    const json = { value: POINTEE.bytes };
+    return plainOutcome(await world.client.send(method, at, { json }));
+  }
+  const query = method === "GET" ? `?input=${POINTEE.bytes}` : "";
+  return plainOutcome(await world.client.send(method, `${at}${query}`));
 }

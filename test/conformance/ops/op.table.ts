@@ -11,7 +11,8 @@ import {
   writeEventfd,
 } from "./eventfd.js";
 import { continueRun, guestAccess } from "./guest.js";
-import { createDevice, noRoute, setGsiRouting, signalMsi } from "./interrupt.js";
+import { createDevice, deviceAttr, setGsiRouting, signalMsi } from "./interrupt.js";
+import { createIrqchip, guestEoi, irqLine, pinEdge, pinLevel } from "./irqchip.js";
 import { ringHarvest, ringPeek, ringSetFlags } from "./ring.js";
 import {
   checkExtension,
@@ -44,12 +45,12 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   KVM_SET_GSI_ROUTING: setGsiRouting,
   KVM_SIGNAL_MSI: signalMsi,
   KVM_CREATE_DEVICE: createDevice,
-  KVM_CREATE_IRQCHIP: noRoute,
-  KVM_IRQ_LINE: noRoute,
-  KVM_IRQ_LINE_STATUS: noRoute,
-  KVM_HAS_DEVICE_ATTR: noRoute,
-  KVM_GET_DEVICE_ATTR: noRoute,
-  KVM_SET_DEVICE_ATTR: noRoute,
+  KVM_CREATE_IRQCHIP: createIrqchip,
+  KVM_IRQ_LINE: irqLine,
+  KVM_IRQ_LINE_STATUS: irqLine,
+  KVM_HAS_DEVICE_ATTR: deviceAttr,
+  KVM_GET_DEVICE_ATTR: deviceAttr,
+  KVM_SET_DEVICE_ATTR: deviceAttr,
   guest_write: guestAccess,
   guest_read: guestAccess,
   host_write: hostAccess,
@@ -62,7 +63,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   eventfd_read: readEventfd,
   close: closeDescriptor,
   close_vm: closeVm,
-  irqchip_pin_level: noRoute,
-  irqchip_pin_edge: noRoute,
-  guest_eoi: noRoute,
+  irqchip_pin_level: pinLevel,
+  irqchip_pin_edge: pinEdge,
+  guest_eoi: guestEoi,
 };

@@ -30,6 +30,38 @@ describe("count", () => {
   });
 });
 
+describe("a semaphore", () => {
+  test("gives 1 to each reader and keeps the rest", () => {
+    const table = EventfdCounters.create(4);
+    const [fd, plain] = [table.create(2n, true), table.create(2n)];
+    expect(table.write(fd, 2n)).toBe("ok");
+    expect([table.take(fd), table.take(fd), table.peek(fd)]).toEqual([1n, 1n, 2n]);
+    expect([table.take(fd, 3n), table.take(fd)]).toEqual([2n, 0n]);
+    expect(table.take(plain)).toBe(2n);
+  });
+
+  test("gives 1 to a hook for each signal, and 1 when it is taken off", () => {
+    const table = EventfdCounters.create(4);
+    const fd = table.create(0n, true);
+    let wakes = 0;
+    const hook = { wake: () => wakes++, hungUp: () => {} };
+    expect(table.hook(fd, hook, false)).toBe("zero");
+    table.write(fd, 5n);
+    expect([wakes, table.peek(fd)]).toEqual([1, 4n]);
+    table.signal(fd);
+    expect([wakes, table.peek(fd)]).toEqual([2, 4n]);
+    table.unhook(fd, hook);
+    expect(table.peek(fd)).toBe(3n);
+  });
+
+  test("that is freed leaves an ordinary counter", () => {
+    const table = EventfdCounters.create(1);
+    table.close(table.create(1n, true));
+    const fd = table.create(3n);
+    expect(table.take(fd)).toBe(3n);
+  });
+});
+
 describe("life", () => {
   test("a closed counter lives while it is referred to", () => {
     const table = EventfdCounters.create(4);

@@ -1,7 +1,7 @@
 // Goal: counter offset, timer PPIs and stolen time are as KVM has them.
 // Method: device attributes through commands; guests that read what they were given.
 import { describe, expect, it } from "vitest";
-import { nullVgic } from "../../../src/kvm/vgic/model.js";
+import { createDevice } from "../../../src/kvm/device.js";
 import * as a64 from "../../support/a64.js";
 import { Guest, OFF, X } from "../../support/guest.js";
 import { BASE, Inline } from "../../support/inline.js";
@@ -71,7 +71,11 @@ describe("timer PPIs", () => {
     const vm = new Guest();
     vm.boot(0, a64.powerOff());
     vm.vcpu(1);
-    Object.assign(vm.kvm.vm, { vgic: { ...nullVgic, name: "a controller" } });
+    const number = createDevice(vm.kvm.vm, 7, 0);
+    const device = vm.kvm.vm.devices[number ?? -1];
+    device?.set(0, 2n, u64(0x800_0000n));
+    device?.set(0, 3n, u64(0x80a_0000n));
+    device?.set(4, 0n, new Uint8Array());
     for (const bad of [15, 32, -1]) expect(set(vm, TIMER, 1, s32(bad))).toBe("EINVAL");
     expect(set(vm, TIMER, 1, new Uint8Array(0))).toBe("EFAULT");
     expect(set(vm, TIMER, 4, s32(20))).toBe("ENXIO");

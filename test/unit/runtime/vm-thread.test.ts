@@ -79,7 +79,7 @@ describe("a thread's VM", () => {
 
   test("a log recorded under load replays to the same digest", async () => {
     const vm = await runtime.start(definition);
-    const fd = runtime.eventfds.create(0n);
+    const fd = runtime.eventfds.create(0n, false);
     await vm.call("ioeventfd", assign(fd));
     await vm.call("setProgram", pattern(0));
     const run = vm.call("run", RUN);
@@ -99,18 +99,18 @@ describe("a thread's VM", () => {
     expect(news).toEqual({ kind: "replay-finished", diverged: null });
     expect((await again.call("digest", {})).value.digest).toBe(value.digest);
     await again.close();
-    runtime.eventfds.close(fd);
+    await runtime.eventfds.close(fd, true);
   });
 
   test("its eventfd signals wake a waiter on the HTTP thread", async () => {
     const vm = await runtime.start(definition);
-    const fd = runtime.eventfds.create(0n);
+    const fd = runtime.eventfds.create(0n, false);
     const waiting = runtime.eventfds.changed(fd, 10_000);
     await vm.call("ioeventfd", assign(fd));
     await waiting;
     expect(runtime.eventfds.take(fd)).toBe(1n);
     await vm.close();
-    runtime.eventfds.close(fd);
+    await runtime.eventfds.close(fd, true);
   });
 });
 
@@ -120,7 +120,7 @@ describe("ends", () => {
     const [deaf, other] = await Promise.all([runtime.start(definition), runtime.start(definition)]);
     await other.call("createMemoryObject", ram(MIB));
     await deaf.call("createMemoryObject", ram(100 * MIB));
-    const fd = runtime.eventfds.create(0n);
+    const fd = runtime.eventfds.create(0n, false);
     await deaf.call("ioeventfd", assign(fd));
     expect(runtime.usage().memoryUsedBytes - before).toBe(101 * MIB);
     const call = deaf.call("createDevice", { type: MISCHIEF.deaf, flags: 0 });
@@ -130,7 +130,7 @@ describe("ends", () => {
     expect(runtime.usage().memoryUsedBytes - before).toBe(MIB);
     await other.close();
     expect(runtime.usage()).toMatchObject({ vms: 0, memoryUsedBytes: before });
-    runtime.eventfds.close(fd);
+    await runtime.eventfds.close(fd, true);
   });
 
   test("a bug in one VM is news and leaves the others alone", async () => {
@@ -199,23 +199,23 @@ describe("the runtime", () => {
 describe("eventfds", () => {
   test("a wait ends by timeout, by a write, or at once when there is a count", async () => {
     const { eventfds } = runtime;
-    const fd = eventfds.create(0n);
+    const fd = eventfds.create(0n, false);
     await eventfds.changed(fd, 5);
     const waits = [eventfds.changed(fd, 10_000), eventfds.changed(fd, 10_000)];
-    eventfds.write(fd, 2n);
+    await eventfds.write(fd, 2n, true);
     await Promise.all(waits);
     await eventfds.changed(fd, 10_000);
     expect(eventfds.take(fd)).toBe(2n);
     const last = eventfds.changed(fd, 10_000);
-    eventfds.close(fd);
+    await eventfds.close(fd, true);
     await last;
     await eventfds.changed(fd, 10_000);
   });
 
-  test("a write past the end is refused as overflow", () => {
-    const fd = runtime.eventfds.create(2n ** 64n - 2n);
+  test("a write past the end is refused as overflow", async () => {
+    const fd = runtime.eventfds.create(2n ** 64n - 2n, false);
     const refused = expect.objectContaining({ code: "eventfd-overflow" });
-    expect(() => runtime.eventfds.write(fd, 1n)).toThrow(refused);
-    runtime.eventfds.close(fd);
+    await expect(runtime.eventfds.write(fd, 1n, true)).rejects.toThrow(refused);
+    await runtime.eventfds.close(fd, true);
   });
 });

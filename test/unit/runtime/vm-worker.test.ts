@@ -44,7 +44,7 @@ async function build(vm: VmHandle): Promise<void> {
 test("inputs and reads under load replay to the same digest through JSON", async () => {
   const vm = await runtime.start(definition);
   await build(vm);
-  const fd = runtime.eventfds.create(0n);
+  const fd = runtime.eventfds.create(0n, false);
   const at = { datamatch: 0n, addr: 0x100n, len: 4, fd: { index: fd, isEventfd: true }, flags: 0 };
   await vm.call("ioeventfd", at);
   const run = vm.call("run", RUN);
@@ -75,7 +75,7 @@ test("inputs and reads under load replay to the same digest through JSON", async
   expect((await again.call("digest", {})).value).toEqual(value);
   expect((await again.call("describe", {})).value.replaying).toBe(false);
   await again.close();
-  runtime.eventfds.close(fd);
+  await runtime.eventfds.close(fd, true);
   expect(runtime.usage()).toMatchObject({ vms: 0, memoryUsedBytes: 0 });
 });
 

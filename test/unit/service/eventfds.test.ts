@@ -14,41 +14,52 @@ const NONE = { key: null, after: null };
 
 it("peeks, waits, writes and reads each count once", async () => {
   const { eventfds } = t.services;
-  const { id } = await eventfds.create(0n);
+  const { id } = await eventfds.create(0n, false);
   expect(id).toMatch(/^efd_/);
   expect(await refusalOf(eventfds.read(id, NONE))).toBe("EAGAIN");
   const waiting = eventfds.get(id, 10_000);
-  await eventfds.write(id, 2n);
+  await eventfds.write(id, 2n, true);
   expect(await waiting).toMatchObject({ id, count: 2n });
-  expect(await eventfds.write(id, 3n)).toMatchObject({ count: 5n });
+  expect(await eventfds.write(id, 3n, true)).toMatchObject({ count: 5n });
   expect(await eventfds.read(id, NONE)).toEqual({ id: "r1", value: 5n, repeated: false });
   expect(await eventfds.read(id, NONE)).toEqual({ id: "r1", value: 5n, repeated: true });
-  await eventfds.write(id, 1n);
+  await eventfds.write(id, 1n, true);
   expect(await refusalOf(eventfds.read(id, { key: "k", after: null }))).toBe(
     "harvest-unacknowledged",
   );
   expect(await eventfds.read(id, { key: null, after: "r1" })).toMatchObject({ value: 1n });
   expect(await refusalOf(eventfds.read(id, { key: null, after: "r2" }))).toBe("EAGAIN");
-  expect(await refusalOf(eventfds.write(id, U64_MAX))).toBe("EINVAL");
+  expect(await refusalOf(eventfds.write(id, U64_MAX, true))).toBe("EINVAL");
+});
+
+it("a semaphore gives 1 at a time, once each", async () => {
+  const { eventfds } = t.services;
+  const { id } = await eventfds.create(2n, true);
+  const read = (after: string) => eventfds.read(id, { key: null, after });
+  expect(await read("r0")).toMatchObject({ id: "r1", value: 1n, repeated: false });
+  expect(await read("r0")).toMatchObject({ id: "r1", value: 1n, repeated: true });
+  expect(await eventfds.get(id, 0)).toMatchObject({ count: 1n, isSemaphore: true });
+  expect(await read("r1")).toMatchObject({ id: "r2", value: 1n });
+  expect(await refusalOf(read("r2"))).toBe("EAGAIN");
 });
 
 it("lists in pages, ends with EMFILE, and forgets what is deleted", async () => {
   const { eventfds } = t.services;
   const ids = [];
-  for (let i = 0; i < 3; i++) ids.push((await eventfds.create(BigInt(i))).id);
-  expect(await refusalOf(eventfds.create(0n))).toBe("EMFILE");
+  for (let i = 0; i < 3; i++) ids.push((await eventfds.create(BigInt(i), false)).id);
+  expect(await refusalOf(eventfds.create(0n, false))).toBe("EMFILE");
   const first = await eventfds.list(2, null);
   const second = await eventfds.list(2, first.nextCursor);
   expect([...first.items, ...second.items].map((e) => e.id)).toEqual(ids);
   expect(second.nextCursor).toBeNull();
   const [gone] = ids;
-  await eventfds.delete(gone ?? "");
+  await eventfds.delete(gone ?? "", true);
   expect(await refusalOf(eventfds.get(gone ?? "", 0))).toBe("eventfd-not-found");
 });
 
 it("resolves an id to a counter, to no descriptor, or to another kind of one", async () => {
   const { eventfds } = t.services;
-  const { id } = await eventfds.create(0n);
+  const { id } = await eventfds.create(0n, false);
   const vm = await t.services.vms.create(spec());
   expect(eventfds.resolve(id)).toEqual({ index: 0, isEventfd: true });
   expect(eventfds.resolve(null)).toEqual({ index: -1, isEventfd: true });

@@ -4,19 +4,16 @@ import { describe, expect, it } from "vitest";
 import { isLent } from "../../../src/base/lent-bytes.js";
 import { BOARD_COMMANDS } from "../../../src/vmm/board/board-commands.js";
 import { COMMANDS } from "../../../src/vmm/command.table.js";
-import type { CommandArgs, CommandName } from "../../../src/vmm/commands.js";
+import type { CommandName } from "../../../src/vmm/commands.js";
 import { guestImage, InlineBoard } from "../../support/board.js";
 import { BASE, Inline } from "../../support/inline.js";
-
-type Case<K extends CommandName> = {
-  /** Arguments that pass on the VM of setUp. */
-  readonly good: CommandArgs<K>;
-  /** Arguments that are refused, and with what; empty for commands that refuse nothing. */
-  readonly bad: readonly (readonly [CommandArgs<K>, string])[];
-};
+import { type Case, DEVICE_CASES } from "./device-cases.table.js";
 
 const none = {};
 const consume = { key: "k", after: null };
+/** Of irqfd. */
+const settled = { drain: true, found: null };
+const file = { index: 0, isEventfd: false };
 const noFd = { index: -1, isEventfd: true };
 const region = {
   slot: 9,
@@ -169,16 +166,39 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     bad: [[{ datamatch: 0n, addr: 0n, len: 4, fd: noFd, flags: 0 }, "EBADF"]],
   },
   irqfd: {
-    good: { fd: { index: 0, isEventfd: true }, gsi: 0, flags: 1, resamplefd: noFd },
-    bad: [[{ fd: noFd, gsi: 0, flags: 0, resamplefd: noFd }, "EAGAIN"]],
+    good: { fd: { index: 0, isEventfd: true }, gsi: 0, flags: 1, resamplefd: noFd, ...settled },
+    bad: [
+      [{ fd: noFd, gsi: 0, flags: 0, resamplefd: noFd, ...settled }, "EAGAIN"],
+      [{ fd: noFd, gsi: 0, flags: 1, resamplefd: noFd, ...settled }, "EBADF"],
+      [{ fd: noFd, gsi: 0, flags: 5, resamplefd: noFd, ...settled }, "EINVAL"],
+    ],
   },
+  assignDevice: {
+    good: undefined as never,
+    bad: [
+      [{ base: 0n, trigger: noFd, unmask: noFd, isHigh: true, ...settled }, "EBADF"],
+      [{ base: 0n, trigger: file, unmask: noFd, isHigh: true, ...settled }, "EINVAL"],
+    ],
+  },
+  listAssignedDevices: { good: none, bad: [] },
+  raiseAssignedDevice: {
+    good: undefined as never,
+    bad: [[{ id: 0, drain: true }, "device-not-found"]],
+  },
+  releaseDevice: {
+    good: undefined as never,
+    bad: [[{ id: 0, drain: true }, "device-not-found"]],
+  },
+  listIrqfds: { good: none, bad: [] },
+  wakeEventfd: { good: { fd: { index: 0, isEventfd: true }, drain: true }, bad: [] },
+  hangUpEventfd: { good: { fd: { index: 0, isEventfd: true }, drain: true }, bad: [] },
   setGsiRouting: { good: { flags: 0, entries: [] }, bad: [[{ flags: 1, entries: [] }, "EINVAL"]] },
   getGsiRouting: { good: none, bad: [] },
   signalMsi: {
     good: undefined as never,
     bad: [[{ addressLo: 0, addressHi: 0, data: 0, flags: 0, devid: 0 }, "EINVAL"]],
   },
-  createDevice: { good: undefined as never, bad: [[{ type: 7, flags: 0 }, "ENODEV"]] },
+  ...DEVICE_CASES,
   irqLine: {
     good: { irq: 0x0007_0000, level: 1 },
     bad: [
@@ -404,13 +424,25 @@ function setUp() {
   vm.vcpu(7);
   vm.call("vcpuInit", { vcpu: 7, target: 5, features: [4n] });
   vm.call("harvestDirtyLog", { slot: 0, key: "k", after: null });
+  vm.call("createDevice", { type: 4, flags: 0 });
+  vm.call("openVfioFile", {});
   vm.call("armFault", { kind: "hdbss-alloc", nth: 9, vcpu: null, times: null, delay: 0 });
+  return vm;
+}
+
+/** Commands that need a controller to pass: a GICv3 as device 1, or the legacy GICv2. */
+const WITH_VGIC: readonly CommandName[] = ["describeVgic", "listVgicIrqs", "getDeviceAttr"];
+
+function withController(name: CommandName): Inline {
+  const vm = setUp();
+  if (WITH_VGIC.includes(name)) vm.call("createDevice", { type: 7, flags: 0 });
+  if (name === "setDeviceAddr") vm.call("createIrqchip", none);
   return vm;
 }
 
 /** A command of a board finds one that has its image, but for the one that brings it. */
 function setUpFor(name: CommandName): Inline {
-  if (!Object.hasOwn(BOARD_COMMANDS, name)) return setUp();
+  if (!Object.hasOwn(BOARD_COMMANDS, name)) return withController(name);
   return name === "loadBoard" ? new InlineBoard() : InlineBoard.with(HELLO);
 }
 

@@ -103,6 +103,8 @@ export class PeMmu {
   /** Of the access that is under way. */
   #isAligned = true;
   #generation = 0;
+  /** Host pages that an entry lets stores through to, or one that is gone meanwhile. */
+  readonly #stored = new Set<number>();
   /** Regions of 2 MiB in which pages of larger mappings are cached: none of them goes alone. */
   readonly #blocks = new Set<number>();
   /** The same for still larger ones: first and last region. */
@@ -131,6 +133,7 @@ export class PeMmu {
     this.#blocks.clear();
     this.#ranges = [];
     this.#isCoarse = false;
+    this.#stored.clear();
     this.#generation++;
     if (this.#generation === GENERATIONS) this.clear();
     const at = (this.#pe.window + TLB_GENERATION) / 4;
@@ -172,6 +175,11 @@ export class PeMmu {
     const first = region - (region % count);
     this.#ranges.push({ first, last: first + count - 1 });
     if (this.#ranges.length > RANGES_MAX) this.#isCoarse = true;
+  }
+
+  /** A page's code is about to be decoded: no store goes there unnoticed from now on. */
+  pageDecoded(page: number): void {
+    if (this.#stored.has(page)) this.invalidate();
   }
 
   /** Forgets every cached translation by its bytes. */
@@ -387,6 +395,7 @@ export class PeMmu {
     u32[at + TLB_READ / 4] = pageLow;
     u32[at + TLB_READ / 4 + 1] = pageHigh;
     if (writes) {
+      this.#stored.add(host - (host & IN_PAGE));
       u32[at + TLB_WRITE / 4] = pageLow;
       u32[at + TLB_WRITE / 4 + 1] = pageHigh;
     } else if (!isSame) {

@@ -5,6 +5,7 @@
 //        ──system──▶ executeSystem
 //   abort to EL1, trap to EL2, abort of stage 2: this object notes what stops the run
 import { assert } from "../../../base/assert.js";
+import type { VirtualInterface } from "../../gic/virtual-interface.js";
 import type { HostCpu } from "../../host-cpu.js";
 import type { HostMemory } from "../../host-memory.js";
 import type { CodeCache } from "../code-cache.js";
@@ -261,8 +262,8 @@ export class Pe implements MmuContext, SystemContext {
 
   // ── code ────────────────────────────────────────────────────────────────────────────────────
 
-  codeDecoded(): void {
-    for (const pe of this.#host.pes) pe.mmu.invalidate();
+  codeDecoded(page: number): void {
+    for (const pe of this.#host.pes) pe.mmu.pageDecoded(page);
   }
 
   codeDropped(): void {
@@ -284,8 +285,21 @@ export class Pe implements MmuContext, SystemContext {
   get interruptPending(): boolean {
     const { pstate } = this.registers;
     if (this.serror !== null && (pstate & PSTATE_BIT.A) === 0) return true;
-    const irq = this.irqLine && (pstate & PSTATE_BIT.I) === 0;
-    return irq || (this.fiqLine && (pstate & PSTATE_BIT.F) === 0);
+    const irq = (pstate & PSTATE_BIT.I) === 0 && this.irqInput;
+    return irq || ((pstate & PSTATE_BIT.F) === 0 && this.fiqInput);
+  }
+
+  /** What the PE sees: the host's line, or the virtual CPU interface's. */
+  get irqInput(): boolean {
+    return this.irqLine || (this.#cpu?.gic.virq ?? false);
+  }
+
+  get fiqInput(): boolean {
+    return this.fiqLine || (this.#cpu?.gic.vfiq ?? false);
+  }
+
+  get icc(): VirtualInterface | null {
+    return this.#cpu?.gic.sre === true ? this.#cpu.gic : null;
   }
 
   /** Takes a pending SError or interrupt that isn't masked, between two instructions. */
@@ -298,7 +312,7 @@ export class Pe implements MmuContext, SystemContext {
       takeException(registers, VECTOR.serror, registers.pc, { esr });
       return true;
     }
-    const isFiq = this.fiqLine && (registers.pstate & PSTATE_BIT.F) === 0;
+    const isFiq = (registers.pstate & PSTATE_BIT.F) === 0 && this.fiqInput;
     takeException(registers, isFiq ? VECTOR.fiq : VECTOR.irq, registers.pc);
     return true;
   }

@@ -1,6 +1,8 @@
 // Owns: instructions of the system side: exceptions, hints that wait, PSTATE, system registers,
 // cache and TLB maintenance. VM thread.
 // @source Arm ARM C5 (System instructions), D1.3, D17.2
+import { ICC_BY_ENCODING, type IccRegister } from "../../gic/icc.table.js";
+import type { VirtualInterface } from "../../gic/virtual-interface.js";
 import type { SystemResult } from "../core.js";
 import { WHY, ZVA_TRAP } from "../window.js";
 import type { PeDebug } from "./debug.js";
@@ -24,8 +26,10 @@ export interface SystemContext {
   readonly registers: PeRegisters;
   /** Whether an interrupt line is high that PSTATE doesn't mask any more. */
   readonly interruptPending: boolean;
-  readonly irqLine: boolean;
-  readonly fiqLine: boolean;
+  readonly irqInput: boolean;
+  readonly fiqInput: boolean;
+  /** The CPU interface behind the ICC registers; null without one. */
+  readonly icc: VirtualInterface | null;
   /** ISS of the SError that waits, or null. */
   serror: number | null;
   readonly debug: PeDebug;
@@ -250,8 +254,8 @@ function readSysreg(context: SystemContext, row: SysReg): bigint {
     case "ISR_EL1":
       return (
         (context.serror === null ? 0n : ISR_A) |
-        (context.irqLine ? ISR_I : 0n) |
-        (context.fiqLine ? ISR_F : 0n)
+        (context.irqInput ? ISR_I : 0n) |
+        (context.fiqInput ? ISR_F : 0n)
       );
     default:
       return registers.get(row.name);
@@ -307,7 +311,8 @@ function move(context: SystemContext, word: number): SystemResult {
     return "next";
   }
   const row = SYSREG_BY_ENCODING.get(encoding);
-  if (row === undefined || row.access === "host") return undefinedInstruction(context);
+  if (row === undefined) return moveIcc(context, word, encoding, isRead);
+  if (row.access === "host") return undefinedInstruction(context);
   if (row.isPmu) return movePmu(context, row.name, isRead, rt);
   if (row.access.startsWith(isRead ? "wo" : "ro")) return undefinedInstruction(context);
   // The stack pointer in use has no name of its own.
@@ -324,6 +329,31 @@ function move(context: SystemContext, word: number): SystemResult {
   }
   writeSysreg(context, row, registers.x(rt));
   return TIMER_REGISTERS.has(row.name) ? lookAtLines(context) : "next";
+}
+
+function moveIcc(
+  context: SystemContext,
+  word: number,
+  encoding: number,
+  isRead: boolean,
+): SystemResult {
+  const { registers, icc } = context;
+  const row: IccRegister | undefined = ICC_BY_ENCODING.get(encoding);
+  const isWrong = row?.access === (isRead ? "wo" : "ro");
+  if (row === undefined || icc === null || registers.el === 0 || isWrong) {
+    return undefinedInstruction(context);
+  }
+  const rt = word & 31;
+  if (isRead) {
+    registers.setX(rt, icc.read(row.name));
+    return "next";
+  }
+  if (icc.write(row.name, registers.x(rt)) === "trap") {
+    registers.pc += INSTRUCTION_BYTES;
+    context.trap(esrOf(EC.sysreg, sysregIss(word)));
+    return "leave-retired";
+  }
+  return icc.maintenance ? lookAtLines(context) : nextUnlessInterrupted(context);
 }
 
 /** Lines out of the PE are looked at between two instructions. */

@@ -22,6 +22,11 @@ import {
 
 /** Guest instructions translated at most: about 270 bytes of V8's memory each. */
 const INSTRUCTIONS_MAX = 200_000;
+/**
+ * Translated after few jumps, so that what gets hot together is translated together. A guest that
+ * has more code than this pays for translation what it gains only where it runs often.
+ */
+const FIRST_INSTRUCTIONS = 4000;
 /** What a record has room for. */
 const SLOTS_MAX = 65_535;
 /** Regions of one module at most. */
@@ -56,6 +61,8 @@ interface Translated {
 export interface Translation {
   /** For how many runs a translation waits. */
   readonly delay?: () => number;
+  /** Jumps to a record that make it hot, HOT at most: few, so that short tests are translated. */
+  readonly hotAfter?: number;
   /** Instructions of one region, and of one function, at most. */
   readonly regionMax?: number;
 }
@@ -136,6 +143,8 @@ export class Tier1 {
       }
     }
     if (batch.length > 0) this.#install(batch);
+    const isMuch = this.stats.instructions > FIRST_INSTRUCTIONS;
+    if (isMuch && translation.hotAfter === undefined) cache.countFrom(0);
   }
 
   /**

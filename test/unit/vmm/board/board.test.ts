@@ -218,6 +218,9 @@ describe("what is the board's", () => {
       () => vm.refused("irqLine", { irq: 0, level: 1 }),
       () => vm.refused("setCounterOffset", { offset: 0n, reserved: 0n }),
       () => vm.refused("setVcpuAttr", { vcpu: 0, group: 1, attr: 0n, value: new Uint8Array(4) }),
+      () => vm.refused("createDevice", { type: 7, flags: 0 }),
+      () => vm.refused("createIrqchip", {}),
+      () => vm.refused("setDeviceAddr", { id: 0n, addr: 0n }),
       () => vm.refused("setProgram", { vcpu: 0, program: { kind: "accesses", accesses: [] } }),
       () => vm.refused("setUserMemoryRegion", { slot: 0, ...region }),
       () => vm.refused("setUserMemoryRegion2", { slot: 0, ...region, ...more }),
@@ -226,6 +229,7 @@ describe("what is the board's", () => {
     for (const refused of owned) expect(refused()).toBe("owned-by-board");
     vm.slot(3, 4, { gpa: 0x1_0000_0000 });
     vm.kvm.vm.checkAlive("KVM_RUN");
+    expect(vm.call("createDevice", { type: 4, flags: 0 })).not.toBeNull();
     expect(vm.call("listMemslots", {}).map(({ slot }) => slot)).toEqual([0, 3]);
     expect(vm.call("getOneReg", { vcpu: 0, reg: PC }).value).toBe(0x4008_0000n);
   });

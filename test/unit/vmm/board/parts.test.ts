@@ -1,11 +1,14 @@
 // Goal: the UART is a PL011 to the register, and the device tree one that others can read.
 // Method: registers by hand; the tree read back by a reader of the test, and by dtc where it is.
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { Console } from "../../../../src/vmm/board/console.js";
 import { deviceTree } from "../../../../src/vmm/board/device-tree.js";
 import { Pl011 } from "../../../../src/vmm/board/pl011.js";
+import type { BoardDefinition } from "../../../../src/vmm/definition.js";
 import { missing, program, programVersion } from "../../../../tools/debian.mjs";
+import { BOARD } from "../../../support/board.js";
 
 const DR = 0;
 const RSR = 4;
@@ -20,8 +23,24 @@ const ICR = 0x44;
 
 function uart() {
   const sent: number[] = [];
-  const device = new Pl011((byte) => sent.push(byte));
-  const typed = (text: string) => device.type(new Uint8Array(Buffer.from(text)));
+  const line = { interrupt: false };
+  const pl011 = new Pl011(
+    (byte) => sent.push(byte),
+    (level) => {
+      line.interrupt = level;
+    },
+  );
+  const device = {
+    read: (at: number) => Number(pl011.read(at, 4)),
+    write: (at: number, value: number) => pl011.write(at, 4, BigInt.asUintN(32, BigInt(value))),
+    get interrupt() {
+      return line.interrupt;
+    },
+    get backlog() {
+      return pl011.backlog;
+    },
+  };
+  const typed = (text: string) => pl011.type(new Uint8Array(Buffer.from(text)));
   return { device, sent, typed };
 }
 
@@ -145,14 +164,28 @@ function readTree(blob: Uint8Array): ReadonlyMap<string, Uint8Array> {
   }
 }
 
+const hexOf = (blob: Uint8Array, path: string) =>
+  Buffer.from(readTree(blob).get(path) ?? []).toString("hex");
+
 describe("device tree", () => {
-  const tree = deviceTree({
-    memoryMiB: 3584,
-    cmdline: "console=ttyAMA0",
-    initrd: { start: 0x4800_0000, end: 0x4800_0123 },
-    cpus: [0n, 1n, 0x100n],
-    seed: 7n,
-  });
+  const treeOf = (board: Partial<BoardDefinition>) =>
+    deviceTree({
+      board: { ...BOARD, memoryMiB: 3584, cmdline: "console=ttyAMA0", ...board },
+      initrd: { start: 0x4800_0000, end: 0x4800_0123 },
+      cpus: [0n, 1n, 0x100n],
+      seed: 7n,
+    });
+  const tree = treeOf({});
+  const ref = BOARD.image ?? undefined;
+  const whole = {
+    rtc: true,
+    pci: true,
+    rng: true,
+    console: "virtio",
+    disk: ref,
+    firmware: ref,
+  } as const;
+  const full = treeOf({ ...(whole as Partial<BoardDefinition>), gic: 3, its: true });
 
   it("tells RAM, CPUs, PSCI, the UART and how to start", () => {
     const found = readTree(tree);
@@ -174,9 +207,58 @@ describe("device tree", () => {
     expect(tree.length).toBeLessThan(1400);
   });
 
+  it("stays what it was, to the byte, where nothing was asked for", () => {
+    expect(createHash("sha256").update(tree).digest("hex")).toBe(
+      "a2ec656bbab009123245906e75e057971efcfdba85334963bcefa780c21b566f",
+    );
+  });
+
+  it("has a node with its interrupt for each device that is there, and none for others", () => {
+    const found = readTree(full);
+    const hex = (path: string) => Buffer.from(found.get(path) ?? []).toString("hex");
+    const text = (path: string) => Buffer.from(found.get(path) ?? []).toString();
+    expect(text("/compatible")).toBe("linux,dummy-virt\0");
+    expect([hex("/interrupt-parent"), hex("/intc@8000000/phandle")]).toEqual([
+      "00000002",
+      "00000002",
+    ]);
+    expect(hex("/pl011@9000000/interrupts")).toBe("000000000000000100000004");
+    expect(hex("/pl031@9010000/interrupts")).toBe("000000000000000200000004");
+    expect(text("/pcie@3f000000/compatible")).toBe("pci-host-ecam-generic\0");
+    expect(hex("/pcie@3f000000/ranges")).toBe(
+      "01000000" +
+        "0000000000000000" +
+        "000000003eff0000" +
+        "0000000000010000" +
+        "02000000" +
+        "0000000010000000" +
+        "0000000010000000" +
+        "000000002eff0000",
+    );
+    const virtio = [0, 1, 2].map((at) => hex(`/virtio_mmio@a000${at * 2}00/interrupts`));
+    const cells = ["10", "11", "12"].map((spi) => `00000000000000${spi}00000001`);
+    expect(virtio).toEqual(cells);
+    expect(hex("/timer/interrupts").slice(0, 24)).toBe("000000010000000d00000004");
+    expect(text("/intc@8000000/its@8080000/compatible")).toBe("arm,gic-v3-its\0");
+    expect(text("/fw-cfg@9020000/compatible")).toBe("qemu,fw-cfg-mmio\0");
+    expect(hex("/flash@0/reg")).toBe(
+      "00000000000000000000000004000000" + "00000000040000000000000004000000",
+    );
+    const v2 = [...readTree(treeOf({ gic: 2, rng: true })).keys()];
+    expect(
+      v2.filter((path) => /its@|pl031|flash|fw-cfg|virtio_mmio@a000[02]00/.test(path)),
+    ).toEqual([]);
+    expect(hexOf(treeOf({ gic: 2 }), "/intc@8000000/reg")).toBe(
+      "00000000080000000000000000010000" + "00000000080100000000000000010000",
+    );
+    expect(hexOf(treeOf({ rtc: true }), "/pl031@9010000/interrupts")).toBe("");
+  });
+
   it("has nothing that dtc finds wrong", (context) => {
     if (programVersion("dtc") === null) context.skip(missing("dtc"));
-    const dtc = spawnSync(program("dtc"), ["-I", "dtb", "-O", "dts"], { input: tree });
-    expect([dtc.status, dtc.stderr.toString()]).toEqual([0, ""]);
+    for (const input of [tree, full, treeOf({ ...(whole as Partial<BoardDefinition>), gic: 2 })]) {
+      const dtc = spawnSync(program("dtc"), ["-I", "dtb", "-O", "dts"], { input });
+      expect([dtc.status, dtc.stderr.toString()]).toEqual([0, ""]);
+    }
   });
 });

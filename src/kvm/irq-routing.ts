@@ -1,35 +1,57 @@
-// Owns: interrupt ioctls on a VM without an in-kernel controller, and its routing table. VM thread.
-// The emulated host has no vGIC yet; everything here answers as KVM does on such a host.
-// @source virt/kvm/irqchip.c, eventfd.c, arch/arm64/kvm/vgic/vgic-irqfd.c by behaviour
+// Owns: which interrupt a GSI raises: the routing table, its default, and the way back from a pin
+// to its GSI. VM thread.
+// @source virt/kvm/irqchip.c, arch/arm64/kvm/vgic/vgic-irqfd.c by behaviour; interrupts.md 2.1-2.3
 import { KvmError } from "../base/errors.js";
 import type { Saved } from "../base/saved.js";
-import { type EventfdArg, type EventfdPort, resolveEventfd } from "./io-bus.js";
 import {
   KVM_IRQ_ROUTING,
   KVM_IRQCHIP_NUM_PINS,
-  KVM_IRQFD,
   KVM_MAX_IRQ_ROUTES,
   KVM_MSI_VALID_DEVID,
   KVM_NR_IRQCHIPS,
 } from "./uapi/flags.js";
+import type { Msi } from "./vgic/msi-port.js";
 
-export interface Route {
+export interface Route extends Msi {
   readonly gsi: number;
   readonly type: number;
-  readonly flags: number;
   readonly irqchip: number;
   readonly pin: number;
-  readonly addressLo: number;
-  readonly addressHi: number;
-  readonly data: number;
-  readonly devid: number;
 }
 
 export class IrqRouting {
   #routes: readonly Route[] = [];
+  readonly #byGsi = new Map<number, Route[]>();
+  readonly #gsiByPin = new Map<number, number>();
+  /** Told of every new table: snapshots of it are stale. */
+  onChange: (() => void) | null = null;
 
   list(): readonly Route[] {
     return this.#routes;
+  }
+
+  /** Every route of a GSI. */
+  of(gsi: number): readonly Route[] {
+    return this.#byGsi.get(gsi) ?? [];
+  }
+
+  /** @returns the GSI of an irqchip's pin, or -1; of several, the one that was listed last */
+  gsiOf(irqchip: number, pin: number): number {
+    return irqchip < KVM_NR_IRQCHIPS ? (this.#gsiByPin.get(pin) ?? -1) : -1;
+  }
+
+  /** kvm_vgic_setup_default_irq_routing: GSI n is pin n, for each SPI. */
+  setDefaults(nrSpis: number): void {
+    const pins = Math.min(nrSpis, KVM_IRQCHIP_NUM_PINS);
+    const none = { flags: 0, irqchip: 0, addressLo: 0, addressHi: 0, data: 0, devid: 0 };
+    this.#install(
+      Array.from({ length: pins }, (_, n) => ({
+        ...none,
+        gsi: n,
+        pin: n,
+        type: KVM_IRQ_ROUTING.IRQCHIP,
+      })),
+    );
   }
 
   /** Replaces the whole table; on any error the old one stays. */
@@ -45,7 +67,20 @@ export class IrqRouting {
       if (why !== null) throw einval(`entry ${at}: ${why}`);
       byGsi.set(route.gsi, [...(byGsi.get(route.gsi) ?? []), route]);
     }
-    this.#routes = routes.map((route) => ({ ...route }));
+    this.#install(routes.map((route) => ({ ...route })));
+  }
+
+  #install(routes: readonly Route[]): void {
+    this.#routes = routes;
+    this.#byGsi.clear();
+    this.#gsiByPin.clear();
+    for (const route of routes) {
+      const others = this.#byGsi.get(route.gsi);
+      if (others === undefined) this.#byGsi.set(route.gsi, [route]);
+      else others.push(route);
+      if (route.type === KVM_IRQ_ROUTING.IRQCHIP) this.#gsiByPin.set(route.pin, route.gsi);
+    }
+    this.onChange?.();
   }
 
   save(): Saved {
@@ -53,7 +88,7 @@ export class IrqRouting {
   }
 
   load(saved: Saved): void {
-    this.#routes = (saved.data as { routes: Route[] }).routes;
+    this.#install((saved.data as { routes: Route[] }).routes);
   }
 }
 
@@ -76,27 +111,4 @@ function refusal(route: Route, sameGsi: readonly Route[]): string | null {
     return null;
   }
   return route.type === KVM_IRQ_ROUTING.MSI ? null : "type must be 1 (irqchip) or 2 (MSI)";
-}
-
-/** KVM_IRQFD on a VM whose vGIC is not initialised. */
-export function irqfdWithoutVgic(port: EventfdPort, args: { fd: EventfdArg; flags: number }): void {
-  const ioctl = "KVM_IRQFD";
-  if ((args.flags & ~(KVM_IRQFD.DEASSIGN | KVM_IRQFD.RESAMPLE)) !== 0) {
-    throw new KvmError("EINVAL", ioctl, "flags may hold only DEASSIGN (1) and RESAMPLE (2)");
-  }
-  if ((args.flags & KVM_IRQFD.DEASSIGN) !== 0) {
-    resolveEventfd(port, args.fd, ioctl);
-    return;
-  }
-  throw new KvmError("EAGAIN", ioctl, "the VM has no initialised vGIC", "vgic-not-initialized");
-}
-
-/** KVM_SIGNAL_MSI without an in-kernel controller. */
-export function signalMsiWithoutVgic(): never {
-  throw new KvmError("EINVAL", "KVM_SIGNAL_MSI", "the VM has no in-kernel interrupt controller");
-}
-
-/** KVM_CREATE_DEVICE on a host that registered no device type. */
-export function createDeviceWithoutTypes(type: number): never {
-  throw new KvmError("ENODEV", "KVM_CREATE_DEVICE", `this host offers no device of type ${type}`);
 }
