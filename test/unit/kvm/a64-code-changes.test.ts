@@ -163,3 +163,49 @@ describe.each([
     }
   });
 });
+
+/** Stage 1 maps 4 GiB in blocks onto themselves: without it stores are to device memory. */
+const TABLE = BASE + 0x8000;
+const BLOCKS = [0, 1, 2, 3].flatMap((n) => [((n << 30) | 0x701) >>> 0, 0]);
+const CACHEABLE = [
+  ...a64.mov(0, 0xffn),
+  a64.msr("MAIR_EL1", 0),
+  ...a64.mov(0, 25n | (2n << 32n) | (1n << 23n)),
+  a64.msr("TCR_EL1", 0),
+  ...a64.mov(0, BigInt(TABLE)),
+  a64.msr("TTBR0_EL1", 0),
+  a64.mrs(0, "SCTLR_EL1"),
+  a64.add(0, 0, 1),
+  a64.msr("SCTLR_EL1", 0),
+  a64.ISB,
+];
+
+describe.each([
+  ["never translated", null],
+  ["translated at once", {}],
+] as const)("a page that was written to before it was code, %s", (_name, translation) => {
+  it("and is written to again", () => {
+    const PAGE = 4096; // tidy: the slot's pages
+    const code = BASE + 4 * PAGE;
+    const vm = new Inline({ translation });
+    vm.slot(0, 16);
+    vm.vcpu();
+    vm.call("vcpuInit", { vcpu: 0, target: 5, features: [4n] });
+    const put = (at: number, words: readonly number[]) =>
+      vm.call("writePhysicalMemory", { gpa: BigInt(at), bytes: a64.bytesOf(words) });
+    const set = (id: bigint, value: number) =>
+      vm.call("setOneReg", { vcpu: 0, reg: id, value: little(BigInt(value), 8) });
+    const store = [a64.strw(1, 16), a64.add(1, 1, 1 << 5), a64.DSB, a64.ISB];
+    // Two stores go by the TLB before any of the page is decoded; the sum tells what ran then.
+    const call = [a64.blr(16), a64.addReg(2, 2, 12)];
+    const rounds = [store, store, call, store, call, store, store, call].flat();
+    put(BASE, [...CACHEABLE, ...rounds, ...a64.powerOff()]);
+    put(TABLE, BLOCKS);
+    put(code, [a64.NOP, a64.RET]);
+    set(reg.PC, BASE);
+    set(reg.x(16), code);
+    set(reg.x(1), MOVZ_X12);
+    expect(vm.run().exitReason).toBe("KVM_EXIT_SYSTEM_EVENT");
+    expect(vm.call("getOneReg", { vcpu: 0, reg: reg.x(2) }).value).toBe(1n + 2n + 4n);
+  });
+});

@@ -43,11 +43,23 @@ const IN_PAGE = PAGE - 1;
 const REGION_SHIFT = 21;
 const REGION = 2 ** REGION_SHIFT;
 const RANGES_MAX = 16;
+/** Regions noted last that are found without a set, a power of two. */
+const NOTED = 256;
+/** Eras that a page's stamp can tell apart. */
+const ERAS = 2 ** 16;
 /** Generations that fit the top bits of a tag. */
 const GENERATIONS = 2 ** (TLB_PAGE_SHIFT - 1);
 const GENERATION_SHIFT = 32 - TLB_PAGE_SHIFT;
 /** Bits of the page in the upper word of a tag. */
 const PAGE_HIGH = 2 ** GENERATION_SHIFT - 1;
+
+/** Regions from first to last. */
+interface Range {
+  readonly first: number;
+  readonly last: number;
+}
+
+const NO_RANGE: Range = { first: 0, last: -1 };
 
 /** An access that stage 2 refused; KVM maps, emulates, or gives it back to the guest. */
 export interface Stage2Abort {
@@ -103,12 +115,18 @@ export class PeMmu {
   /** Of the access that is under way. */
   #isAligned = true;
   #generation = 0;
-  /** Host pages that an entry lets stores through to, or one that is gone meanwhile. */
-  readonly #stored = new Set<number>();
+  /** For each host page the era in which an entry let stores through to it; 0: in none. */
+  readonly #stored = new Uint16Array(UNBACKED_BASE / PAGE);
+  /** Entries of earlier eras are gone. */
+  #era = 1;
   /** Regions of 2 MiB in which pages of larger mappings are cached: none of them goes alone. */
   readonly #blocks = new Set<number>();
+  /** Of these, the ones noted last, by their low bits: spares a look into the set. */
+  readonly #noted = new Float64Array(NOTED).fill(-1);
   /** The same for still larger ones: first and last region. */
-  #ranges: { readonly first: number; readonly last: number }[] = [];
+  #ranges: Range[] = [];
+  /** Of these, the newest. */
+  #range: Range = NO_RANGE;
   /** Something is cached that no address finds: too many of these, or one with an address tag. */
   #isCoarse = false;
   /** Where a store that crosses a page goes. */
@@ -130,10 +148,18 @@ export class PeMmu {
   /** Forgets every cached translation of this PE. */
   invalidate(): void {
     this.#regime?.walks.forget();
-    this.#blocks.clear();
-    this.#ranges = [];
+    if (this.#blocks.size > 0) {
+      this.#blocks.clear();
+      this.#noted.fill(-1);
+    }
+    if (this.#ranges.length > 0) this.#ranges = [];
+    this.#range = NO_RANGE;
     this.#isCoarse = false;
-    this.#stored.clear();
+    this.#era++;
+    if (this.#era === ERAS) {
+      this.#stored.fill(0);
+      this.#era = 1;
+    }
     this.#generation++;
     if (this.#generation === GENERATIONS) this.clear();
     const at = (this.#pe.window + TLB_GENERATION) / 4;
@@ -167,19 +193,24 @@ export class PeMmu {
   /** One of its pages is cached from now on. */
   #noteBlock(region: number, span: number): void {
     if (span <= REGION) {
+      const at = region & (NOTED - 1);
+      if (this.#noted[at] === region) return;
+      this.#noted[at] = region;
       this.#blocks.add(region);
       return;
     }
-    if (this.#isInRange(region)) return;
+    const { first: lowest, last: highest } = this.#range;
+    if ((region >= lowest && region <= highest) || this.#isInRange(region)) return;
     const count = span / REGION;
     const first = region - (region % count);
-    this.#ranges.push({ first, last: first + count - 1 });
+    this.#range = { first, last: first + count - 1 };
+    this.#ranges.push(this.#range);
     if (this.#ranges.length > RANGES_MAX) this.#isCoarse = true;
   }
 
   /** A page's code is about to be decoded: no store goes there unnoticed from now on. */
   pageDecoded(page: number): void {
-    if (this.#stored.has(page)) this.invalidate();
+    if (this.#stored[page / PAGE] === this.#era) this.invalidate();
   }
 
   /** Forgets every cached translation by its bytes. */
@@ -395,7 +426,7 @@ export class PeMmu {
     u32[at + TLB_READ / 4] = pageLow;
     u32[at + TLB_READ / 4 + 1] = pageHigh;
     if (writes) {
-      this.#stored.add(host - (host & IN_PAGE));
+      this.#stored[host >>> TLB_PAGE_SHIFT] = this.#era;
       u32[at + TLB_WRITE / 4] = pageLow;
       u32[at + TLB_WRITE / 4 + 1] = pageHigh;
     } else if (!isSame) {

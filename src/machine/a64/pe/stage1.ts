@@ -200,7 +200,7 @@ export function translateStage1(
     if (!isTable) {
       out.ipa = base + (low & inside);
       const isContiguous = (hi & S1_HI.CONTIGUOUS) !== 0;
-      out.span = 2 ** shift * (isContiguous ? half.granule.contiguous[level]! : 1);
+      out.span = (inside + 1) * (isContiguous ? half.granule.contiguous[level]! : 1);
       return leaf(cpu, memory, regime, at, lo, hi, tableHi, level, kind, isPrivileged, out);
     }
     table = base;
