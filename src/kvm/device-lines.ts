@@ -49,6 +49,8 @@ export function armWakeUp(vm: Vm, vcpu: Vcpu): void {
   const event = vcpu.waitsForEvent ? (pe?.ticksToEvent() ?? null) : null;
   const ticks = timer === null || (event !== null && event < timer) ? event : timer;
   if (ticks !== null) vm.timers.arm(vcpu, ticks);
+  // Time of a wall clock goes on: what fired since it was found asleep has nothing armed any more.
+  if (hasPendingInterrupt(vm, vcpu)) vm.timers.arm(vcpu, 0n);
 }
 
 function refuse(errno: ErrnoName, why: string): never {

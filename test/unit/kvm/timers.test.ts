@@ -218,6 +218,30 @@ describe("WFI", () => {
   });
 });
 
+/** Real time goes on with every look at it. */
+class Ticking extends ManualClock {
+  override monotonicMs(): number {
+    this.advance(0.0005);
+    return super.monotonicMs();
+  }
+}
+
+describe("WFI in wall time", () => {
+  // Steps of the clock that a run takes before it sleeps: somewhere among these the timer fires.
+  it.each(Array.from({ length: 60 }, (_, at) => at))(
+    "never sleeps past a timer that fires on the way, %d looks at the clock later",
+    (looks) => {
+      const clock = { mode: "wall", nsPerInstruction: 1, idle: "jump" } as const;
+      const time = new Ticking(5000);
+      const vm = new Guest({ clock, time });
+      vm.boot(0, [...arm(BigInt(looks * 500)), a64.WFI, a64.b(-1)]);
+      const run = vm.beginRun();
+      for (let n = 0; n < 200 && !run.done; n++) vm.pump(50);
+      expect(run.value).toMatchObject({ ...INTR, deviceIrqLevel: VTIMER });
+    },
+  );
+});
+
 describe("WFE", () => {
   it("goes on at once when the event register is set, and gives its turn up when not", () => {
     const vm = new Guest();
