@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { access, constants, mkdir, readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { createSecureContext } from "node:tls";
 import {
   type Api,
   type ApiOptions,
@@ -25,8 +26,9 @@ import {
   IPA_BITS_LIMIT,
   ioctlCode,
 } from "./kvm/index.js";
+import { startDataPlane } from "./migration/index.js";
 import { createRuntime, type Runtime } from "./runtime/index.js";
-import { createServices, type HostUapi } from "./service/index.js";
+import { createServices, type HostUapi, lazyPlane, readPeers } from "./service/index.js";
 import { openStore, type Store } from "./store/index.js";
 
 type Log = ReturnType<typeof createLogger>;
@@ -62,9 +64,10 @@ export function buildApp(parts: {
   readonly clock: Clock;
   readonly log: Log;
   readonly tokens?: TokenTable | null;
+  readonly tls?: Tls;
 }): Api {
-  const { config, services, clock, log, tokens = null } = parts;
-  return buildApi({ options: apiOptions(config, tokens), services, clock, log });
+  const { config, services, clock, log, tokens = null, tls = null } = parts;
+  return buildApi({ options: { ...apiOptions(config, tokens), tls }, services, clock, log });
 }
 
 /** The system descriptor answers for a host of the default page size (DESIGN 6). */
@@ -141,13 +144,68 @@ export interface Host extends Api {
   close(): Promise<void>;
 }
 
+/** Bounds of the page stream; a connection that stalls is made anew until it is given up. */
+const STREAM_LIMITS = {
+  giveUpMs: 20_000,
+  stallMs: 10_000,
+  connectionsMax: 512,
+  sessionsMax: 256,
+} as const;
+
+async function textOf(name: string, path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    throw new ConfigError(`${name} ${path} can't be read: ${(error as Error).message}.`);
+  }
+}
+
+/** Certificate and key of both listeners, PEM. */
+type Tls = { readonly certificate: string; readonly key: string } | null;
+
+async function loadTls({ tls }: Config): Promise<Tls> {
+  if (tls === null) return null;
+  const certificate = await textOf("TLS_CERT", tls.cert);
+  const key = await textOf("TLS_KEY", tls.key);
+  try {
+    createSecureContext({ cert: certificate, key });
+  } catch (error) {
+    throw new ConfigError(`TLS_CERT and TLS_KEY don't go together: ${(error as Error).message}.`);
+  }
+  return { certificate, key };
+}
+
+async function loadPeers(path: string | null) {
+  if (path === null) return [];
+  const text = await textOf("PEERS_FILE", path);
+  try {
+    return await readPeers(text);
+  } catch (error) {
+    throw new ConfigError(`PEERS_FILE ${path} can't be used: ${(error as Error).message}.`);
+  }
+}
+
+/** How this host takes part in migrations. */
+async function migrationParts(config: Config, tls: Tls, log: Log) {
+  const { dataPlaneHost: host, dataPlanePort: port } = config;
+  const settings = { host, port, tls, url: null, ...STREAM_LIMITS };
+  return {
+    instance: config.instanceName ?? `tidemark-${config.port}`,
+    peers: await loadPeers(config.peersFile),
+    plane: lazyPlane(() => startDataPlane(settings, log)),
+    runningMax: config.migrationsMax,
+  };
+}
+
 interface Below {
   readonly store: Store;
   readonly runtime: Runtime;
   readonly services: Services;
+  readonly plane: { close(): Promise<void> };
 }
 
-async function openBelow(config: Config, clock: Clock, log: Log): Promise<Below> {
+async function openBelow(config: Config, tls: Tls, clock: Clock, log: Log): Promise<Below> {
+  const migration = await migrationParts(config, tls, log);
   const store = await openStore({ file: join(config.dataDir, "tidemark.db"), clock, log });
   const runtime = createRuntime(
     {
@@ -167,10 +225,13 @@ async function openBelow(config: Config, clock: Clock, log: Log): Promise<Below>
       log,
       config: {
         version: serviceVersion(),
+        limits: config.snapshotBytes === null ? {} : { snapshotBytes: config.snapshotBytes },
         gdbDirectory: config.gdb ? join(config.dataDir, "gdb") : null,
+        qmpDirectory: config.qmp ? join(config.dataDir, "qmp") : null,
+        migration,
       },
     });
-    return { store, runtime, services };
+    return { store, runtime, services, plane: migration.plane };
   } catch (error) {
     await runtime.close();
     await store.close();
@@ -189,8 +250,9 @@ export async function createHost(
   const clock = systemClock;
   const tokens = await loadTokens(config.tokensFile);
   await prepareDataDir(config.dataDir);
-  const { store, runtime, services } = await openBelow(config, clock, log);
-  const { app, lifecycle } = buildApp({ config, services, clock, log, tokens });
+  const tls = await loadTls(config);
+  const { store, runtime, services, plane } = await openBelow(config, tls, clock, log);
+  const { app, lifecycle } = buildApp({ config, services, clock, log, tokens, tls });
   let closing: Promise<void> | null = null;
   const close = async () => {
     services.drain();
@@ -199,6 +261,7 @@ export async function createHost(
     await app.close();
     cut();
     await services.close();
+    await plane.close();
     await runtime.close();
     await store.close();
   };

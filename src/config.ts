@@ -14,7 +14,11 @@ export interface Config {
   readonly maxVms: number;
   /** Whether a VM may get a GDB stub. */
   readonly gdb: boolean;
+  /** Whether a VM may get a QMP socket. */
+  readonly qmp: boolean;
   readonly inputLogEntries: number;
+  /** Of all snapshots' files; null: as much as the disk has. */
+  readonly snapshotBytes: number | null;
   /** Path of the token file, or null: no authentication, which only a loopback address may. */
   readonly tokensFile: string | null;
   /** 0: without limit. */
@@ -30,6 +34,17 @@ export interface Config {
   readonly drainMs: number;
   /** Open requests have this long to end; then the process exits anyway. */
   readonly shutdownMs: number;
+  /** By which peers know this host; null: made of the port. */
+  readonly instanceName: string | null;
+  /** Path of the list of hosts that VMs may move to and come from; null: none. */
+  readonly peersFile: string | null;
+  /** Where pages arrive, beside HTTP (DESIGN 14). */
+  readonly dataPlaneHost: string;
+  readonly dataPlanePort: number;
+  /** Paths of certificate and key, PEM, of both listeners; null: plain HTTP. */
+  readonly tls: { readonly cert: string; readonly key: string } | null;
+  /** Outgoing migrations that run at once; more wait. */
+  readonly migrationsMax: number;
 }
 
 const integer = (fallback: number, minimum: number, maximum: number, description: string) => ({
@@ -61,8 +76,13 @@ export const ENVIRONMENT = {
     MEMORY_BUDGET_MIB: integer(0, 0, 2 ** 30, "Memory of all VMs; 0: half of what there is."),
     MAX_VMS: integer(256, 1, 1000, "Active VMs at most; each is a thread."),
     INPUT_LOG_ENTRIES: integer(65_536, 0, 2 ** 24, "Commands kept of each VM for replay."),
+    SNAPSHOTS_MIB: integer(0, 0, 2 ** 30, "Files of all snapshots; 0: as much as the disk has."),
     GDB: {
       ...text("off", "on: POST /v1/vms/{vm}/gdb opens a socket for a debugger."),
+      enum: ["off", "on"],
+    },
+    QMP: {
+      ...text("off", "on: POST /v1/vms/{vm}/qmp opens a socket for tools of QEMU's."),
       enum: ["off", "on"],
     },
     TOKENS_FILE: text("", "Bearer tokens: lines of name, scopes, SHA-256."),
@@ -74,6 +94,16 @@ export const ENVIRONMENT = {
     TRANSLATION_DELAY: integer(0, 0, 2 ** 20, "Runs that a translation waits at most, at random."),
     DRAIN_MS: integer(0, 0, 600_000, "Between readyz 503 and closing the socket."),
     SHUTDOWN_MS: integer(10_000, 100, 600_000, "Open requests get this long to end."),
+    INSTANCE_NAME: {
+      ...text("", "Name by which its peers know this host; none: tidemark-PORT."),
+      pattern: "^([a-z0-9][a-z0-9.-]{0,62})?$",
+    },
+    PEERS_FILE: text("", "JSON list of the hosts that VMs may move to and come from."),
+    DATA_PLANE_HOST: text("", "Address for the pages of migrations; none: HOST."),
+    DATA_PLANE_PORT: integer(0, 0, 65_535, "Port for the pages of migrations; 0: a free one."),
+    TLS_CERT: text("", "PEM file of a certificate: both ports then speak TLS."),
+    TLS_KEY: text("", "PEM file of the certificate's key."),
+    MIGRATIONS_MAX: integer(8, 1, 256, "Outgoing migrations that run at once; more wait."),
   },
 } as const;
 
@@ -85,7 +115,9 @@ interface Environment {
   readonly MEMORY_BUDGET_MIB: number;
   readonly MAX_VMS: number;
   readonly INPUT_LOG_ENTRIES: number;
+  readonly SNAPSHOTS_MIB: number;
   readonly GDB: string;
+  readonly QMP: string;
   readonly TOKENS_FILE: string;
   readonly RATE_LIMIT_PER_MINUTE: number;
   readonly OVERLOAD_DELAY_MS: number;
@@ -95,6 +127,13 @@ interface Environment {
   readonly TRANSLATION_DELAY: number;
   readonly DRAIN_MS: number;
   readonly SHUTDOWN_MS: number;
+  readonly INSTANCE_NAME: string;
+  readonly PEERS_FILE: string;
+  readonly DATA_PLANE_HOST: string;
+  readonly DATA_PLANE_PORT: number;
+  readonly TLS_CERT: string;
+  readonly TLS_KEY: string;
+  readonly MIGRATIONS_MAX: number;
 }
 
 /** Requests per minute of one client on an address that others reach. */
@@ -114,6 +153,25 @@ function availableBytes(): number {
   const limit = process.constrainedMemory();
   const total = totalmem();
   return limit > 0 && limit < total ? limit : total;
+}
+
+function tlsOf({ TLS_CERT: cert, TLS_KEY: key }: Environment): Config["tls"] {
+  if ((cert === "") !== (key === "")) {
+    throw new ConfigError("TLS needs both: set TLS_CERT and TLS_KEY, or neither.");
+  }
+  return cert === "" ? null : { cert, key };
+}
+
+function migrationConfig(read: Environment) {
+  const orNull = (text: string) => (text === "" ? null : text);
+  return {
+    instanceName: orNull(read.INSTANCE_NAME),
+    peersFile: orNull(read.PEERS_FILE),
+    dataPlaneHost: read.DATA_PLANE_HOST === "" ? read.HOST : read.DATA_PLANE_HOST,
+    dataPlanePort: read.DATA_PLANE_PORT,
+    tls: tlsOf(read),
+    migrationsMax: read.MIGRATIONS_MAX,
+  };
 }
 
 /**
@@ -145,7 +203,9 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     memoryBudgetBytes: budgetMib === 0 ? Math.floor(availableBytes() / 2) : budgetMib * MIB,
     maxVms: read.MAX_VMS,
     inputLogEntries: read.INPUT_LOG_ENTRIES,
+    snapshotBytes: read.SNAPSHOTS_MIB === 0 ? null : read.SNAPSHOTS_MIB * MIB,
     gdb: read.GDB === "on",
+    qmp: read.QMP === "on",
     tokensFile,
     rateLimitPerMinute: rate >= 0 ? rate : loopback ? 0 : RATE_DEFAULT,
     overloadDelayMs: read.OVERLOAD_DELAY_MS,
@@ -155,5 +215,6 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     translationDelay: read.TRANSLATION_DELAY,
     drainMs: read.DRAIN_MS,
     shutdownMs: read.SHUTDOWN_MS,
+    ...migrationConfig(read),
   });
 }

@@ -6,9 +6,14 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { Caller } from "../test/bad-input/caller.js";
 import { resolveRefs } from "../test/bad-input/document.js";
-import { World } from "../test/bad-input/world.js";
-import { guestImage } from "../test/support/board.js";
 import { startReal, temporary } from "../test/support/real-service.js";
+import {
+  buildWorlds,
+  type Operation,
+  otherValues,
+  pathValues,
+  type Worlds,
+} from "./contract-worlds.js";
 
 const require = createRequire(import.meta.url);
 const RESPONSE_MS = 10_000;
@@ -16,23 +21,14 @@ const METHODS = ["get", "put", "post", "patch", "delete"];
 
 type Json = Record<string, unknown>;
 
-interface Operation {
-  readonly id: string;
-  readonly method: string;
-  readonly path: string;
-  readonly isNotYet: boolean;
-}
-
-/** These end what the others need; and an upload is nothing but bytes, which Portman can't make. */
-const LEFT_OUT = new Set(["deleteVm", "stopVm", "deleteImage", "putImage"]);
+/** Uploads: they are nothing but bytes, which Portman can't make. */
+const LEFT_OUT = new Set(["putImage", "putIncomingImage", "finishMigration"]);
 /**
- * Without an interrupt controller KVM refuses them, whatever they are given; a second controller,
+ * Without an interrupt controller KVM refuses an MSI, whatever it is given; a second controller,
  * too. Verbs go to the VM that has no board, and filters to one whose vCPU has run; no feature
  * here has to be finished, and debuggers are not allowed.
  */
 const REFUSED: Readonly<Record<string, number>> = {
-  createIrqfd: 409,
-  deassignIrqfd: 422,
   createMsi: 422,
   createDevice: 409,
   closeDevice: 405,
@@ -51,13 +47,24 @@ const REFUSED: Readonly<Record<string, number>> = {
   createSmcccFilter: 409,
   createFinalization: 422,
   setVcpuAttribute: 422,
+  // The migration has ended, and its VM runs at the target.
+  patchMigration: 409,
+  cancelMigration: 409,
+  continueMigration: 409,
+  startPostcopy: 409,
+  recoverMigration: 409,
+  resolveMigration: 409,
+  abortMigration: 409,
   openGdb: 403,
   getGdb: 404,
   closeGdb: 404,
+  openQmp: 403,
+  getQmp: 404,
+  closeQmp: 404,
 };
 
 /** Answers that are no JSON. */
-const PLAIN = new Set(["getExperimentCsv", "getExperimentChart"]);
+const PLAIN = new Set(["getExperimentCsv", "getExperimentChart", "getMigrationChart"]);
 
 /** The schema of what an example has: Portman also varies fields that it then doesn't send. */
 function narrowed(schema: Json, example: unknown): Json {
@@ -70,8 +77,9 @@ function narrowed(schema: Json, example: unknown): Json {
   }
   if (Array.isArray(example)) {
     const items = (schema["items"] ?? {}) as Json;
-    // Of an array in an array it names a place that is none.
-    const inner = items["type"] === "array" ? {} : narrowed(items, example[0]);
+    // Of an array in an array, or of an empty one, it names a place that is none.
+    const isBare = items["type"] === "array" || example.length === 0;
+    const inner = isBare ? {} : narrowed(items, example[0]);
     return { ...schema, items: inner };
   }
   if (typeof example !== "object" || example === null) return schema;
@@ -97,114 +105,56 @@ function jsonOnly(document: Json, op: Json): Json {
   return { ...op, requestBody: { ...body, content: Object.fromEntries(content) } };
 }
 
-/** Portman looks at the first answer: where something may be created, that is the one to see. */
+/** Portman looks at the first answer: where something may be made, that is the one to see. */
 function createdFirst(op: Json): Json {
   const { "200": ok, ...others } = op["responses"] as Json;
-  const isOnly = ok === undefined || others["201"] === undefined;
+  const isOnly = ok === undefined || (others["201"] ?? others["202"]) === undefined;
   return isOnly ? op : { ...op, responses: others };
+}
+
+const BEFORE_VERB = /\{(\w+)\}(?=:)/;
+
+/** What stands before a verb is no path variable to Portman: its value is put into the path. */
+function verbFilled(worlds: Worlds, operation: Operation, op: Json): [path: string, op: Json] {
+  const name = BEFORE_VERB.exec(operation.path)?.[1];
+  if (name === undefined) return [operation.path, op];
+  const path = operation.path.replace(BEFORE_VERB, pathValues(worlds, operation)[name] ?? name);
+  const parameters = (op["parameters"] ?? []) as readonly Json[];
+  return [path, { ...op, parameters: parameters.filter((one) => one["name"] !== name) }];
 }
 
 /** The document with some of its operations. */
 function prepared(
   document: Json,
+  worlds: Worlds,
   isWanted: (method: string) => boolean,
 ): { document: Json; operations: Operation[] } {
   const operations: Operation[] = [];
   const paths: Record<string, Json> = {};
   for (const [path, item] of Object.entries(document["paths"] as Record<string, Json>)) {
-    const kept = Object.entries(item).flatMap(([method, op]) => {
-      if (!METHODS.includes(method)) return [[method, op] as const];
-      const { operationId, tags } = op as { operationId: string; tags: string[] };
-      if (LEFT_OUT.has(operationId) || !isWanted(method)) return [];
-      operations.push({
-        id: operationId,
-        method: method.toUpperCase(),
-        path,
-        isNotYet: tags.includes("not-yet"),
-      });
-      return [[method, createdFirst(jsonOnly(document, op as Json))] as const];
-    });
-    if (kept.length > 0) paths[path] = Object.fromEntries(kept);
+    for (const [method, op] of Object.entries(item) as [string, Json][]) {
+      const { operationId: id, tags } = op as { operationId: string; tags: string[] };
+      if (!METHODS.includes(method) || LEFT_OUT.has(id) || !isWanted(method)) continue;
+      const isNotYet = tags.includes("not-yet");
+      const operation = { id, method: method.toUpperCase(), path, isNotYet };
+      operations.push(operation);
+      const kept = createdFirst(jsonOnly(document, op));
+      const [filled, own] = verbFilled(worlds, operation, kept);
+      paths[filled] = { ...paths[filled], [method]: own };
+    }
   }
   return { document: { ...document, paths }, operations };
 }
 
-interface Worlds {
-  readonly legacy: World;
-  readonly manual: World;
-  readonly ring: World;
-  /** Id of a VM with a GICv3 as device 0 and a VFIO file. */
-  readonly gic: string;
-  /** Id of a VM with a board, whose image has the name below. */
-  readonly board: string;
-  /** Id of an experiment that has ended. */
-  readonly experiment: string;
-}
-
-const IMAGE = "contract";
-const ON_BOARD = new Set(["getBoard", "readConsole", "typeConsole"]);
-
-function worldOf(worlds: Worlds, { id }: Operation): World {
-  // The eventfd of another world: in its own an ioeventfd needs it.
-  if (/DirtyRing|deleteEventfd/.test(id)) return worlds.ring;
-  return /^(getDirtyLog|clearDirtyLog|createHarvest)$/.test(id) ? worlds.manual : worlds.legacy;
-}
-
-/** Values of path parameters that exist in the operation's world. */
-function pathValues(world: World, { id, path }: Operation): Readonly<Record<string, string>> {
-  const values = { vm: world.vm, n: "0", slot: "0", run: world.known("@run"), index: "0" };
-  if (id === "createVcpu") return { ...values, n: "1" };
-  if (id === "enableVmCapability") return { ...values, cap: "168" };
-  if (id === "setMemslot") return { ...values, slot: "5" };
-  if (path.startsWith("/v1/eventfds")) return { id: world.known("@eventfd") };
-  if (path.includes("/ioeventfds/")) return { ...values, id: world.known("@ioeventfd") };
-  if (path.includes("/harvests/")) return { ...values, harvest: world.known("@harvest") };
-  return { ...values, id: "1", fault: "1", cap: "10", code: "kvm-errno" };
-}
-
-/** Members of bodies and queries that depend on what is there. */
-function otherValues(world: World, { id }: Operation): Json {
-  const given = (values: Readonly<Record<string, string>>) =>
-    Object.entries(values).map(([key, value]) => ({ key, value, overwrite: true }));
-  const eventfd = world.known("@eventfd");
-  switch (id) {
-    case "setMemslot":
-      return { overwriteRequestBody: given({ guestPhysAddr: "0x10000000" }) };
-    case "clearDirtyLog":
-      return { overwriteRequestBody: [{ key: "numPages", value: 256, overwrite: true }] };
-    case "createIoeventfd":
-      return { overwriteRequestBody: given({ eventfd }) };
-    case "deassignIoeventfd":
-      return {
-        overwriteRequestQueryParams: given({ eventfd, addr: "0x9000000", datamatch: "0x1" }),
-      };
-    case "deleteCoalescedZone":
-      return { overwriteRequestQueryParams: given({ addr: "0x140000000", size: "64" }) };
-    default:
-      return {};
-  }
-}
-
 function overwrites(worlds: Worlds, operations: readonly Operation[]): Json[] {
   return operations.map((op) => {
-    const world = worldOf(worlds, op);
-    const own = ON_BOARD.has(op.id) ? { vm: worlds.board } : {};
-    const { experiment, gic } = worlds;
-    const its = IN_GIC.test(op.path) ? { vm: gic, ...GIC_VALUES } : {};
-    const values = Object.entries({
-      ...pathValues(world, op),
-      image: IMAGE,
-      experiment,
-      ...own,
-      ...its,
-    });
+    const path = op.path.replace(BEFORE_VERB, "");
     return {
       openApiOperationId: op.id,
-      overwriteRequestPathVariables: values
-        // What stands before a verb is a variable of the collection.
-        .filter(([key]) => op.path.includes(`{${key}}`) && !op.path.includes("}:"))
+      overwriteRequestPathVariables: Object.entries(pathValues(worlds, op))
+        .filter(([key]) => path.includes(`{${key}}`))
         .map(([key, value]) => ({ key, value, overwrite: true })),
-      ...otherValues(world, op),
+      ...otherValues(worlds, op),
     };
   });
 }
@@ -293,7 +243,7 @@ function runPass(parts: {
   readonly origin: string;
   readonly folder: string;
 }): Report {
-  const { document, operations } = prepared(parts.document, parts.isWanted);
+  const { document, operations } = prepared(parts.document, parts.worlds, parts.isWanted);
   const file = (name: string) => join(parts.folder, name);
   writeFileSync(file("document.json"), JSON.stringify(document));
   writeFileSync(file("config.json"), JSON.stringify(configOf(parts.worlds, operations)));
@@ -301,12 +251,8 @@ function runPass(parts: {
   const made = ["-l", file("document.json"), "-b", parts.origin, "-c", file("config.json")];
   run(portman, [...made, "-o", file("collection.json"), "-t", "true"], parts.folder);
   const newman = join(require.resolve("newman/package.json"), "../bin/newman.js");
-  const vm = [
-    ...["--env-var", `vm=${parts.worlds.legacy.vm}`],
-    ...["--env-var", `experiment=${parts.worlds.experiment}`],
-  ];
   const report = ["--reporters", "json", "--reporter-json-export", file("report.json")];
-  run(newman, ["run", file("collection.json"), ...vm, ...report], parts.folder);
+  run(newman, ["run", file("collection.json"), ...report], parts.folder);
   return JSON.parse(readFileSync(file("report.json"), "utf8")) as Report;
 }
 
@@ -322,70 +268,12 @@ function tell(reports: readonly Report[]): boolean {
   return failed === 0 && total > 0;
 }
 
-/** @returns the id of a VM whose guest waits for a line */
-async function boardVm(caller: Caller): Promise<string> {
-  const body = Buffer.from(guestImage("hello"));
-  const headers = { "content-type": "application/octet-stream" };
-  const put = await caller.send({ method: "PUT", path: `/v1/images/${IMAGE}`, headers, body });
-  if (put.status !== 201) throw new Error(`the upload was refused: ${put.text}`);
-  const made = await caller.json("POST", "/v1/vms", { board: { image: IMAGE, memoryMiB: 16 } });
-  const id = made.json.id as string;
-  await caller.json("POST", `/v1/vms/${id}:start`);
-  return id;
-}
-
-const GIC = { base: "0x8000000", redist: "0x80a0000", nrIrqs: 96 } as const;
-const IN_GIC = /\/(devices|vgic|vfio-files)(\/|$)/;
-const GIC_VALUES = { device: "0", group: "3", attr: "0", kind: "v3-dist", fd: "1048576" } as const;
-
-/** @returns the id of a VM whose GICv3 is initialised, as device 0 */
-async function gicVm(caller: Caller): Promise<string> {
-  const id = (await caller.json("POST", "/v1/vms", {})).json.id as string;
-  const path = `/v1/vms/${id}`;
-  const device = `${path}/devices/0`;
-  const steps = [
-    ["PUT", `${path}/vcpus/0`, {}],
-    ["POST", `${path}/devices`, { type: "KVM_DEV_TYPE_ARM_VGIC_V3" }],
-    ["PUT", `${device}/nr-irqs`, { nrIrqs: GIC.nrIrqs }],
-    ["PUT", `${device}/addresses/v3-dist`, { address: GIC.base }],
-    ["PUT", `${device}/addresses/v3-redist`, { address: GIC.redist }],
-    ["POST", `${device}/operations`, { op: "init" }],
-    ["POST", `${path}/vfio-files`, {}],
-  ] as const;
-  for (const [method, url, body] of steps) {
-    const { status, text } = await caller.json(method, url, body);
-    if (status >= 300) throw new Error(`${method} ${url} was refused: ${text}`);
-  }
-  return id;
-}
-
-/** @returns the id of the smallest experiment, after its end */
-async function experiment(caller: Caller): Promise<string> {
-  const workload = { vcpus: 1, bytesPerVcpu: 2 ** 20, storesPerRound: 16, rounds: 1 };
-  const body = { workload, strategies: [{ tracking: "write-protect" }] };
-  const made = await caller.json("POST", "/v1/experiments", body);
-  const id = made.json.id as string;
-  for (let n = 0; n < 600; n++) {
-    const { state } = (await caller.json("GET", `/v1/experiments/${id}`)).json;
-    if (state === "done") return id;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error(`the experiment did not end: ${made.text}`);
-}
-
 async function main(): Promise<boolean> {
   const folder = await temporary("contract");
   const service = await startReal({ dataDir: folder.path });
   const caller = await Caller.open(service.origin);
   try {
-    const worlds = {
-      legacy: await World.build(caller, "legacy"),
-      manual: await World.build(caller, "manual"),
-      ring: await World.build(caller, "ring"),
-      gic: await gicVm(caller),
-      board: await boardVm(caller),
-      experiment: await experiment(caller),
-    };
+    const worlds = await buildWorlds(caller);
     const document = (await caller.get("/openapi.json")).json as Json;
     const parts = { document, worlds, origin: service.origin, folder: folder.path };
     const isDelete = (method: string) => method === "delete";

@@ -10,6 +10,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -223,17 +224,31 @@ function libraryFolders(root) {
   );
 }
 
-/** GDB has Python in it, which looks for its modules where Debian would have put them. */
+/**
+ * GDB has Python in it, and Ansible is written in it: both look for modules where Debian would have
+ * put them.
+ */
 function pythonLines(root) {
   const folder = join(root, "usr/lib");
   const version = existsSync(folder) && readdirSync(folder).find((name) => /^python3\./.test(name));
-  if (!version) return [];
-  const modules = `$root/usr/lib/${version}`;
-  const isWhole = existsSync(join(folder, version, "os.py"));
+  const isWhole = version && existsSync(join(folder, version, "os.py"));
+  const hasPackages = existsSync(join(folder, "python3/dist-packages"));
+  const modules = [
+    ...(hasPackages ? ["python3/dist-packages"] : []),
+    ...(version ? [version, `${version}/lib-dynload`] : []),
+  ].map((name) => `$root/usr/lib/${name}`);
   return [
-    `export PYTHONPATH="${modules}:${modules}/lib-dynload"`,
+    ...(modules.length > 0 ? [`export PYTHONPATH="${modules.join(":")}"`] : []),
     ...(isWhole ? ['export PYTHONHOME="$root/usr"'] : []),
+    ...(hasPackages ? ["export LC_ALL=C.UTF-8"] : []), // Ansible refuses any other encoding
   ];
+}
+
+/** A Python program names the system's interpreter, which may have been fetched with it instead. */
+function interpreterOf(root, command) {
+  const file = join(root, "usr/bin", command);
+  const isPython = /^#! ?\/usr\/bin\/python3/.test(readFileSync(file, "latin1").slice(0, 40));
+  return isPython && existsSync(join(root, "usr/bin/python3")) ? ['"$root/usr/bin/python3"'] : [];
 }
 
 /** Scripts that start the package's commands; they find it beside themselves. */
@@ -244,12 +259,13 @@ function writeStarters(row, place) {
   mkdirSync(join(place, "run"));
   for (const command of row.commands) {
     const args = (row.args ?? []).map((arg) => `"${arg.replace("{root}", "$root")}"`);
+    const words = [...interpreterOf(root, command), `"$root/usr/bin/${command}"`, ...args];
     const lines = [
       "#!/bin/sh",
       `root="\${0%/*}/../root"`,
       ...(libraries.length > 0 ? [`export LD_LIBRARY_PATH="${libraries.join(":")}${rest}"`] : []),
       ...pythonLines(root),
-      `exec ${[`"$root/usr/bin/${command}"`, ...args, '"$@"'].join(" ")}`,
+      `exec ${words.join(" ")} "$@"`,
     ];
     const file = join(place, "run", command);
     writeFileSync(file, `${lines.join("\n")}\n`);

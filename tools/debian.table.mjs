@@ -43,6 +43,16 @@ export const TOOLS = [
     commands: ["curl"],
     why: "the README's tour, as it is printed",
   },
+  {
+    package: "prometheus",
+    commands: ["promtool", "prometheus"],
+    why: "promtool judges /metrics and the example's rules; Prometheus scrapes two hosts",
+  },
+  {
+    package: "ansible-core",
+    commands: ["ansible-playbook"],
+    why: "the example's playbook moves a VM between two hosts",
+  },
 ];
 
 /**

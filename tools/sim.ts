@@ -19,6 +19,14 @@ import {
   runCampaign,
 } from "../test/simulation/campaign.js";
 import { Pairs } from "../test/simulation/pairs.js";
+import {
+  isMigrationPlant,
+  MIGRATION_MODE,
+  type MigrationJob,
+  type MigrationReport,
+  migrationWork,
+  printMigrations,
+} from "./sim-migration.js";
 
 const USAGE = `usage: npm run sim -- [options]
 Runs seeded interleavings of stores, GET, CLEAR, kicks, slot changes, splits, log toggles, ring
@@ -26,7 +34,8 @@ harvests and resets, and compares what clients acquired with every store that co
   --seeds COUNT      interleavings over all modes (default 21000)
   --seed N           this seed only, once per mode; or the first one, with --seeds
   --mode NAME        one tracking mode (test/simulation/modes.table.ts), or dirty-hardware: all
-                     with HDBSS and HACDBS
+                     with HDBSS and HACDBS; or migration: two hosts and a VM that moves (default
+                     5000 seeds, and the nth fault of each kind for all n)
   --page-size N      4096, 16384 or 65536 instead of the seed's choice
   --faults N         modes with dirty hardware alone, until N injected faults have hit
   --plant NAME|all   plant defects (test/simulation/plants.table.ts); each must be caught
@@ -75,12 +84,12 @@ function work({ campaign, plant }: Job): Report {
 }
 
 /** Does a job in a child, which loads this file as this process did. */
-function workInChild(job: Job): Promise<Report> {
+function workInChild<T>(job: Job | MigrationJob): Promise<T> {
   return new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(import.meta.url), ["--child"]);
-    let report: Report | null = null;
+    let report: T | null = null;
     child.once("message", (message) => {
-      report = message as Report;
+      report = message as T;
     });
     child.once("exit", (status) => {
       if (report !== null) resolve(report);
@@ -145,6 +154,37 @@ function printPlants(results: readonly PlantResult[], expected: number): boolean
   return survivors.length === 0 && spoiled.length === 0 && byName.size === expected;
 }
 
+async function migrations(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      mode: { type: "string" },
+      seeds: { type: "string" },
+      seed: { type: "string" },
+      plant: { type: "string" },
+      jobs: { type: "string", default: String(Math.min(4, availableParallelism())) },
+    },
+  });
+  const firstSeed = Number(values.seed ?? 1);
+  const count = Number(values.seeds ?? (values.seed === undefined ? 5_000 : 1));
+  const of = count === 1 ? 1 : Number(values.jobs);
+  const plant = values.plant ?? null;
+  const areNumbers = [firstSeed, count, of].every((n) => Number.isSafeInteger(n) && n > 0);
+  if (!areNumbers || (plant !== null && !isMigrationPlant(plant))) {
+    console.log(USAGE);
+    return 2;
+  }
+  const start = nowMs();
+  const job = { firstSeed, count, of, plant, part: 0 };
+  const parts = Array.from({ length: of }, (_, part) => ({ ...job, part }));
+  const reports =
+    of === 1
+      ? [await migrationWork(job)]
+      : await Promise.all(parts.map((one) => workInChild<MigrationReport>(one)));
+  const isGood = await printMigrations(job, reports);
+  console.log(`${isGood ? "passed" : "FAILED"} in ${((nowMs() - start) / 1000).toFixed(1)} s`);
+  return isGood ? 0 : 1;
+}
+
 interface Options {
   readonly job: Omit<Job, "campaign"> & { readonly campaign: Omit<Job["campaign"], "part" | "of"> };
   readonly jobs: number;
@@ -189,6 +229,9 @@ function options(): Options | "help" | "wrong" {
 }
 
 async function main(): Promise<number> {
+  if (process.argv.some((arg) => arg === MIGRATION_MODE || arg === `--mode=${MIGRATION_MODE}`)) {
+    return migrations();
+  }
   const asked = options();
   if (typeof asked === "string") {
     console.log(USAGE);
@@ -201,10 +244,9 @@ async function main(): Promise<number> {
   const faultsWanted = Math.ceil(campaign.faultsWanted / parts);
   const share = { ...campaign, faultsWanted, of: parts };
   const jobOf = (part: number): Job => ({ ...job, campaign: { ...share, part } });
+  const all = Array.from({ length: parts }, (_, part) => jobOf(part));
   const reports =
-    parts === 1
-      ? [work(jobOf(0))]
-      : await Promise.all(Array.from({ length: parts }, (_, part) => workInChild(jobOf(part))));
+    parts === 1 ? [work(jobOf(0))] : await Promise.all(all.map((one) => workInChild<Report>(one)));
   const seconds = () => ((nowMs() - start) / 1000).toFixed(1);
   if (plant !== null) {
     const results = reports.flatMap((report) => report.plants);
@@ -248,7 +290,9 @@ function finish(
 
 if (process.argv.includes("--child")) {
   process.once("message", (job) => {
-    process.send!(work(job as Job), () => process.disconnect());
+    const isMove = (job as { campaign?: unknown }).campaign === undefined;
+    const report = isMove ? migrationWork(job as MigrationJob) : work(job as Job);
+    void Promise.resolve(report).then((done) => process.send!(done, () => process.disconnect()));
   });
 } else {
   main().then(

@@ -4,7 +4,10 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from "fastify";
 import { ServiceError } from "../base/errors.js";
 
-export const SCOPES = ["host:read", "vm:read", "vm:write", "events:read", "metrics:read"] as const;
+export const SCOPES = [
+  ...(["host:read", "vm:read", "vm:write", "migration:read", "migration:write"] as const),
+  ...(["events:read", "metrics:read"] as const),
+] as const;
 export type Scope = (typeof SCOPES)[number];
 
 export interface TokenRow {

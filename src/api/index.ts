@@ -74,6 +74,7 @@ export function buildApi(parts: ApiParts): Api {
     schemaErrorFormatter: (errors, part) => schemaErrorFormatter(errors, part),
     frameworkErrors: (error, request, reply) => sendProblem(error, request, reply as never),
     clientErrorHandler: answerClientError,
+    ...tlsOf(options),
   });
   let text: string | null = null;
   const document = () => {
@@ -88,11 +89,17 @@ export function buildApi(parts: ApiParts): Api {
   app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply));
   registerBodyParsers(app);
   registerRequestHooks(app, deps, metrics);
+  followEvents(app, services, metrics);
   registerNotFound(app, operations);
   registerDocs(app, document);
   app.register(operationsPlugin(deps, operations));
   registerConnections(app, lifecycle);
   return { app, lifecycle };
+}
+
+/** With its own type an instance over TLS would be another for everything that is given one. */
+function tlsOf({ tls = null }: ApiOptions): object {
+  return tls === null ? {} : { https: { cert: tls.certificate, key: tls.key } };
 }
 
 /** JSON, and bytes by our own reader. */
@@ -122,6 +129,19 @@ function registerRequestHooks(app: FastifyInstance, deps: ApiDeps, metrics: Metr
     const route = request.is404 ? "none" : (request.routeOptions.url ?? "none");
     metrics.answered(request.method, route, reply.statusCode, reply.elapsedTime / 1000);
     logAnswer(request, reply, reply.elapsedTime);
+    done();
+  });
+}
+
+/** Not before it listens: an instance that only makes the document has no services. */
+function followEvents(app: FastifyInstance, services: Services, metrics: Metrics): void {
+  let leave = () => {};
+  app.addHook("onListen", (done) => {
+    leave = services.events.subscribe((event) => metrics.told(event));
+    done();
+  });
+  app.addHook("onClose", (_app, done) => {
+    leave();
     done();
   });
 }

@@ -1,7 +1,8 @@
 // Owns: the Prometheus registry: what is counted and under which names (base units, `_total` on
 // counters only; `promtool check metrics` is the judge). HTTP thread.
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { Services } from "./services.js";
+import { registerMigrations, registerSnapshots } from "./migration-metrics.js";
+import type { ServiceEvent, Services } from "./services.js";
 
 /** Seconds; from a trivial GET to the slowest long-poll. */
 const DURATION_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10, 60];
@@ -12,6 +13,8 @@ export interface Metrics {
   answered(method: string, route: string, status: number, seconds: number): void;
   /** +1 when an event stream opens, -1 when it ends. */
   streams(change: 1 | -1): void;
+  /** Of what the service announces. */
+  told(event: ServiceEvent): void;
 }
 
 /** Numbers that are read only when somebody scrapes. */
@@ -58,9 +61,38 @@ function registerReadings(registry: Registry, services: Services, version: strin
   }).set({ version, node: process.version }, 1);
 }
 
+const VM_STATES = ["active", "stopped", "lost", "failed", "incoming", "migrated"] as const;
+
+/** Their labels are known beforehand, so a series is there before its first VM is. */
+function registerStates(registry: Registry, services: Services): void {
+  new Gauge({
+    name: "tidemark_vms",
+    help: "VMs by state.",
+    labelNames: ["state"],
+    registers: [registry],
+    collect() {
+      const counted = services.vms.counts();
+      for (const state of VM_STATES) this.set({ state }, counted.get(state) ?? 0);
+    },
+  });
+  new Gauge({
+    name: "tidemark_ready_check",
+    help: "1 for each check of /readyz that is passed.",
+    labelNames: ["check"],
+    registers: [registry],
+    collect() {
+      for (const [check, { ok }] of Object.entries(services.readiness().checks)) {
+        this.set({ check }, ok ? 1 : 0);
+      }
+    },
+  });
+}
+
 export function createMetrics(services: Services, version: string): Metrics {
   const registry = new Registry();
   registerReadings(registry, services, version);
+  registerStates(registry, services);
+  const listeners = [registerMigrations(registry, services), registerSnapshots(registry, services)];
   const requests = new Counter({
     name: "tidemark_http_requests_total",
     help: "Answered requests.",
@@ -86,5 +118,8 @@ export function createMetrics(services: Services, version: string): Metrics {
       durations.observe({ method, route }, seconds);
     },
     streams: (change) => streams.inc(change),
+    told: (event) => {
+      for (const listener of listeners) listener(event);
+    },
   };
 }

@@ -42,6 +42,19 @@ function asMap(node: Json): Json {
 /** Collects named schemas while the paths are written. */
 class Components {
   readonly schemas: Record<string, Json> = {};
+  /** Of named schemas, by their name: many answers show the same. */
+  readonly examples: Record<string, Json> = {};
+
+  /** Answers that refuse, by status and codes. */
+  readonly problems: Record<string, Json> = {};
+
+  /** The example of an answer, by reference where its schema has a name. */
+  example(schema: TSchema): Json {
+    const id = (schema as unknown as Json)["$id"];
+    if (typeof id !== "string") return { example: exampleOf(schema) };
+    this.examples[id] ??= { value: exampleOf(schema) };
+    return { examples: { one: { $ref: `#/components/examples/${id}` } } };
+  }
 
   /** A schema as it stands in the document: named ones by reference. */
   ref(schema: unknown): Json {
@@ -80,9 +93,8 @@ class Components {
 function contentDoc(content: Readonly<Record<string, Content>>, components: Components): Json {
   const out: Json = {};
   for (const [type, { schema, example }] of Object.entries(content)) {
-    const entry: Json = { schema: components.ref(schema) };
-    if (type !== OCTETS) entry["example"] = example ?? exampleOf(schema);
-    out[type] = entry;
+    const shown = example === undefined ? components.example(schema) : { example };
+    out[type] = { schema: components.ref(schema), ...(type === OCTETS ? {} : shown) };
   }
   return out;
 }
@@ -102,22 +114,7 @@ function answerDoc(answer: Answer, components: Components): Json {
   return out;
 }
 
-function problemExample(code: ProblemCode, op: Operation): Json {
-  const { status, title, page } = PROBLEMS[code];
-  const detail = page.split(/(?<=\.) /)[0] ?? page;
-  return {
-    type: `/problems/${code}`,
-    title,
-    status,
-    detail,
-    instance: op.path.replace(/\{\w+\}/g, "x"),
-    code,
-    ...(code === "kvm-errno" ? { errno: "EINVAL", errnoValue: 22, ioctl: "KVM_ENABLE_CAP" } : {}),
-    traceId: "4bf92f3577b34da6a3ce929d0e0e4736",
-  };
-}
-
-/** Answers for the problems that the operation names, one per status. */
+/** Answers for the problems that the operation names, one per status; many share theirs. */
 function problemDocs(op: Operation, components: Components): Json {
   const byStatus = new Map<number, ProblemCode[]>();
   for (const code of op.problems ?? []) {
@@ -126,18 +123,14 @@ function problemDocs(op: Operation, components: Components): Json {
   }
   const out: Json = {};
   for (const [status, codes] of byStatus) {
+    const name = [status, ...codes].join(".");
     const lines = codes.map((code) => `\`${code}\`: ${PROBLEMS[code].title}.`);
     const [first] = codes;
     if (first === undefined) continue;
-    out[String(status)] = {
-      description: lines.join("\n\n"),
-      content: {
-        [PROBLEM_TYPE]: {
-          schema: components.ref(ProblemSchema),
-          example: problemExample(first, op),
-        },
-      },
-    };
+    const isKvm = first === "kvm-errno";
+    const more = isKvm ? { errno: "EINVAL", errnoValue: 22, ioctl: "KVM_ENABLE_CAP" } : {};
+    components.problems[name] ??= problemResponse(lines.join("\n\n"), first, more);
+    out[String(status)] = { $ref: `#/components/responses/${name}` };
   }
   return out;
 }
@@ -234,7 +227,7 @@ function problemResponse(description: string, code: ProblemCode, more: Json = {}
           type: `/problems/${code}`,
           title,
           status,
-          detail: page,
+          detail: page.split(/(?<=\.) /)[0] ?? page,
           instance: "/v1/vms",
           code,
           ...more,
@@ -250,6 +243,7 @@ function sharedComponents(components: Components): Json {
   const names = Object.keys(components.schemas).sort();
   return {
     schemas: Object.fromEntries(names.map((name) => [name, components.schemas[name]])),
+    examples: components.examples,
     parameters: {
       IdempotencyKey: {
         name: "Idempotency-Key",
@@ -263,6 +257,7 @@ function sharedComponents(components: Components): Json {
       },
     },
     responses: {
+      ...components.problems,
       Refused: problemResponse(
         "The request was refused; nothing was changed. `code` says why, `errno` and `ioctl` are " +
           "there when KVM refused.",
@@ -309,7 +304,19 @@ export function openApiDocument(operations: readonly Operation[], version: strin
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
       contact: { name: "Tidemark" },
     },
-    servers: [{ url: "/", description: "This host." }],
+    servers: [
+      { url: "/", description: "This host." },
+      {
+        url: "http://{host}:{port}",
+        description:
+          "Its data plane: pages of migrations, under `/v1/streams`, with an offer's secret; no " +
+          "path of this document is there.",
+        variables: {
+          host: { default: "127.0.0.1", description: "As HOST, or DATA_PLANE_HOST." },
+          port: { default: "8090", description: "DATA_PLANE_PORT, or a free one." },
+        },
+      },
+    ],
     tags: TAGS.map(({ name, description }) => ({ name, description })),
     paths,
     components: sharedComponents(components),

@@ -17,6 +17,8 @@ export interface ApiOptions {
   readonly binaryBodyBytes: number;
   /** Seed of a VM that names none. */
   readonly defaultSeed: bigint;
+  /** Certificate and key, PEM; null or absent: plain HTTP. */
+  readonly tls?: { readonly certificate: string; readonly key: string } | null;
   /** A comment line goes to every event stream this often. */
   readonly heartbeatMs: number;
 }

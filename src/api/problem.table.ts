@@ -227,11 +227,95 @@ export const PROBLEMS = {
     "The experiment ended without results",
     "The service ended while it waited or ran. Ask for the same experiment again.",
   ),
+  "snapshot-not-found": row(404, "No such snapshot", "It never was, or it was deleted."),
+  "snapshot-unknown": row(
+    422,
+    "Unknown snapshot in the body",
+    "The VM has no snapshot of that id, or none that is complete: GET /v1/snapshots?vm=… has them.",
+  ),
+  "snapshot-in-progress": row(
+    409,
+    "A snapshot of the VM is being taken",
+    "One at a time: `snapshot` names it. Let it end, or cancel it.",
+    1,
+  ),
+  "snapshot-parent": row(
+    409,
+    "No differential can follow that snapshot",
+    "A differential follows the newest snapshot of a chain, while the VM has run on since without " +
+      "a restart and its stores were tracked. Take a full one.",
+  ),
+  "snapshot-in-use": row(
+    409,
+    "Another snapshot needs this one",
+    "A differential is nothing without its parent: delete those in `children` first.",
+  ),
+  "snapshot-incomplete": row(
+    409,
+    "The snapshot is not complete",
+    "It is being taken, or it failed: only a complete one has content and can be restored.",
+  ),
+  "snapshot-broken": row(
+    409,
+    "The snapshot's file is not as it was written",
+    "A checksum is wrong, or the file is missing, cut off or another one's. Nothing was changed.",
+  ),
+  "snapshot-file": row(
+    503,
+    "The snapshot's file can't be read or written",
+    "The detail has the system's word. Nothing was changed; look at the data directory.",
+  ),
+  "snapshot-cancelled": row(409, "The snapshot was cancelled", "Somebody asked for that."),
+  "snapshot-limit": row(507, "There are as many snapshots as there may be", "Delete some first."),
+  "snapshot-chains": row(
+    409,
+    "The VM tracks stores for as many chains as it may",
+    "Delete the newest snapshot of a chain that needs no more differentials, or leave `track` out.",
+  ),
+  "disk-full": row(
+    507,
+    "There is no room for the snapshot",
+    "The file is removed, its dirty pages are told again, and the VM goes on. Delete some snapshots.",
+  ),
+  "autosnapshot-not-found": row(
+    404,
+    "The VM is not snapshotted by itself",
+    "PUT /v1/vms/{vm}/autosnapshot says how often.",
+  ),
   "owned-by-board": row(
     409,
     "That part of the VM is its board's",
     "On a VM with a board the host is the VMM: it runs the vCPUs and owns their registers and the " +
       "RAM's slot. Use the board's actions, or create the VM without `board`.",
+  ),
+  "dirty-log-owned": row(
+    409,
+    "Somebody else owns the VM's dirty log",
+    "KVM's log has one owner. While the host tracks dirty pages, for a migration or to measure a " +
+      "rate, GET, CLEAR and rings are refused: `consumers` and `links` say for whom, and " +
+      "/v1/vms/{vm}/dirty-pages tells of pages without taking any. While slots of the client log, " +
+      "the host can't track: clear KVM_MEM_LOG_DIRTY_PAGES first.",
+  ),
+  "tracking-unavailable": row(
+    409,
+    "The VM's dirty pages can't be tracked that way",
+    "`detail` says what is in the way; /v1/vms/{vm}/dirty-tracking/consumers lists every method.",
+  ),
+  "consumer-not-found": row(
+    422,
+    "Nobody tracks dirty pages by that name",
+    "List the consumers at /v1/vms/{vm}/dirty-tracking/consumers.",
+  ),
+  "dirty-rate-running": row(
+    409,
+    "The VM's dirty rate is being measured",
+    "One measurement at a time: wait for the other to end, then read its result.",
+    1,
+  ),
+  "dirty-rate-not-found": row(
+    404,
+    "The VM's dirty rate was never measured",
+    "Not in this life of the service: POST to the same path.",
   ),
   "no-board": row(409, "The VM has no board", "Create it with `board`."),
   "owned-by-debugger": row(
@@ -251,6 +335,19 @@ export const PROBLEMS = {
   "gdb-listen-failed": row(
     409,
     "The GDB stub can't listen there",
+    "The port is taken, or the path of the data directory is too long for a Unix socket.",
+  ),
+  "qmp-off": row(
+    403,
+    "This host has no QMP",
+    "A client of QMP stops and moves a VM, and its socket asks for no token. Start the service with " +
+      "QMP=on in its environment to allow it.",
+  ),
+  "qmp-not-found": row(404, "No QMP socket", "The VM has none open: POST /v1/vms/{vm}/qmp."),
+  "qmp-open": row(409, "The VM has a QMP socket", "GET it to see where it listens, or DELETE it."),
+  "qmp-listen-failed": row(
+    409,
+    "The QMP socket can't listen there",
     "The port is taken, or the path of the data directory is too long for a Unix socket.",
   ),
   "board-state": row(
@@ -417,12 +514,107 @@ export const PROBLEMS = {
       "resource, then use a new key.",
   ),
 
+  "vm-held": row(
+    409,
+    "The VM is held",
+    "It is being moved or saved, and nothing may change it for that moment. Ask again.",
+  ),
+  "vm-not-held": row(
+    409,
+    "The VM's vCPUs may run",
+    "State is saved and loaded only while the VM is held.",
+  ),
+  "vm-not-movable": row(
+    409,
+    "The VM has to stay on this host",
+    "A part of it is this host's own: an assigned device, a VFIO file, pages of a guest_memfd.",
+  ),
+  "state-leftover": row(
+    422,
+    "A part of the state is nobody's",
+    "It comes from a host that knows more than this one. Nothing of it was loaded.",
+  ),
+  "state-mismatch": row(
+    422,
+    "The state doesn't fit the VM",
+    "It is damaged, of another version, or of a VM that was built otherwise; `detail` names the part.",
+  ),
   "bad-input-log": row(
     422,
     "The input log can't be replayed",
     "The log is not one that GET /v1/vms/{vm}/inputs gave, is of another version, or was cut. " +
       "`place` says where.",
   ),
+
+  // Migrations.
+  "migration-not-found": row(404, "No such migration", "It never was, or it was deleted."),
+  "peer-unknown": row(
+    422,
+    "This host knows no such peer",
+    "GET /v1/peers lists those of its list, PEERS_FILE. A URL of a request is never called.",
+  ),
+  "peer-unreachable": row(503, "The peer can't be reached", "It may be down; try again later.", 5),
+  "peer-refused": row(409, "The peer refuses", "`reason` is its own code, the detail its words."),
+  "migration-in-progress": row(
+    409,
+    "The VM is being moved",
+    "A VM moves once at a time, and what its target was told of it stays as it is meanwhile. " +
+      "`migration` links to the session: let it end, or cancel it.",
+  ),
+  "migration-refused": row(
+    409,
+    "The VM can't move like that",
+    "The detail says why. POST /v1/migrations with `validateOnly` lists every reason.",
+  ),
+  "migration-limit": row(429, "Too many migrations wait", "Let one end, or cancel one.", 10),
+  "migration-ended": row(409, "The migration has ended", "Nothing of it goes on."),
+  "migration-not-ended": row(409, "The migration has not ended", "Cancel it, or let it end."),
+  "migration-committed": row(
+    409,
+    "Too late: the VM has been handed over",
+    "Once the source has released the VM only the target runs it. Move it back instead.",
+  ),
+  "migration-state": row(
+    409,
+    "The migration is in another state",
+    "`state` says in which. Read the migration and try what fits.",
+  ),
+  "migration-side": row(
+    409,
+    "Only the source can do that",
+    "The VM arrives at this host: ask the host that it comes from.",
+  ),
+  "vm-migrated": row(
+    409,
+    "The VM runs on another host",
+    "Only a record is left here; `migration` links to the session. Move it back, or delete this.",
+  ),
+  "vm-incoming": row(
+    409,
+    "The VM is being moved here",
+    "It is held until its source lets go of it; `migration` links to the session.",
+  ),
+  "images-missing": row(
+    409,
+    "The target lacks guest images",
+    "`missing` lists their hashes: PUT each to /v1/incoming-images/{sha256}, and offer again.",
+  ),
+  "image-hash": row(422, "The image has another hash", "The bytes were changed on their way."),
+  "migration-version": row(
+    409,
+    "The hosts speak different versions",
+    "Source and target have no version of passport and page stream in common: update one.",
+  ),
+  "target-memory": row(507, "The target has not enough memory", "Its budget is used up."),
+  "session-aborted": row(
+    409,
+    "The target never runs the VM by this session",
+    "It gave the session up, or its service ended before the VM ran there.",
+  ),
+  "session-ready": row(409, "The target has everything", "Commit it, or abort it plainly."),
+  "session-running": row(409, "The VM runs at the target", "It is too late to abort."),
+  "session-refused": row(409, "The target refuses", "`reason` is the engine's word for why."),
+  "session-later": row(503, "The target can't do that now", "The source repeats it.", 1),
 
   // The service as a whole.
   "vm-start-failed": row(503, "The VM's thread did not start", "The machine is out of threads.", 5),

@@ -11,3 +11,8 @@ export function newId(prefix: string): string {
 export function newUuid(): string {
   return randomUUID();
 }
+
+/** @returns 256 random bits as text, to be known by two and guessed by nobody. */
+export function newSecret(): string {
+  return randomBytes(32).toString("base64url");
+}

@@ -35,7 +35,11 @@ export const USAGE = `usage: tidemark COMMAND
       --metric NAME         of the picture: cycles, per-page, exits, pages or wall (cycles)
   dirty-log VERB VM SLOT    reads, clears or watches the dirty pages of a VM; --help says more
   irqfd VERB ...            eventfds that raise a VM's interrupts; --help says more
+  scenario NAME [options]   a VM dies while its device asserts, and the next; --help says more
   dirty-log-perf [options]  dirty tracking by every strategy, phase by phase; --help says more
+  migrate VM --to PEER      moves a VM to another host; --help says more
+  migrations                lists them, and what they took
+  snapshot VERB ...         VMs on disk: taken, listed, restored, deleted; --help says more
   vm ls                     lists VMs
   vm show ID                shows a VM
   vm rm ID...               deletes VMs
@@ -64,7 +68,10 @@ export type Asked =
   | { readonly command: "vgic"; readonly vm: string; readonly host: HostOptions };
 
 /** They have options of their own. */
-const WITH_OPTIONS = ["boot", "dirty-log", "dirty-log-perf", "irqfd"] as const;
+const WITH_OPTIONS = [
+  ...(["boot", "dirty-log", "dirty-log-perf", "irqfd", "scenario"] as const),
+  ...(["migrate", "migrations", "snapshot"] as const),
+] as const;
 type OwnOptions = (typeof WITH_OPTIONS)[number];
 
 const OPTIONS = {

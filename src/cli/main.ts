@@ -8,8 +8,11 @@ import { experiment } from "./experiment.js";
 import { EXIT, Failure } from "./failure.js";
 import { openHost } from "./host.js";
 import { irqfd } from "./irqfd.js";
+import { migrate, migrations } from "./migrate.js";
 import { dirtyLogPerf } from "./perf/index.js";
 import { run } from "./run.js";
+import { scenario } from "./scenario/index.js";
+import { snapshot } from "./snapshot.js";
 import { showVgic } from "./vgic.js";
 import { listVms, removeVms, showVm } from "./vm.js";
 
@@ -71,6 +74,14 @@ async function main(args: readonly string[]): Promise<number> {
       return dirtyLogPerf(what.args, terminal);
     case "irqfd":
       return irqfd(what.args, terminal);
+    case "migrate":
+      return migrate(what.args, terminal);
+    case "migrations":
+      return migrations(what.args, terminal);
+    case "scenario":
+      return scenario(what.args, terminal);
+    case "snapshot":
+      return snapshot(what.args, terminal);
     case "vm":
       terminal.write(await manage(what.verb, what.ids, what.host));
       return EXIT.ok;

@@ -50,6 +50,21 @@ export function whole(name: string, given: string | undefined, usage: Usage): nu
   throw usage(`${name} is a whole number, not ${given ?? "absent"}.`);
 }
 
+/** A VM's settings, as GET /v1/dirty-settings has them. */
+export type Settings = Readonly<Record<string, string | number | boolean>>;
+
+/** Of KEY=VALUE each. Numbers and true or false are such; the host knows what a setting may be. */
+export function settingsOf(given: readonly string[], usage: Usage): Settings {
+  const pairs = given.map((pair) => {
+    const match = /^([A-Za-z0-9.]+)=(\S+)$/.exec(pair);
+    if (match === null) throw usage(`--set takes KEY=VALUE, not ${pair}.`);
+    const [, key = "", value = ""] = match;
+    if (value === "true" || value === "false") return [key, value === "true"] as const;
+    return [key, /^-?[0-9]{1,12}$/.test(value) ? Number(value) : value] as const;
+  });
+  return Object.fromEntries(pairs);
+}
+
 export function clockOf(given: string, usage: Usage): "wall" | "virtual" {
   if (given === "wall" || given === "virtual") return given;
   throw usage("--clock is wall or virtual.");

@@ -23,6 +23,9 @@ export interface MemoryObject {
   readonly charged: number;
 }
 
+/** Told of the process's own stores: offset and length in the object. */
+export type StoreListener = (object: MemoryObject, offset: number, length: number) => void;
+
 /** Where objects without an address go, first fit from here up. */
 const MMAP_BASE = 0x1000_0000_0000;
 
@@ -32,6 +35,8 @@ export class AddressSpace {
   /** Sorted by userspaceAddr. */
   readonly #objects: MemoryObject[] = [];
   #nextId = 1;
+  /** KVM sees none of them: whoever keeps a log of memory listens here. */
+  onStore: StoreListener | null = null;
 
   constructor(host: Host, account: Account) {
     this.#host = host;
@@ -58,6 +63,12 @@ export class AddressSpace {
       else return object;
     }
     return undefined;
+  }
+
+  /** A store of the process's own, not of a vCPU and not of KVM. The object has bytes. */
+  store(object: MemoryObject, offset: number, bytes: Uint8Array): void {
+    this.#host.writePhysical(object.pa + offset, bytes);
+    this.onStore?.(object, offset, bytes.length);
   }
 
   /**

@@ -25,7 +25,8 @@ export class BlockedTimers {
   readonly #vm: TimeOfVm;
   /** A replay goes as fast as it can. */
   isReplaying = false;
-  readonly #startMs: number;
+  /** Real time at which virtual time was 0. */
+  #startMs: number;
   /** Tick at which each wakes. */
   readonly #wakeAt = new Map<Sleeper, bigint>();
 
@@ -42,6 +43,12 @@ export class BlockedTimers {
   /** kvm_timer_unblocking. */
   disarm(sleeper: Sleeper): void {
     this.#wakeAt.delete(sleeper);
+  }
+
+  /** Virtual time came from another host: it is now, neither ahead nor late. */
+  restart(): void {
+    const { clock, virtualNs } = this.#vm;
+    this.#startMs = clock.monotonicMs() - virtualNs / NS_PER_MS;
   }
 
   /** After the counters were moved: every sleeper looks again. */

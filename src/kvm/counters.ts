@@ -40,6 +40,7 @@ export const COUNTERS = {
   clearFallbacksEnomem: "Clears done by software because there was no memory for the array.",
   clearFallbacksEagain: "Clears that software had to finish.",
   rollbackBits: "Dirty bits put back into a bitmap because HACDBS did not get to them.",
+  throttledUs: "Microseconds that vCPUs were kept from running by a throttle or a dirty limit.",
   kicks: "Kicks asked for.",
   ipis: "IPIs that KVM sent to vCPUs in the guest.",
   hdbssAppends: "Entries that HDBSS appended.",

@@ -75,7 +75,10 @@ export class GuestMemory implements GuestMemoryPort {
       // Unbacked memory keeps no bytes; a device's pages are not KVM's to touch.
       if (object === undefined || object.backing === "device") return null;
       if (isWrite && object.backing !== "ram") return null;
-      pieces.push({ slot, page, pa: object.pa + (hva - object.userspaceAddr), from, to });
+      const pa = object.pa + (hva - object.userspaceAddr);
+      // Its sequence comes by a command, for which nobody here can wait.
+      if (object.backing !== "ram" && this.#vm.missing?.lacks(pa) === true) return null;
+      pieces.push({ slot, page, pa, from, to });
       from = to;
     }
     return pieces;

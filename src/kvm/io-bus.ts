@@ -14,6 +14,10 @@ export interface EventfdPort {
   isOpen(index: number): boolean;
   get(index: number): boolean;
   put(index: number): void;
+  peek(index: number): bigint;
+  take(index: number): bigint;
+  /** What everybody else knows it by; null: nobody does. */
+  outside(index: number): number | null;
   signal(index: number): void;
   hook(index: number, hook: EventfdHook, mayQueue: boolean): EventfdFound;
   unhook(index: number, hook: EventfdHook): void;

@@ -203,6 +203,21 @@ export class Irqfds {
     if (irqfd.resampler === null) this.setIrq(irqfd.gsi, false);
   }
 
+  /** Those of the same VM on another host, under their old numbers. @throws KvmError as irqfd() */
+  restore(irqfds: readonly IrqfdView[], nextId: number): void {
+    for (const { id, eventfd, gsi, flags, resamplefd } of irqfds) {
+      this.#nextId = id;
+      const fd = { index: eventfd, isEventfd: true };
+      this.#assign({ fd, gsi, flags, resamplefd: { index: resamplefd ?? -1, isEventfd: true } });
+    }
+    this.#nextId = nextId;
+  }
+
+  /** Number of the irqfd that is assigned next. */
+  get nextId(): number {
+    return this.#nextId;
+  }
+
   // ── injection ───────────────────────────────────────────────────────────────────────────────
 
   /** irqfd_wakeup. */

@@ -16,10 +16,14 @@ import type { Op } from "./sched/scheduler.js";
 import type { RunOutcome, Vcpu } from "./vcpu.js";
 import type { Vm } from "./vm.js";
 
-/** What becomes of an abort: back to the guest, userspace's turn, or no memory takes the access. */
+/**
+ * What becomes of an abort: back to the guest, userspace's turn, a page that hasn't come yet, or no
+ * memory takes the access.
+ */
 export type AbortOutcome =
   | { readonly kind: "resume" }
   | { readonly kind: "mmio" }
+  | { readonly kind: "absent"; readonly pa: number }
   | { readonly kind: "exit"; readonly outcome: RunOutcome };
 
 const PAGE: Mapped = { span: 1 };
@@ -69,6 +73,7 @@ export class Mmu {
       const backing = this.#backing(slot, gfn);
       if (sched.contended) yield POINT["abort-page-found"];
       if (backing === null) return this.#noMemory(slot, fault);
+      if (vm.missing?.lacks(backing.pa) === true) return { kind: "absent", pa: backing.pa };
       if (!vm.mmuLock.tryReadLock()) yield* vm.mmuLock.readLock();
       try {
         // Memory behind the address changed since it was looked up: start over.
@@ -79,7 +84,7 @@ export class Mmu {
         const done = this.install(vcpu, fault, slot, gfn, backing);
         if (done !== "installed") return done === "nomem" ? NO_TABLES : RESUME;
         if (sched.contended) yield POINT["abort-mapped"];
-        if (fault.isWrite) this.#log.mark(slot, gfn - slot.baseGfn, vcpu.ring, vcpu.id);
+        if (fault.isWrite) this.#mark(vcpu, slot, gfn, vcpu.ring);
         return RESUME;
       } finally {
         vm.mmuLock.readUnlock();
@@ -105,9 +110,14 @@ export class Mmu {
     const leaf = vm.tables.leaf(gfn);
     if (backing === null || leaf === null || leaf.span !== backing.span) return false;
     if (this.install(vcpu, fault, slot, gfn, backing) === "installed") {
-      this.#log.mark(slot, gfn - slot.baseGfn, null, vcpu.id);
+      this.#mark(vcpu, slot, gfn, null);
     }
     return true;
+  }
+
+  #mark(vcpu: Vcpu, slot: Memslot, gfn: number, ring: Vcpu["ring"]): void {
+    if (isLogging(slot)) vcpu.dirtied++;
+    this.#log.mark(slot, gfn - slot.baseGfn, ring, vcpu.id);
   }
 
   /** Maps the page or gives it write permission. "raced": another vCPU was faster, and marks it. */
@@ -170,7 +180,8 @@ export class Mmu {
     if (object === undefined) return null;
     const pa = object.pa + (hva - object.userspaceAddr);
     if (object.backing === "device") return { pa, span: 1, gfn, isDevice: true };
-    if (object.hugePages && !isLogging(slot)) {
+    // A block would map pages that haven't come.
+    if (object.hugePages && !isLogging(slot) && vm.missing === null) {
       for (let at = leafSizes.length - 1; at > 0; at--) {
         const block = leafSizes[at]!;
         const span = block / size;

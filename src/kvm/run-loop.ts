@@ -107,6 +107,10 @@ export class RunLoop {
         // Work that was put off is done before a guest goes on.
         if (vm.jobs.length > 0) vm.jobs.drain();
         if (vm.asyncClean?.hasRefused === true) yield* vm.asyncClean.cleanRefused();
+        if (vm.ringReaper !== null && !vcpu.kicked && this.#ringIsFull(vcpu)) {
+          yield* this.#reap(vcpu, vm.ringReaper);
+          continue;
+        }
         const wait = this.#entry(vcpu);
         if (vm.trace.isOn && wait !== null) vm.trace.leave(vcpu, "IRQ");
         if (wait instanceof Waitable) {
@@ -132,11 +136,14 @@ export class RunLoop {
       }
     } finally {
       vm.timers.disarm(vcpu);
+      vm.throttle.leave(vcpu);
+      vm.missing?.leave(vcpu);
       this.#leaveQueue(vcpu);
       vm.putVcpu(vcpu);
       vcpu.running = false;
       vcpu.isExiting = false;
       vcpu.kicked = false;
+      vm.runEnded.wake();
     }
   }
 
@@ -184,6 +191,14 @@ export class RunLoop {
     vm.timers.disarm(vcpu);
     vcpu.waitsForInterrupt = false;
     vcpu.waitsForEvent = false;
+    if (vm.throttle.holds(vcpu)) {
+      vm.putVcpu(vcpu);
+      return vcpu.wait;
+    }
+    if (vm.missing?.holds(vcpu) === true) {
+      vm.putVcpu(vcpu);
+      return vcpu.wait;
+    }
     applyReset(vcpu);
     if (shouldNotifyUser(vm, vcpu)) {
       if (vm.trace.isOn) vm.trace.lines(vcpu, outputLines(vcpu), vm.timerPpis);
@@ -210,7 +225,7 @@ export class RunLoop {
     const untilWake = vm.timers.instructionsLeft;
     const deferred = vm.asyncClean?.isPending === true ? vm.asyncClean : null;
     deferred?.enter(vcpu, cpu);
-    const budget = Math.min(credit, untilWake);
+    const budget = Math.min(credit, untilWake, vm.throttle.instructionsLeft);
     this.#answered = 0;
     this.#stop =
       vcpu.a64 === null
@@ -221,6 +236,7 @@ export class RunLoop {
     const retired = vcpu.engine.retired - before;
     vm.instructions += retired;
     vm.counters.values.hwDirtied += cpu.hardwareDirtied - dirtied;
+    vcpu.dirtied += cpu.hardwareDirtied - dirtied;
     vm.counters.values.hdbssAppends += cpu.hdbss.appends - appended;
     vcpu.isInGuest = this.#stop === "slice";
     if (this.#stop === "slice" && this.#queue.length > 0) vm.putVcpu(vcpu);
@@ -267,6 +283,10 @@ export class RunLoop {
     const handled = yield* this.#mmu.handleAbort(vcpu, { kind, level, ipa, isWrite, hdbssf });
     if (handled.kind === "exit") return handled.outcome;
     if (handled.kind === "mmio") return this.#mmio(vcpu, ipa);
+    if (handled.kind === "absent") {
+      vm.missing?.wait(vcpu, handled.pa);
+      return null;
+    }
     if (vm.sched.contended) yield POINT["abort-marked"];
     return null;
   }
@@ -326,9 +346,11 @@ export class RunLoop {
     const physAddr = BigInt(ipa);
     const data = isWrite ? engine.storeBytes() : new Uint8Array(length);
     const type = isWrite ? "write" : "read-unsatisfied";
-    if (vm.trace.isOn) vm.trace.mmio(vcpu, type, physAddr, data);
     const store = isWrite ? data : null;
-    const loaded = vm.passthrough?.(ipa, length, store) ?? vm.vgic.mmio(vcpu, ipa, length, store);
+    const direct = vm.passthrough?.(ipa, length, store) ?? null;
+    // What is mapped into the guest is nobody's exit.
+    if (vm.trace.isOn && direct === null) vm.trace.mmio(vcpu, type, physAddr, data);
+    const loaded = direct ?? vm.vgic.mmio(vcpu, ipa, length, store);
     if (loaded !== null || (isWrite && vm.bus.write(physAddr, data))) {
       vm.counters.values.mmioExitKernel++;
       vcpu.stats.mmioExitKernel++;
@@ -349,6 +371,16 @@ export class RunLoop {
     if (ring.isSoftFull()) return true;
     ring.softFullRequested = false;
     return false;
+  }
+
+  /** The ring is reaped outside of the guest, and off the CPU: others may have to drain there. */
+  *#reap(vcpu: Vcpu, reaper: () => Op<void>): Op<void> {
+    const { counters, trace } = this.#vm;
+    counters.values.dirtyRingExits++;
+    if (trace.isOn) trace.add("kvm_dirty_ring_exit", vcpu.id, {});
+    this.#leaveQueue(vcpu);
+    this.#vm.putVcpu(vcpu);
+    yield* reaper();
   }
 
   /** First come, first served: a vCPU whose turn lasts must not take back what it gave up. */

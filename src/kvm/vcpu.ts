@@ -79,6 +79,10 @@ export class Vcpu {
   /** What it waited for host CPUs so far, and how much of that its record has. */
   runDelayNs = 0;
   lastSteal = 0;
+  /** Pages that it made dirty while they logged, by fault or in hardware. */
+  dirtied = 0;
+  /** What a throttle kept it from running. */
+  throttledNs = 0;
   ring: DirtyRing | null = null;
   hdbss: HdbssBuffer | null = null;
   /** VCPU_REQUEST bits, served before the guest is entered. */
@@ -155,6 +159,8 @@ export class Vcpu {
       guestDebug: this.guestDebug,
       runDelayNs: this.runDelayNs,
       lastSteal: this.lastSteal,
+      dirtied: this.dirtied,
+      throttledNs: this.throttledNs,
       engine: this.synthetic.save(),
       a64: this.a64?.save() ?? null,
       ring: this.ring?.save() ?? null,
@@ -185,6 +191,8 @@ export class Vcpu {
       guestDebug: GuestDebug | null;
       runDelayNs: number;
       lastSteal: number;
+      dirtied: number;
+      throttledNs: number;
       engine: Saved;
       a64: Saved | null;
       ring: Saved | null;
@@ -208,6 +216,8 @@ export class Vcpu {
     applyGuestDebug(this);
     this.runDelayNs = data.runDelayNs;
     this.lastSteal = data.lastSteal;
+    this.dirtied = data.dirtied;
+    this.throttledNs = data.throttledNs;
     this.synthetic.load(data.engine);
     if (data.a64 !== null) this.a64?.load(data.a64);
     if (data.ring !== null) this.ring?.load(data.ring);

@@ -33,10 +33,12 @@ import { IrqRouting } from "./irq-routing.js";
 import { Irqfds } from "./irqfd.js";
 import { Jobs } from "./jobs.js";
 import { MemslotTable } from "./memslots.js";
+import type { MissingPages } from "./missing-pages.js";
 import { Stage2Tables } from "./pgtable.js";
 import { VmPmu } from "./pmu.js";
 import { Mutex, RwLock, Srcu } from "./sched/locks.js";
-import { type Scheduler, Waitable } from "./sched/scheduler.js";
+import { type Op, type Scheduler, Waitable } from "./sched/scheduler.js";
+import { Throttle } from "./throttle.js";
 import { Trace } from "./trace.js";
 import { IPA_BITS_DEFAULT, IPA_BITS_LIMIT, IPA_BITS_MIN, KVM_DIRTY_LOG } from "./uapi/flags.js";
 import type { Vcpu } from "./vcpu.js";
@@ -159,6 +161,8 @@ export class Vm {
   readonly srcu = new Srcu("srcu");
   /** Woken when a host CPU becomes free. */
   readonly cpuFree = new Waitable("host-cpu");
+  /** Woken when a KVM_RUN has ended. */
+  readonly runEnded = new Waitable("run-ended");
   /** CPUs that an ioctl works on with preemption off. */
   readonly borrowed = new Set<HostCpu>();
   readonly caps: EnabledCaps = {
@@ -200,9 +204,17 @@ export class Vm {
   pvTime: StolenTime | null = null;
   guestMemory: GuestMemoryPort | null = null;
   asyncClean: DeferredClean | null = null;
+  /**
+   * What the VMM does about a full dirty ring at once, as its vCPU's thread would after
+   * KVM_EXIT_DIRTY_RING_FULL; null: that exit is userspace's to handle.
+   */
+  ringReaper: (() => Op<void>) | null = null;
+  /** Post-copy: not all pages of a moved VM are here; null: they are. */
+  missing: MissingPages | null = null;
   /** KVM_ARM_SET_COUNTER_OFFSET; null until it was called. */
   counterOffset: bigint | null = null;
   readonly timers: BlockedTimers;
+  readonly throttle: Throttle;
   readonly trace = new Trace(() => Number(this.a64?.counter() ?? this.ticks()));
 
   constructor(
@@ -227,6 +239,7 @@ export class Vm {
     this.clock = deps.clock;
     this.timers = new BlockedTimers(this);
     this.sched.time = this.timers;
+    this.throttle = new Throttle(this);
     this.eventfds = deps.eventfds;
     this.vmid = deps.vmid;
     this.trng = new Prng(deps.seed);

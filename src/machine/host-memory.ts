@@ -8,9 +8,9 @@ import { assert } from "../base/assert.js";
 import { hi32, join64, lo32 } from "../base/bits.js";
 import { WASM_PAGE_BYTES } from "../base/page.js";
 import { Digest, type Saved } from "../base/saved.js";
+import { UNBACKED_BASE } from "../base/unbacked-content.js";
 
-/** First physical address that has no bytes behind it. */
-export const UNBACKED_BASE = 2 ** 32;
+export { UNBACKED_BASE };
 
 /**
  * One shared WebAssembly.Memory, grown as needed and freed with the VM.

@@ -33,6 +33,8 @@ export class Host {
   readonly diagnostics = new Diagnostics();
   /** Told of bytes that change not by guest code's own stores: code in them is stale. */
   codeWatcher: ((pa: number, bytes: number) => void) | null = null;
+  /** Told before bytes are touched by anybody but a guest: they may have to come first. */
+  pageGuard: ((pa: number, bytes: number) => void) | null = null;
   /** Counts invalidations of stage 2 that every PE must see before it goes on. */
   stage2Version = 0;
   readonly #seed: bigint;
@@ -81,6 +83,7 @@ export class Host {
 
   /** Copies bytes out of one physically contiguous range, backed or not. */
   readPhysical(pa: number, out: Uint8Array): void {
+    this.pageGuard?.(pa, out.length);
     if (pa >= UNBACKED_BASE) this.unbacked.read(pa, out);
     else out.set(this.memory.u8.subarray(pa, pa + out.length));
   }
@@ -88,6 +91,7 @@ export class Host {
   /** Copies bytes into a backed range. */
   writePhysical(pa: number, bytes: Uint8Array): void {
     assert(pa < UNBACKED_BASE, "unbacked memory keeps no bytes");
+    this.pageGuard?.(pa, bytes.length);
     this.memory.u8.set(bytes, pa);
     this.codeWatcher?.(pa, bytes.length);
   }

@@ -2,7 +2,7 @@
 
 export { A64Machine, a64Pages } from "./a64/a64-machine.js";
 export { disassemble } from "./a64/disassembler/disassembler.js";
-export { A64Engine } from "./a64/engine.js";
+export { A64Engine, type A64Latent } from "./a64/engine.js";
 export type { HostDebug } from "./a64/pe/debug.js";
 export { EC } from "./a64/pe/exception.js";
 export { lookUp } from "./a64/pe/look-up.js";

@@ -6,6 +6,7 @@ import type { SettingValue } from "../base/settings.js";
 import type {
   Access,
   BoardAction,
+  DirtyPages,
   EventfdRef,
   PatternKind,
   Program,
@@ -31,10 +32,15 @@ export type ArgShape =
   | "backing"
   | "board-action"
   | "eventfd"
+  /** Numbers that eventfds are to have in the VM; may be left out. */
+  | "eventfd-numbers"
+  /** Of a command that no log keeps. */
+  | "unlogged"
   | "found?"
   | "program"
   | "settings"
   | "texts?"
+  | "dirty-pages"
   | "routes";
 
 /** A value that is not of its shape; whoever knows the place adds it. */
@@ -199,6 +205,19 @@ export function texts(data: unknown): readonly string[] {
   return exactList(data).map(text);
 }
 
+function dirtyPages(data: unknown): DirtyPages {
+  const fields = exactObject(data, ["blocks", "pages"]);
+  const blocks = exactList(fields["blocks"]).map((item) => {
+    const block = exactObject(item, ["object", "pages", "bitmap"]);
+    return {
+      object: count(block["object"]),
+      pages: count(block["pages"]),
+      bitmap: bytes(block["bitmap"]),
+    };
+  });
+  return { blocks, pages: count(fields["pages"]) };
+}
+
 const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   u32,
   "u32?": orNull(u32),
@@ -217,10 +236,13 @@ const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   backing: (data) => oneOf(data, ["ram", "unbacked", "device"] as const),
   "board-action": (data) => oneOf(data, BOARD_ACTIONS),
   eventfd,
+  "eventfd-numbers": () => fail("is in no log"),
+  unlogged: () => fail("is in no log"),
   "found?": orNull((data) => oneOf(data, EVENTFD_FOUND)),
   program,
   settings,
   "texts?": orNull(texts),
+  "dirty-pages": dirtyPages,
   routes: (data) => exactList(data).map(route),
 };
 

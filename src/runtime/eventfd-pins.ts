@@ -77,6 +77,7 @@ export class EventfdPins {
 
   /** Rewrites process-wide indexes to the VM's numbers; a closed descriptor becomes -1. */
   translate(command: Command): { command: Command; bindings: readonly EventfdBinding[] } {
+    if (command.name === "loadState") return this.#number(command as Command<"loadState">);
     const names = eventfdArgs(command);
     if (names.length === 0) return { command, bindings: [] };
     const args: Record<string, unknown> = { ...command.args };
@@ -89,6 +90,17 @@ export class EventfdPins {
       if (binding !== null) bindings.push(binding);
     }
     return { command: { name: command.name, args } as unknown as Command, bindings };
+  }
+
+  /** Gives eventfds the numbers that they had in the VM on another host. */
+  #number({ name, args }: Command<"loadState">) {
+    const bindings: EventfdBinding[] = [];
+    const eventfds = (args.eventfds ?? []).map(({ local, fd }) => {
+      const binding = fd.isEventfd && fd.index >= 0 ? this.#pin(fd.index, local) : null;
+      if (binding !== null) bindings.push(binding);
+      return { local, fd: binding === null ? MISSING : { index: binding.local, isEventfd: true } };
+    });
+    return { command: { name, args: { ...args, eventfds } }, bindings };
   }
 
   /** The VM has forgotten a number, unless it was sent again meanwhile. */
@@ -106,13 +118,15 @@ export class EventfdPins {
     for (const index of [...this.#pins.keys()]) this.#unpin(index);
   }
 
-  #pin(index: number): EventfdBinding | null {
+  /** @param number that it is to have, unless it has one */
+  #pin(index: number, number = this.#nextLocal): EventfdBinding | null {
     // Only an open descriptor can be named; one that this VM still refers to may be closed by now.
     if (!this.#counters.isOpen(index)) return null;
     let pin = this.#pins.get(index);
     if (pin === undefined) {
       this.#counters.get(index);
-      pin = { local: this.#nextLocal++, ordinal: 0 };
+      pin = { local: number, ordinal: 0 };
+      this.#nextLocal = Math.max(this.#nextLocal, number + 1);
       this.#pins.set(index, pin);
     }
     pin.ordinal++;

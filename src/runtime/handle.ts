@@ -26,6 +26,8 @@ export interface InputLog {
   readonly end?: Stamp;
   /** True when the bounded log dropped entries; such a log can't be replayed. */
   readonly truncated: boolean;
+  /** A sentence on why it can't be replayed, where that isn't for dropped entries. */
+  readonly why?: string;
 }
 
 export interface Stamped<T> {

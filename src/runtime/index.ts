@@ -4,13 +4,23 @@ export type {
   CommandArgs,
   CommandName,
   CommandResult,
+  DirtyPages,
   DirtyView,
   ImageRef,
+  MemoryMap,
   RunResult,
+  StateCommands,
+  TrackingCommands,
+  TrackingMethod,
   VmCommands,
   VmDefinition,
 } from "../vmm/index.js";
-export { DIRTY_DEFECTS, DIRTY_DIAGNOSTICS, DIRTY_FAULTS, DIRTY_SETTINGS } from "../vmm/index.js";
+export {
+  DIRTY_DEFECTS,
+  DIRTY_DIAGNOSTICS,
+  DIRTY_FAULTS,
+  DIRTY_SETTINGS,
+} from "../vmm/index.js";
 export type * from "./handle.js";
 export { InlineVm } from "./inline-vm.js";
 export { decodeInputLog, encodeInputLog } from "./input-log-codec.js";

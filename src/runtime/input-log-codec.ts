@@ -42,8 +42,10 @@ export function encodeInputLog(log: InputLog): unknown {
  * @throws ServiceError "bad-input-log" with one sentence that names the place
  */
 export function decodeInputLog(data: unknown): InputLog {
-  const hasEnd = typeof data === "object" && data !== null && "end" in data;
-  const names = ["version", "definition", "entries", "truncated", ...(hasEnd ? ["end"] : [])];
+  const isGiven = (name: string) => typeof data === "object" && data !== null && name in data;
+  const [hasEnd, hasWhy] = [isGiven("end"), isGiven("why")];
+  const more = ["end", "why"].filter(isGiven);
+  const names = ["version", "definition", "entries", "truncated", ...more];
   const fields = at("The input log", () => exactObject(data, names));
   at("version", () => oneOf(fields["version"], [1]));
   const truncated = at("truncated", () => flag(fields["truncated"]));
@@ -53,7 +55,8 @@ export function decodeInputLog(data: unknown): InputLog {
   entries.slice(1).forEach(({ stamp }, i) => {
     checkOrder(entries[i]?.stamp, stamp, `entries[${i + 1}].stamp`);
   });
-  const log: InputLog = { version: 1, definition, entries, truncated };
+  const why = hasWhy ? { why: at("why", () => text(fields["why"])) } : {};
+  const log: InputLog = { version: 1, definition, entries, truncated, ...why };
   if (!hasEnd) return log;
   const end = decodeStamp(fields["end"], "end");
   checkOrder(entries.at(-1)?.stamp, end, "end");
@@ -105,7 +108,8 @@ function decodeDirty(data: unknown, place: string): DirtyDefinition {
 
 const BOARD_FIELDS = ["image", "initrd", "cmdline", "memoryMiB", "vcpus"];
 const BOARD_DEVICES = [
-  ...["gic", "its", "rtc", "pci", "virtio", "rng", "console", "disk", "firmware"],
+  ...["gic", "its", "dirtyRingEntries", "rtc", "pci", "virtio", "rng", "console", "disk"],
+  "firmware",
 ];
 
 function decodeBoard(data: unknown, place: string): BoardDefinition {
@@ -134,6 +138,7 @@ const DEVICE_VALUES: Readonly<Record<string, readonly (string | number)[]>> = {
 
 function decodeDevice(name: string, data: unknown, place: string): unknown {
   if (name === "disk" || name === "firmware") return decodeImage(data, place);
+  if (name === "dirtyRingEntries") return at(place, () => count(data));
   const values = DEVICE_VALUES[name];
   if (values !== undefined) return at(place, () => oneOf(data, values));
   return at(place, () => (data === true ? data : fail("is not true, though it is there")));
@@ -195,7 +200,9 @@ function loggedName(data: unknown): CommandName {
   const known = typeof data === "string" && Object.hasOwn(COMMAND_ROWS, data);
   if (!known) fail("is not the name of a command");
   const name = data as CommandName;
-  return COMMAND_ROWS[name].logged ? name : fail(`names ${name}, which is never an input`);
+  const { logged, spoils } = COMMAND_ROWS[name];
+  if (!logged) fail(`names ${name}, which is never an input`);
+  return spoils === undefined ? name : fail(`names ${name}, which no log keeps`);
 }
 
 /** Inputs of one VM never go back in its sequence or its time. */

@@ -44,6 +44,7 @@ export class InputRecorder {
   #first = 0;
   #bytes = 0;
   #truncated = false;
+  #why: string | null = null;
 
   constructor(definition: VmDefinition, bounds: LogBounds, budget: LogBudget) {
     this.#definition = definition;
@@ -65,9 +66,13 @@ export class InputRecorder {
     this.#dropOldest(this.#bounds.entriesMax);
   }
 
-  /** The VM left the course of its log: what is kept does not lead to its state. */
-  spoil(): void {
+  /**
+   * The VM left the course of its log: what is kept does not lead to its state.
+   * @param why a sentence for whoever wants to replay it
+   */
+  spoil(why: string): void {
     this.#truncated = true;
+    this.#why ??= why;
   }
 
   /** @param end where the VM stands now */
@@ -79,6 +84,7 @@ export class InputRecorder {
       entries: kept.map(({ stamp, command }) => ({ stamp, command })),
       end,
       truncated: this.#truncated,
+      ...(this.#why === null ? {} : { why: this.#why }),
     };
   }
 

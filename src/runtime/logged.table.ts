@@ -9,6 +9,8 @@ import type { ArgShape } from "./arg-shapes.js";
 
 export interface CommandRow<K extends CommandName> {
   readonly logged: boolean;
+  /** Why no log leads to the VM's state from here on; the command itself is not kept. */
+  readonly spoils?: string;
   readonly args: { readonly [F in keyof CommandArgs<K>]: ArgShape };
 }
 
@@ -29,6 +31,7 @@ const msi = {
   devid: "u32",
 } as const;
 const deviceAttr = { device: "u32", group: "u32", attr: "u64" } as const;
+const MOVED = "The VM came from another host, or from disk: its memory and state are in no log.";
 const ioeventfd = {
   datamatch: "u64",
   addr: "u64",
@@ -228,6 +231,30 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   readHacdbs: { logged: false, args: { hostCpu: "u32" } },
   changeDirty: { logged: true, args: { settings: "settings", seedBugs: "texts?" } },
 
+  describeMemory: { logged: false, args: {} },
+  holdVm: { logged: true, args: { hold: "flag", why: "text" } },
+  // Drains work that was put off, takes a pending CPU_ON, writes tables into guest memory.
+  saveState: { logged: true, args: {} },
+  loadState: {
+    logged: true,
+    spoils: MOVED,
+    args: { parts: "unlogged", eventfds: "eventfd-numbers" },
+  },
+  awaitPages: {
+    logged: true,
+    spoils: MOVED,
+    args: { present: "unlogged", requests: "unlogged", fetch: "unlogged" },
+  },
+  // Pages come when they come: a VM that waits for any has no log since it arrived.
+  pagesArrived: { logged: false, args: {} },
+  allPagesHere: { logged: false, args: {} },
+  readSequences: { logged: false, args: { object: "int", first: "count", count: "count" } },
+  writeSequences: {
+    logged: true,
+    spoils: MOVED,
+    args: { object: "int", pages: "unlogged", sequences: "unlogged" },
+  },
+
   disassemble: { logged: false, args: { vcpu: "u32", address: "u64?", count: "count" } },
   walkStage2: { logged: false, args: { ipa: "u64" } },
   counters: { logged: false, args: {} },
@@ -238,6 +265,13 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   readTrace: { logged: false, args: {} },
   stats: { logged: false, args: { vcpu: "u32?" } },
   digest: { logged: false, args: {} },
+  describeTracking: { logged: false, args: {} },
+  trackDirty: { logged: true, args: { consumer: "text", on: "flag", method: "text?" } },
+  harvestDirty: { logged: true, args: { consumer: "text" } },
+  peekDirty: { logged: false, args: { consumer: "text" } },
+  returnDirty: { logged: true, args: { consumer: "text", pages: "dirty-pages" } },
+  setThrottle: { logged: true, args: { percent: "count", dirtyLimit: "count" } },
+  describeThrottle: { logged: false, args: {} },
   // They move counters.
   shadowStart: { logged: true, args: {} },
   shadowTake: { logged: true, args: { slot: "u32" } },

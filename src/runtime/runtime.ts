@@ -146,8 +146,8 @@ function checkReplay(definition: VmDefinition, log: InputLog): void {
   const bad = (why: string): never => {
     throw new ServiceError("bad-input-log", why);
   };
-  if (log.truncated)
-    bad("The input log is truncated: its first inputs are gone, so it can't replay.");
+  const truncated = "The input log is truncated: its first inputs are gone, so it can't replay.";
+  if (log.truncated) bad(log.why ?? truncated);
   if (identity(definition) !== identity(log.definition)) {
     bad("The input log belongs to a VM with another definition.");
   }

@@ -171,7 +171,7 @@ export class VmCore {
 
   #finishReplay(diverged: string | null): void {
     this.#replay = null;
-    if (diverged !== null) this.#recorder.spoil();
+    if (diverged !== null) this.#recorder.spoil(`Its replay left the log: ${diverged}`);
     this.#send({ kind: "news", news: { kind: "replay-finished", diverged } }, []);
   }
 
@@ -194,7 +194,9 @@ export class VmCore {
     });
     stamp = entered;
     const { found } = this.#eventfds;
-    if (COMMAND_ROWS[command.name].logged) {
+    const { logged, spoils } = COMMAND_ROWS[command.name];
+    if (spoils !== undefined) this.#recorder.spoil(spoils);
+    else if (logged) {
       this.#recorder.add(entered, found === null ? command : withFound(command, found));
     }
     if (early !== null) settle(early, entered);

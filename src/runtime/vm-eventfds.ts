@@ -161,6 +161,15 @@ export class VmEventfds extends EventfdCounters {
     return index === null ? 0n : super.peek(index);
   }
 
+  override take(local: number, times = 1n): bigint {
+    const { index } = this.#of(local);
+    return index === null ? 0n : super.take(index, times);
+  }
+
+  override outside(local: number): number | null {
+    return this.#of(local).index;
+  }
+
   override claimExclusive(local: number): boolean {
     const bound = this.#of(local);
     if (bound.claimed) return false;

@@ -4,6 +4,7 @@ import { newUuid } from "../base/ids.js";
 import type { Log } from "../base/log.js";
 import type { Runtime } from "../runtime/index.js";
 import type { BootRecord, Store } from "../store/index.js";
+import { DirtyRates } from "./dirty-rate-service.js";
 import { EventLog } from "./event-log.js";
 import { Eventfds } from "./eventfd-service.js";
 import { Experiments } from "./experiment-service.js";
@@ -12,10 +13,16 @@ import { type HostUapi, hostService } from "./host-service.js";
 import { Idempotency } from "./idempotency-service.js";
 import { Images } from "./image-service.js";
 import { BOOTS_KEPT, DEFAULT_LIMITS, type ServiceLimits } from "./limits.js";
+import { type MigrationConfig, openMigrations } from "./migration/open.js";
+import { QmpSockets } from "./qmp-service.js";
 import { reconcile } from "./reconcile.js";
 import { Recorder } from "./recorder.js";
 import { Runs } from "./run-service.js";
 import type { Readiness, Services } from "./services.js";
+import { ThreadSnapshotIo } from "./snapshots/io-thread.js";
+import { openSnapshots } from "./snapshots/open.js";
+import { SnapshotBook } from "./snapshots/snapshot-book.js";
+import type { SnapshotIo } from "./snapshots/snapshot-io.js";
 import { VmParts } from "./vm-parts.js";
 import { VmRegistry } from "./vm-registry.js";
 import { Vms } from "./vm-service.js";
@@ -30,12 +37,18 @@ interface ServiceDeps {
   readonly uapi: HostUapi;
   readonly clock: Clock;
   readonly log: Log;
+  /** In place of a thread of its own. */
+  readonly snapshotIo?: SnapshotIo;
   readonly config: {
     /** Of this build, for the record of its lives. */
     readonly version: string;
     readonly limits?: Partial<ServiceLimits>;
     /** Directory of debuggers' sockets; null or absent: there are no debuggers. */
     readonly gdbDirectory?: string | null;
+    /** The same of QMP's clients. */
+    readonly qmpDirectory?: string | null;
+    /** Absent: a host without peers. */
+    readonly migration?: Partial<MigrationConfig>;
   };
 }
 
@@ -64,14 +77,29 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   });
   const data = { bootId, version: boot.version, afterCrash: hasCrashed };
   events.announce("server.started", "server", data);
-  await reconcile({ store, recorder, registry, events, clock, log, bootId });
-  const idempotency = new Idempotency({ store, recorder, clock, limits, bootId });
+  const common = { store, recorder, registry, vms, images, events, clock, log, bootId };
+  const book = await SnapshotBook.open(common);
+  await reconcile({ ...common, wayBack: (vmId) => book.wayBack(vmId) });
   const isOtherDescriptor = (id: string) => registry.has(id);
+  const eventfds = new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor });
+  const io = deps.snapshotIo ?? new ThreadSnapshotIo();
+  const snapshots = await openSnapshots(book, io, { ...common, parts, eventfds, limits });
+  const migrations = await openMigrations(deps.config.migration ?? {}, { ...common, runtime });
+  const { version, qmpDirectory = null } = deps.config;
+  const qmp = new QmpSockets({
+    ...{ registry, vms, events, clock, log, version },
+    migrations: migrations.service,
+    directory: qmpDirectory,
+  });
+  const idempotency = new Idempotency({ store, recorder, clock, limits, bootId });
 
   async function close(): Promise<void> {
     vms.drain();
     idempotency.close();
+    await migrations.close();
+    await qmp.closeAll();
     await experiments.close();
+    await snapshots.close();
     await vms.stopAll();
     await parts.close();
     events.announce("server.stopped", "server", { bootId });
@@ -92,9 +120,14 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
     vms,
     images,
     experiments,
+    snapshots,
+    migrations: migrations.service,
+    incoming: migrations.incoming,
     runs,
+    dirtyRates: new DirtyRates({ vms, registry, clock }),
     gdb: new GdbStubs({ registry, runs, log, directory }),
-    eventfds: new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor }),
+    eventfds,
+    qmp,
     events,
     host: hostService(deps.uapi, runtime),
     idempotency,

@@ -134,6 +134,11 @@ export class Eventfds implements EventfdService {
     return { index: -1, isEventfd: true };
   }
 
+  /** The eventfd of an index; null: its descriptor is closed. */
+  named(index: number | null): { readonly id: string; readonly isSemaphore: boolean } | null {
+    return [...this.#byId.values()].find((eventfd) => eventfd.index === index) ?? null;
+  }
+
   #resource(eventfd: Eventfd): EventfdResource {
     const count = this.#deps.table.peek(eventfd.index);
     const { id, isSemaphore, createdAt } = eventfd;

@@ -1,16 +1,16 @@
 // Owns: GDB stubs of VMs: opening, looking at, closing. HTTP thread.
-import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ServiceError } from "../base/errors.js";
 import type { Log } from "../base/log.js";
 import type { VmHandle } from "../runtime/index.js";
 import { BoardRunControl } from "./gdb/board-control.js";
-import { GdbServer, type ListenAt } from "./gdb/gdb-server.js";
+import { GdbServer } from "./gdb/gdb-server.js";
 import { GuestAccess } from "./gdb/guest-access.js";
 import { ClientRunControl } from "./gdb/run-control.js";
 import type { RunControl } from "./gdb/target.js";
 import type { Runs } from "./run-service.js";
 import type { GdbResource, GdbService } from "./services.js";
+import { openPlace, type Place } from "./sockets.js";
 import type { VmEntry } from "./vm-entry.js";
 import type { VmRegistry } from "./vm-registry.js";
 
@@ -22,13 +22,10 @@ interface Deps {
   readonly directory: string | null;
 }
 
-/** The owner of the service's process, and nobody else. */
-const OWNER_ONLY = { directory: 0o700, socket: 0o600 } as const;
-
 export class GdbStubs implements GdbService {
   readonly #deps: Deps;
   /** Where each stub listens. */
-  readonly #places = new WeakMap<GdbServer, Pick<GdbResource, "path" | "port">>();
+  readonly #places = new WeakMap<GdbServer, Place>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -57,7 +54,8 @@ export class GdbStubs implements GdbService {
           control: this.#controlOf(entry, handle),
         }),
       });
-      const place = await listen(server, port === null ? join(directory, `${vmId}.sock`) : port);
+      const where = port === null ? join(directory, `${vmId}.sock`) : port;
+      const place = await openPlace(where, "gdb-listen-failed", server);
       this.#places.set(server, place);
       if (entry.handle !== handle) {
         await server.close();
@@ -120,26 +118,4 @@ async function requireGuestCode(handle: VmHandle): Promise<void> {
   if ((await new GuestAccess(handle).vcpus()).length > 0) return;
   const why = "No vCPU of the VM runs guest code yet: initialise one with KVM_ARM_VCPU_INIT.";
   throw new ServiceError("vcpu-not-initialised", why);
-}
-
-/** @throws ServiceError "gdb-listen-failed" */
-async function listen(
-  server: GdbServer,
-  where: string | number,
-): Promise<Pick<GdbResource, "path" | "port">> {
-  const at: ListenAt =
-    typeof where === "string" ? { path: where } : { host: "127.0.0.1", port: where };
-  try {
-    if (typeof where === "string") {
-      await mkdir(join(where, ".."), { recursive: true, mode: OWNER_ONLY.directory });
-      // Of a life of the service that ended without a goodbye.
-      await rm(where, { force: true });
-    }
-    const port = await server.listen(at);
-    if (typeof where === "string") await chmod(where, OWNER_ONLY.socket);
-    return { path: typeof where === "string" ? where : null, port };
-  } catch (error) {
-    const { code = "an error" } = error as NodeJS.ErrnoException;
-    throw new ServiceError("gdb-listen-failed", `Listening at ${where} failed with ${code}.`);
-  }
 }

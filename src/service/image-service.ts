@@ -7,7 +7,7 @@ import type { ImageRecord, Store } from "../store/index.js";
 import { ChangeQueue } from "./change-queue.js";
 import { cursorOfName, readNameCursor } from "./cursor.js";
 import type { EventLog } from "./event-log.js";
-import { IMAGES_MAX } from "./limits.js";
+import { IMAGE_NAME_MAX, IMAGES_MAX } from "./limits.js";
 import type { Recorder } from "./recorder.js";
 import type {
   BoardDefinition,
@@ -34,6 +34,8 @@ export class Images implements ImageService {
   readonly #changes = new ChangeQueue();
   /** Names that VMs under creation refer to, with how many do. */
   readonly #pins = new Map<string, number>();
+  /** Says who else needs the bytes of a hash. */
+  #neededBy: (sha256: string) => string | null = () => null;
 
   private constructor(deps: Deps, records: readonly ImageRecord[]) {
     this.#deps = deps;
@@ -128,6 +130,11 @@ export class Images implements ImageService {
     };
   }
 
+  /** @param find who needs the bytes of a hash, beside VMs; null: nobody */
+  alsoNeededBy(find: (sha256: string) => string | null): void {
+    this.#neededBy = find;
+  }
+
   /** What a board loads. @throws ServiceError "image-lost" */
   async of({ image, initrd, firmware, disk }: BoardDefinition): Promise<CommandArgs<"loadBoard">> {
     const bytes = (ref: ImageRef | null) => (ref === null ? null : this.#bytes(ref));
@@ -137,6 +144,34 @@ export class Images implements ImageService {
       ...(firmware === undefined ? {} : { firmware: await this.#bytes(firmware) }),
       ...(disk === undefined ? {} : { disk: await this.#bytes(disk) }),
     };
+  }
+
+  /** @returns this host's name of the image with that hash; null: it has none */
+  nameOf(sha256: string): string | null {
+    for (const image of this.#byName.values()) if (image.sha256 === sha256) return image.name;
+    return null;
+  }
+
+  /** @throws ServiceError "image-lost" */
+  async withHash(sha256: string): Promise<{ readonly name: string; readonly bytes: Uint8Array }> {
+    const image = [...this.#byName.values()].find((one) => one.sha256 === sha256);
+    if (image !== undefined) return { name: image.name, bytes: await this.#bytes(image) };
+    throw new ServiceError("image-lost", `No image has the hash ${sha256} any more.`);
+  }
+
+  /**
+   * Takes an image for a VM that moves here, under its name, or under one of its hash where that
+   * is another image's.
+   * @throws ServiceError "image-hash", "image-limit"
+   */
+  async receive(sha256: string, name: string, bytes: Uint8Array): Promise<void> {
+    const found = await hash(bytes);
+    if (found !== sha256) {
+      throw new ServiceError("image-hash", `The bytes have the hash ${found}, not ${sha256}.`);
+    }
+    if (this.nameOf(sha256) !== null) return;
+    const own = this.#byName.has(name) ? `${sha256}-${name}`.slice(0, IMAGE_NAME_MAX) : name;
+    await this.put(own, bytes, { ifMatch: null, onlyNew: false });
   }
 
   async #bytes(ref: ImageRef): Promise<Uint8Array> {
@@ -155,7 +190,11 @@ export class Images implements ImageService {
     throw new ServiceError("image-not-found", `There is no image ${name}.`);
   }
 
-  #refuseInUse({ name }: ImageRecord): void {
+  #refuseInUse({ name, sha256 }: ImageRecord): void {
+    const needs = this.#neededBy(sha256);
+    if (needs !== null) {
+      throw new ServiceError("image-in-use", `${needs} needs image ${name}: delete it first.`);
+    }
     const user = this.#deps.registry.all().find(({ definition: { board }, isDeleted }) => {
       const { image, initrd, firmware, disk } = board ?? {};
       return !isDeleted && [image, initrd, firmware, disk].some((ref) => ref?.name === name);

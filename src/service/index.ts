@@ -8,4 +8,6 @@ export {
 } from "../runtime/index.js";
 export { createServices, type ServiceLimits } from "./create-services.js";
 export type { HostUapi } from "./host-service.js";
+export { lazyPlane } from "./migration/lazy-plane.js";
+export { readPeers } from "./migration/peers.js";
 export type * from "./services.js";

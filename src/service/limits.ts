@@ -13,6 +13,8 @@ export interface ServiceLimits {
   readonly idempotencyRecords: number;
   /** Results of runs kept per vCPU; older ones are 410. */
   readonly runsPerVcpu: number;
+  /** Bytes of all snapshots' files together. */
+  readonly snapshotBytes: number;
 }
 
 export const DEFAULT_LIMITS: ServiceLimits = {
@@ -22,6 +24,7 @@ export const DEFAULT_LIMITS: ServiceLimits = {
   idempotencyMs: 24 * 3_600_000,
   idempotencyRecords: 100_000,
   runsPerVcpu: 64,
+  snapshotBytes: Number.MAX_SAFE_INTEGER,
 };
 
 /** Labels of a VM, however many requests set them; as many as one request may carry. */
@@ -29,6 +32,21 @@ export const LABELS_MAX = 64;
 
 /** Images; each is a file, and the list is read from memory. */
 export const IMAGES_MAX = 1_000;
+
+/** Characters of an image's name, as the HTTP face takes them. */
+export const IMAGE_NAME_MAX = 128;
+
+/** Sessions of migrations, ended ones included; then the oldest ended give way. */
+export const MIGRATIONS_KEPT = 1_000;
+
+/** Outgoing sessions that wait or run. */
+export const MIGRATIONS_QUEUED_MAX = 256;
+
+/** Rounds kept of a session; the first and the newest say most, so the middle gives way. */
+export const ROUNDS_KEPT = 1_000;
+
+/** Milliseconds that a round or progress may wait for the next batch to disk. */
+export const ROUND_FLUSH_MS = 200;
 
 /** Experiments, finished ones included; then the oldest finished give way. About 1 MiB each. */
 export const EXPERIMENTS_KEPT = 100;
@@ -38,6 +56,15 @@ export const EXPERIMENTS_QUEUED_MAX = 16;
 
 /** Lives of the process that are remembered. */
 export const BOOTS_KEPT = 100;
+
+/** Snapshots, whatever their state; the list is read from memory. */
+export const SNAPSHOTS_MAX = 10_000;
+
+/** Failed and cancelled snapshots, which are records only; then the oldest give way. */
+export const SNAPSHOT_FAILURES_KEPT = 100;
+
+/** Chains of snapshots that one VM tracks stores for; each is a bitmap of its memory. */
+export const SNAPSHOT_CHAINS_MAX = 8;
 
 /** Milliseconds that an event may wait for the next batch to disk. */
 export const EVENT_FLUSH_MS = 100;

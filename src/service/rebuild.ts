@@ -12,24 +12,22 @@ import type {
  * Enters the records into a fresh VM: capabilities in their order, memory objects at the same
  * addresses, guest memfds, memslots, vCPUs in order of creation. Numbers that the VM gives itself
  * (memory objects, guest memfds) may come out different when some were deleted before.
+ * @param keepNumbers memory objects get theirs again: a migration names pages by them
  * @returns the shape with the numbers of the new VM
  * @throws KvmError as the refused command, its sentence saying where the rebuilding stopped
  */
-export async function rebuild(handle: VmHandle, shape: VmShape): Promise<VmShape> {
+export async function rebuild(
+  handle: VmHandle,
+  shape: VmShape,
+  keepNumbers = false,
+): Promise<VmShape> {
   for (const capability of shape.capabilities) {
     const { cap, flags, args, tentative } = capability;
     const enabling = enter(handle, `capability ${cap}`, "enableCap", { cap, flags, args });
     // What a replayed log asked for was perhaps refused then, so it may be refused again.
     await (tentative ? enabling.catch(ignoreKvm) : enabling);
   }
-  const memoryObjects: MemoryObjectRecord[] = [];
-  for (const object of shape.memoryObjects) {
-    const { size, userspaceAddr, backing, hugePages } = object;
-    const args = { size, userspaceAddr, backing, hugePages };
-    const what = `memory object ${object.objectId}`;
-    const view = await enter(handle, what, "createMemoryObject", args);
-    memoryObjects.push({ ...object, objectId: view.id });
-  }
+  const memoryObjects = await enterMemoryObjects(handle, shape.memoryObjects, keepNumbers);
   const guestMemfds: GuestMemfdRecord[] = [];
   for (const memfd of shape.guestMemfds) {
     const args = { size: memfd.size, flags: memfd.flags };
@@ -46,6 +44,39 @@ export async function rebuild(handle: VmHandle, shape: VmShape): Promise<VmShape
     await enter(handle, `vCPU ${vcpuId}`, "createVcpu", { id: vcpuId });
   }
   return { ...shape, memoryObjects, guestMemfds };
+}
+
+/** Whole pages of any size. */
+const PLACEHOLDER_BYTES = 0x1_0000n;
+/** Numbers that are used up at most; beyond, the VM is not built alike. */
+const PLACEHOLDERS_MAX = 10_000;
+
+async function enterMemoryObjects(
+  handle: VmHandle,
+  records: readonly MemoryObjectRecord[],
+  keepNumbers: boolean,
+): Promise<readonly MemoryObjectRecord[]> {
+  const entered: MemoryObjectRecord[] = [];
+  let next = 1;
+  for (const object of records) {
+    const { size, userspaceAddr, backing, hugePages } = object;
+    const what = `memory object ${object.objectId}`;
+    if (keepNumbers && object.objectId - next <= PLACEHOLDERS_MAX) {
+      for (; next < object.objectId; next++) await useUpNumber(handle, what);
+    }
+    const args = { size, userspaceAddr, backing, hugePages };
+    const view = await enter(handle, what, "createMemoryObject", args);
+    entered.push({ ...object, objectId: view.id });
+    next = view.id + 1;
+  }
+  return entered;
+}
+
+async function useUpNumber(handle: VmHandle, what: string): Promise<void> {
+  const size = PLACEHOLDER_BYTES;
+  const args = { size, userspaceAddr: null, backing: "unbacked", hugePages: false } as const;
+  const { id } = await enter(handle, what, "createMemoryObject", args);
+  await enter(handle, what, "deleteMemoryObject", { id });
 }
 
 async function enterMemslot(

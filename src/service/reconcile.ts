@@ -18,6 +18,8 @@ interface Deps {
   readonly clock: Clock;
   readonly log: Log;
   readonly bootId: string;
+  /** How a VM can be brought back, as a sentence; null: not at all. */
+  readonly wayBack: (vmId: string) => string | null;
 }
 
 /** VMs between two turns of the event loop, and per transaction. */
@@ -58,10 +60,11 @@ async function takeOver(deps: Deps, batch: readonly StoredVm[]): Promise<number>
 }
 
 function lostRecord(deps: Deps, vm: VmRecord): VmRecord {
+  const wayBack = deps.wayBack(vm.id);
   return {
     ...vm,
     state: "lost",
-    stateReason: LOST,
+    stateReason: wayBack === null ? LOST : `${LOST} ${wayBack}`,
     version: vm.version + 1,
     bootId: deps.bootId,
     updatedAt: timestamp(deps.clock),

@@ -10,6 +10,7 @@ import type {
   ImageRef,
   RunResult,
   Stamped,
+  TrackingMethod,
   VmDefinition,
 } from "../runtime/index.js";
 import type {
@@ -19,12 +20,22 @@ import type {
   ExperimentResource,
   ExperimentResults,
 } from "./experiments/types.js";
+import type { IncomingService, MigrationService } from "./migration/types.js";
+import type { Page } from "./page.js";
+
+import type { SnapshotResource, SnapshotServiceOf } from "./snapshots/types.js";
 
 export type { BoardDefinition, ImageRef } from "../runtime/index.js";
 export type * from "./experiments/types.js";
+export type * from "./migration/types.js";
+export type { Page } from "./page.js";
+export type * from "./snapshots/types.js";
 
-/** "active" has a thread; the others keep only their record. */
-export type VmState = "active" | "stopped" | "lost" | "failed";
+/**
+ * "active" has a thread; the others keep only their record. "incoming" is being moved here,
+ * "migrated" went to another host.
+ */
+export type VmState = "active" | "stopped" | "lost" | "failed" | "incoming" | "migrated";
 
 /** A VM as the service knows it; `version` is its ETag. */
 export interface VmResource {
@@ -36,6 +47,8 @@ export interface VmResource {
   readonly state: VmState;
   /** One sentence: why it is in this state; for "lost" what was lost. */
   readonly stateReason: string | null;
+  /** The session that moves it, or moved it last; null: none that is kept. */
+  readonly migrationId: string | null;
   readonly version: number;
   /** RFC 3339, UTC. */
   readonly createdAt: string;
@@ -58,7 +71,7 @@ export interface BoardSpec {
 
 export type BoardDevices = Pick<
   BoardDefinition,
-  "gic" | "its" | "rtc" | "pci" | "virtio" | "rng" | "console"
+  "gic" | "its" | "dirtyRingEntries" | "rtc" | "pci" | "virtio" | "rng" | "console"
 >;
 
 export interface VmSpec {
@@ -81,16 +94,13 @@ export interface VmFilter {
   readonly cursor: string | null;
 }
 
-export interface Page<T> {
-  readonly items: readonly T[];
-  readonly nextCursor: string | null;
-}
-
 export interface VmService {
   /** Durable before it resolves. With validateOnly nothing is created and null comes back. */
   create(spec: VmSpec): Promise<VmResource | null>;
   get(id: string): Promise<VmResource>;
   list(filter: VmFilter): Promise<Page<VmResource>>;
+  /** For metrics: how many are in each state that any is in. */
+  counts(): ReadonlyMap<VmState, number>;
   /** Merge-patch of name and labels (null removes a label). */
   patch(
     id: string,
@@ -172,6 +182,8 @@ export interface ExperimentService {
   cancel(id: string): Promise<ExperimentResource>;
   delete(id: string): Promise<void>;
 }
+
+export type SnapshotService = SnapshotServiceOf<VmResource, Page<SnapshotResource>>;
 
 export interface RunResource {
   readonly id: string;
@@ -339,6 +351,33 @@ export interface GdbResource {
   };
 }
 
+/** How fast a VM's memory becomes dirty, as it was measured once. */
+export interface DirtyRateResource {
+  readonly vmId: string;
+  /** How dirty pages were noticed. */
+  readonly method: TrackingMethod;
+  /** Real time between the first look and the last. */
+  readonly durationMs: number;
+  /** Pages that became dirty in that time; each counts once. */
+  readonly pages: number;
+  readonly pagesPerSecond: number;
+  readonly mibPerSecond: number;
+  /** A page that several vCPUs store to is the first one's. */
+  readonly vcpus: readonly { readonly vcpu: number; readonly pagesPerSecond: number }[];
+  /** RFC 3339, UTC. */
+  readonly measuredAt: string;
+}
+
+export interface DirtyRateService {
+  /**
+   * Measures for so long. ServiceError "dirty-rate-running" (409), "dirty-log-owned",
+   * "tracking-unavailable"; "vm-gone" when the VM ends meanwhile.
+   */
+  measure(vmId: string, periodMs: number): Promise<DirtyRateResource>;
+  /** The last one. ServiceError "dirty-rate-not-found" (404). */
+  get(vmId: string): Promise<DirtyRateResource>;
+}
+
 /** GDB's remote protocol, one stub per VM; gone with the VM's thread. */
 export interface GdbService {
   /**
@@ -351,14 +390,50 @@ export interface GdbService {
   close(vmId: string): Promise<void>;
 }
 
+/** What listens for a VM's QMP clients. */
+export interface QmpResource {
+  readonly vmId: string;
+  /** Of a Unix socket; null on TCP. */
+  readonly path: string | null;
+  /** On 127.0.0.1; null on a Unix socket. */
+  readonly port: number | null;
+  /** That are there now. */
+  readonly clients: number;
+  readonly counts: {
+    readonly connections: number;
+    readonly refused: number;
+    readonly commands: number;
+    readonly errors: number;
+    readonly events: number;
+    readonly cut: number;
+  };
+}
+
+/** QEMU's machine protocol, one socket per VM; gone with the VM, but not when it moves away. */
+export interface QmpService {
+  /**
+   * @param port null: a Unix socket; 0: a free port of 127.0.0.1
+   * @throws ServiceError "qmp-off" (403), "qmp-open", "qmp-listen-failed", "vm-not-active"
+   */
+  open(vmId: string, port: number | null): Promise<QmpResource>;
+  /** ServiceError "qmp-not-found". */
+  get(vmId: string): Promise<QmpResource>;
+  close(vmId: string): Promise<void>;
+}
+
 export interface Services {
   readonly vms: VmService;
   readonly images: ImageService;
   readonly experiments: ExperimentService;
+  readonly migrations: MigrationService;
+  readonly incoming: IncomingService;
+  readonly snapshots: SnapshotService;
   readonly runs: RunService;
   readonly eventfds: EventfdService;
   readonly events: EventService;
   readonly gdb: GdbService;
+  readonly dirtyRates: DirtyRateService;
+  readonly qmp: QmpService;
   readonly host: HostService;
   readonly idempotency: IdempotencyService;
   readiness(): Readiness;

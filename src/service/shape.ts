@@ -64,6 +64,16 @@ export class Shape {
     for (const memfd of records.guestMemfds) this.guestMemfds.set(memfd.ordinal, memfd);
   }
 
+  /** Becomes another shape: the VM was restored from a snapshot. */
+  replace(records: VmShape): void {
+    const next = new Shape(records);
+    refill(this.capabilities, next.capabilities);
+    refill(this.memoryObjects, next.memoryObjects);
+    refill(this.guestMemfds, next.guestMemfds);
+    refill(this.memslots, next.memslots);
+    refill(this.vcpus, next.vcpus);
+  }
+
   /** @returns the parts in the order in which a VM is built anew. */
   records(): VmShape {
     return {
@@ -98,4 +108,9 @@ export function nextOrdinal(parts: ReadonlyMap<number, unknown>): number {
 
 function byOrdinal<T extends { readonly ordinal: number }>(parts: ReadonlyMap<number, T>): T[] {
   return [...parts.values()].sort((a, b) => a.ordinal - b.ordinal);
+}
+
+function refill<T>(map: Map<number, T>, from: ReadonlyMap<number, T>): void {
+  map.clear();
+  for (const [key, value] of from) map.set(key, value);
 }

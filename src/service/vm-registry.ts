@@ -3,7 +3,7 @@
 // so reads cost no query.
 import { ServiceError } from "../base/errors.js";
 import { cursorOf, readCursor } from "./cursor.js";
-import type { Page, VmFilter, VmResource } from "./services.js";
+import type { Page, VmFilter, VmResource, VmState } from "./services.js";
 import type { VmEntry } from "./vm-entry.js";
 
 export class VmRegistry {
@@ -21,7 +21,7 @@ export class VmRegistry {
   /** Entries must come in order of creation. */
   add(entry: VmEntry): void {
     this.#byId.set(entry.id, entry);
-    this.#uuids.add(entry.record.uuid);
+    if (holdsUuid(entry)) this.#uuids.add(entry.record.uuid);
     this.#nextSeq = Math.max(this.#nextSeq, entry.record.seq + 1);
   }
 
@@ -51,7 +51,23 @@ export class VmRegistry {
 
   remove(entry: VmEntry): void {
     this.#byId.delete(entry.id);
-    this.#uuids.delete(entry.record.uuid);
+    this.#settleUuid(entry.record.uuid);
+  }
+
+  /** Whether a VM that is of this host has the uuid, or one under creation. */
+  hasUuid(uuid: string): boolean {
+    return this.#uuids.has(uuid);
+  }
+
+  /** A VM has come or gone by moving: it has its uuid from now on, or no longer. */
+  moved(entry: VmEntry): void {
+    this.#settleUuid(entry.record.uuid);
+  }
+
+  #settleUuid(uuid: string): void {
+    const all = [...this.#byId.values()];
+    if (all.some((one) => one.record.uuid === uuid && holdsUuid(one))) this.#uuids.add(uuid);
+    else this.#uuids.delete(uuid);
   }
 
   has(id: string): boolean {
@@ -71,6 +87,15 @@ export class VmRegistry {
     return [...this.#byId.values()];
   }
 
+  /** How many are in each state. */
+  counts(): ReadonlyMap<VmState, number> {
+    const counted = new Map<VmState, number>();
+    for (const { isDeleted, resource } of this.#byId.values()) {
+      if (!isDeleted) counted.set(resource.state, (counted.get(resource.state) ?? 0) + 1);
+    }
+    return counted;
+  }
+
   list(filter: VmFilter): Page<VmResource> {
     const after = filter.cursor === null ? 0 : readCursor(filter.cursor);
     const items: VmResource[] = [];
@@ -83,6 +108,11 @@ export class VmRegistry {
     }
     return { items, nextCursor: null };
   }
+}
+
+/** What a VM left behind, and one that is still to come, keep nobody from having its uuid. */
+function holdsUuid({ record: { state } }: VmEntry): boolean {
+  return state !== "migrated" && state !== "incoming";
 }
 
 function matches(entry: VmEntry, filter: VmFilter): boolean {

@@ -21,13 +21,14 @@ import {
 import { type Change, EMPTY_SHAPE, type VmRecord } from "../store/index.js";
 import { pinBoard } from "./board-images.js";
 import { definitionToJson } from "./definition.js";
+import { DURABLE } from "./durable.table.js";
 import type { EventLog } from "./event-log.js";
 import type { Images } from "./image-service.js";
 import type { ServiceLimits } from "./limits.js";
 import { rebuild } from "./rebuild.js";
 import type { Recorder } from "./recorder.js";
 import { recordReplayed } from "./replayed.js";
-import type { Page, VmFilter, VmResource, VmService, VmSpec } from "./services.js";
+import type { Page, VmFilter, VmResource, VmService, VmSpec, VmState } from "./services.js";
 import { Shape } from "./shape.js";
 import {
   isBoardStart,
@@ -58,6 +59,15 @@ export interface VmDeps {
 type RecordChange = Partial<
   Pick<VmRecord, "name" | "labels" | "definition" | "state" | "stateReason" | "starts">
 >;
+
+/** A change of a VM's record before it is written. */
+export interface PreparedChange {
+  readonly changes: readonly Change[];
+  /** It is on disk. */
+  done(): void;
+  /** Nothing of it is. */
+  failed(): void;
+}
 
 export class Vms implements VmService {
   readonly #deps: VmDeps;
@@ -101,7 +111,7 @@ export class Vms implements VmService {
       const definition = log?.definition ?? own;
       const uuid = spec.uuid?.toLowerCase() ?? newUuid();
       release = registry.reserve(uuid);
-      const handle = await this.#build(definition, log);
+      const handle = await this.build(definition, log);
       if (spec.validateOnly) await handle.close();
       else entry = await this.#register(spec, uuid, definition, handle, log);
     } finally {
@@ -119,18 +129,23 @@ export class Vms implements VmService {
     return this.#deps.registry.list(filter);
   }
 
+  counts(): ReadonlyMap<VmState, number> {
+    return this.#deps.registry.counts();
+  }
+
   async patch(
     id: string,
     change: { name?: string | null; labels?: Record<string, string | null> },
     ifMatch: number | null,
   ): Promise<VmResource> {
     return this.#change(id, async (entry) => {
+      entry.refuseElsewhere();
       requireVersion(entry, ifMatch);
       const { name, labels } = entry.record;
       const merged = mergeLabels(labels, change.labels ?? {});
       const next = { name: change.name === undefined ? name : change.name, labels: merged };
       if (next.name !== name || !isSameLabels(labels, merged)) {
-        await this.#save(entry, next, "vm.updated");
+        await this.save(entry, next, "vm.updated");
       }
       return entry.resource;
     });
@@ -138,6 +153,7 @@ export class Vms implements VmService {
 
   async delete(id: string, ifMatch: number | null): Promise<void> {
     await this.#change(id, async (entry) => {
+      entry.refuseWhileMoving();
       requireVersion(entry, ifMatch);
       const handle = entry.handle;
       const event = this.#reserve(entry.record, "vm.deleted");
@@ -165,19 +181,20 @@ export class Vms implements VmService {
   async start(id: string): Promise<VmResource> {
     this.#refuseWhileDraining();
     return this.#change(id, async (entry) => {
+      entry.refuseElsewhere();
       if (entry.handle !== null) {
         if (entry.definition.board !== undefined) entry.refuseIfDebugged();
         await switchOn(entry.definition, entry.handle);
         return entry.resource;
       }
-      const handle = await this.#build(entry.definition, null);
+      const handle = await this.build(entry.definition, null);
       try {
         entry.shape.renumber(await rebuild(handle, entry.shape.records()));
-        this.#adopt(entry, handle);
+        this.adopt(entry, handle);
         const starts = entry.record.starts + 1;
         const parts: Change = { kind: "put-shape", vmId: id, shape: entry.shape.records() };
         const change: RecordChange = { state: "active", stateReason: null, starts };
-        await this.#save(entry, change, "vm.started", [parts]);
+        await this.save(entry, change, "vm.started", [parts]);
         await switchOn(entry.definition, handle);
       } catch (error) {
         entry.handle = null;
@@ -190,11 +207,13 @@ export class Vms implements VmService {
 
   async stop(id: string): Promise<VmResource> {
     return this.#change(id, async (entry) => {
+      entry.refuseElsewhere();
+      entry.refuseWhileMoving();
       const handle = entry.handle;
       if (handle === null) return entry.resource;
       entry.handle = null;
       await handle.close();
-      await this.#save(entry, { state: "stopped", stateReason: STOPPED }, "vm.stopped");
+      await this.save(entry, { state: "stopped", stateReason: STOPPED }, "vm.stopped");
       return entry.resource;
     });
   }
@@ -206,6 +225,7 @@ export class Vms implements VmService {
   ): Promise<Stamped<CommandResult<K>>> {
     const entry = this.#deps.registry.require(id);
     if (isBoardStart(name, args)) entry.refuseIfDebugged();
+    if (DURABLE[name] !== undefined) entry.refuseWhileMoving();
     const stamped = await entry.requireHandle().call(name, args);
     await this.#deps.parts.record(entry, name, args, stamped.value);
     return stamped;
@@ -213,6 +233,7 @@ export class Vms implements VmService {
 
   async changeDirty(id: string, change: CommandArgs<"changeDirty">): Promise<DirtyView> {
     return this.#change(id, async (entry) => {
+      entry.refuseWhileMoving();
       const { value } = await entry.requireHandle().call("changeDirty", change);
       await this.#redefine(entry, value);
       return value;
@@ -239,8 +260,10 @@ export class Vms implements VmService {
         if (handle === null) return;
         entry.handle = null;
         await handle.close();
+        // Its record says already where it is.
+        if (entry.record.state !== "active") return;
         const reason = `The service was stopped. ${STOPPED}`;
-        await this.#save(entry, { state: "stopped", stateReason: reason }, "vm.stopped");
+        await this.save(entry, { state: "stopped", stateReason: reason }, "vm.stopped");
       }),
     );
     const ends = await Promise.allSettled(stopping);
@@ -251,7 +274,8 @@ export class Vms implements VmService {
     }
   }
 
-  async #build(definition: VmDefinition, log: InputLog | null): Promise<VmHandle> {
+  /** A thread with the VM of a definition, its board loaded. For sessions that move VMs, too. */
+  async build(definition: VmDefinition, log: InputLog | null): Promise<VmHandle> {
     const { runtime, images } = this.#deps;
     const handle = await (log === null
       ? runtime.start(definition)
@@ -283,7 +307,7 @@ export class Vms implements VmService {
     const of = { seq: registry.nextSeq(), bootId, now: timestamp(clock) };
     const record = firstRecord(spec, uuid, definition, of);
     const entry = new VmEntry(record, definition, new Shape(EMPTY_SHAPE));
-    this.#adopt(entry, handle, log);
+    this.adopt(entry, handle, log);
     const event = this.#reserve(record, "vm.created");
     try {
       await recorder.commit([
@@ -304,12 +328,13 @@ export class Vms implements VmService {
   }
 
   /** Makes the handle the VM's own and listens to what its thread tells. */
-  #adopt(entry: VmEntry, handle: VmHandle, log: InputLog | null = null): void {
+  adopt(entry: VmEntry, handle: VmHandle, log: InputLog | null = null): void {
     entry.handle = handle;
     handle.onNews((news) => {
       if (entry.handle !== handle) return;
       if (news.kind === "died") {
-        this.#died(entry, handle, news.reason);
+        if (entry.onDeath === null) this.#died(entry, handle, news.reason);
+        else entry.onDeath(news.reason);
       } else if (news.kind === "replay-finished") {
         void this.#replayed(entry, handle, log, news.diverged);
       } else {
@@ -328,7 +353,7 @@ export class Vms implements VmService {
         await handle.close();
         if (entry.isDeleted || entry.handle !== null) return;
         const stateReason = diedReason(reason);
-        await this.#save(entry, { state: "failed", stateReason }, "vm.failed");
+        await this.save(entry, { state: "failed", stateReason }, "vm.failed");
       })
       .catch((error: unknown) => {
         this.#deps.log.error({ vmId: entry.id, err: error }, "A VM's death was not recorded.");
@@ -359,7 +384,7 @@ export class Vms implements VmService {
     if (definition === entry.definition) return;
     // First in memory: a refused record is written again with the next change.
     entry.definition = definition;
-    await this.#save(entry, { definition: definitionToJson(definition) }, "vm.updated");
+    await this.save(entry, { definition: definitionToJson(definition) }, "vm.updated");
   }
 
   /** Runs a change of a VM when all earlier ones have ended. */
@@ -368,12 +393,25 @@ export class Vms implements VmService {
     return entry.changes.run(() => step(this.#deps.registry.require(id)));
   }
 
-  async #save(
+  /** Durable when it resolves. */
+  async save(
     entry: VmEntry,
     change: RecordChange,
     eventType: string,
     more: readonly Change[] = [],
   ): Promise<void> {
+    const prepared = this.prepare(entry, change, eventType);
+    try {
+      await this.#deps.recorder.commit([...prepared.changes, ...more]);
+    } catch (error) {
+      prepared.failed();
+      throw error;
+    }
+    prepared.done();
+  }
+
+  /** A change of the record that its caller writes together with others. */
+  prepare(entry: VmEntry, change: RecordChange, eventType: string): PreparedChange {
     const record: VmRecord = {
       ...entry.record,
       ...change,
@@ -382,18 +420,17 @@ export class Vms implements VmService {
       updatedAt: timestamp(this.#deps.clock),
     };
     const event = this.#reserve(record, eventType);
-    try {
-      await this.#deps.recorder.commit([
+    return {
+      changes: [
         { kind: "put-vm", vm: record },
-        ...more,
         { kind: "add-events", events: [event.event] },
-      ]);
-    } catch (error) {
-      event.void();
-      throw error;
-    }
-    entry.record = record;
-    event.publish();
+      ],
+      failed: () => event.void(),
+      done: () => {
+        entry.record = record;
+        event.publish();
+      },
+    };
   }
 
   #reserve(record: VmRecord, type: string) {

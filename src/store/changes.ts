@@ -67,6 +67,45 @@ export function statementsOf(db: PrismaClient, change: Change): Statements {
       const where = { id: change.id };
       return [db.experiment.deleteMany({ where }), db.experimentResult.deleteMany({ where })];
     }
+    case "put-snapshot":
+    case "delete-snapshot":
+    case "put-autosnapshot":
+    case "delete-autosnapshot":
+      return snapshotStatements(db, change);
+    default:
+      return migrationStatements(db, change);
+  }
+}
+
+type SnapshotChange = Extract<Change, { kind: `${string}snapshot` }>;
+
+function snapshotStatements(db: PrismaClient, change: SnapshotChange): Statements {
+  switch (change.kind) {
+    case "put-snapshot":
+      return putRows(db, "Snapshot", [rows.snapshotToRow(change.snapshot)]);
+    case "delete-snapshot":
+      return [db.snapshot.deleteMany({ where: { id: change.id } })];
+    case "put-autosnapshot":
+      return putRows(db, "Autosnapshot", [change.autosnapshot]);
+    case "delete-autosnapshot":
+      return [db.autosnapshot.deleteMany({ where: { vmId: change.vmId } })];
+  }
+}
+
+function migrationStatements(
+  db: PrismaClient,
+  change: Extract<Change, { kind: "put-migration" | "put-migration-rounds" | "delete-migration" }>,
+): Statements {
+  switch (change.kind) {
+    case "put-migration": {
+      // No putRows: replacing the row would take its rounds with it.
+      const row = rows.migrationToRow(change.migration);
+      return [db.migration.upsert({ where: { id: row.id }, create: row, update: row })];
+    }
+    case "put-migration-rounds":
+      return putRows(db, "MigrationRound", change.rounds.map(rows.roundToRow));
+    case "delete-migration":
+      return [db.migration.deleteMany({ where: { id: change.id } })];
   }
 }
 

@@ -4,7 +4,8 @@
 /** A JSON document that the store keeps without reading it. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-export type StoredVmState = "active" | "stopped" | "lost" | "failed";
+/** "incoming": it moves here; "migrated": it went to another host. */
+export type StoredVmState = "active" | "stopped" | "lost" | "failed" | "incoming" | "migrated";
 
 export interface VmRecord {
   readonly id: string;
@@ -158,6 +159,104 @@ export interface ExperimentRecord {
   readonly finishedAt: string | null;
 }
 
+/** One side's session of a VM that moves; its words are those of migration/types.ts. */
+export interface MigrationRecord {
+  readonly id: string;
+  /** Order of creation. */
+  readonly seq: number;
+  readonly direction: "outgoing" | "incoming";
+  readonly vmId: string;
+  readonly vmUuid: string;
+  readonly vmName: string | null;
+  /** Name of the other host. */
+  readonly peer: string;
+  /** Id of its session there. */
+  readonly peerSession: string | null;
+  readonly state: string;
+  readonly point: string;
+  readonly cancelRequested: boolean;
+  readonly parameters: JsonObject;
+  readonly progress: JsonObject | null;
+  readonly decision: JsonObject | null;
+  readonly failure: JsonObject | null;
+  /** What an operator settled by hand. */
+  readonly resolution: JsonObject | null;
+  readonly statistics: JsonObject | null;
+  readonly version: number;
+  /** Boot of the service that changed it last. */
+  readonly bootId: string;
+  readonly createdAt: string;
+  readonly startedAt: string | null;
+  readonly endedAt: string | null;
+}
+
+export interface MigrationRoundRecord {
+  readonly migrationId: string;
+  readonly round: number;
+  readonly startMs: number;
+  readonly durationMs: number;
+  readonly pagesDirty: number;
+  readonly pagesSent: number;
+  readonly pagesZero: number;
+  readonly pagesDuplicate: number;
+  readonly bytes: number;
+  readonly dirtyPagesPerSecond: number;
+  readonly bytesPerSecond: number;
+  readonly throttlePercent: number;
+  readonly predictedDowntimeMs: number | null;
+  readonly action: string;
+  readonly why: string;
+  readonly isConverging: boolean;
+}
+
+export type StoredSnapshotState = "creating" | "complete" | "failed" | "cancelled" | "broken";
+
+/** A VM's memory and state at one moment; its bytes are in a file of their own. */
+export interface SnapshotRecord {
+  readonly id: string;
+  /** Order of creation. */
+  readonly seq: number;
+  readonly name: string | null;
+  readonly kind: "full" | "differential";
+  readonly state: StoredSnapshotState;
+  readonly stateReason: string | null;
+  /** Code of the problem that it failed with. */
+  readonly problem: string | null;
+  readonly origin: "request" | "autosnapshot";
+  readonly vmId: string;
+  readonly vmUuid: string;
+  readonly vmName: string | null;
+  /** The snapshot that this one tells the differences to. */
+  readonly parentId: string | null;
+  /** The full snapshot that the chain begins with. */
+  readonly chainId: string;
+  readonly memoryBytes: number;
+  /** null before it is complete. */
+  readonly fileBytes: number | null;
+  /** Lower-case hex. */
+  readonly sha256: string | null;
+  readonly pagesStored: number;
+  readonly pagesZero: number;
+  readonly rounds: number;
+  readonly pauseMs: number | null;
+  /** Hashes of the images that its board needs. */
+  readonly images: readonly string[];
+  readonly version: number;
+  readonly createdAt: string;
+  readonly finishedAt: string | null;
+}
+
+/** A VM that is snapshotted every so many seconds. */
+export interface AutosnapshotRecord {
+  readonly vmId: string;
+  readonly everySeconds: number;
+  /** Of the newest, so many stay. */
+  readonly keep: number;
+  readonly differential: boolean;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
 /** One part of a VM's shape, set or removed. */
 export type PartChange =
   | { readonly kind: "put-capability"; readonly value: CapabilityRecord }
@@ -192,4 +291,12 @@ export type Change =
   /** `document`: JSON text that the store never reads. */
   | { readonly kind: "put-experiment-result"; readonly id: string; readonly document: string }
   /** With its result. */
-  | { readonly kind: "delete-experiment"; readonly id: string };
+  | { readonly kind: "delete-experiment"; readonly id: string }
+  | { readonly kind: "put-migration"; readonly migration: MigrationRecord }
+  | { readonly kind: "put-migration-rounds"; readonly rounds: readonly MigrationRoundRecord[] }
+  /** With its rounds. */
+  | { readonly kind: "delete-migration"; readonly id: string }
+  | { readonly kind: "put-snapshot"; readonly snapshot: SnapshotRecord }
+  | { readonly kind: "delete-snapshot"; readonly id: string }
+  | { readonly kind: "put-autosnapshot"; readonly autosnapshot: AutosnapshotRecord }
+  | { readonly kind: "delete-autosnapshot"; readonly vmId: string };

@@ -8,7 +8,10 @@ import type {
   Image,
   MemoryObject,
   Memslot,
+  Migration,
+  MigrationRound,
   ServiceBoot,
+  Snapshot,
   Vcpu,
   Vm,
 } from "../generated/prisma/client.js";
@@ -23,6 +26,9 @@ import type {
   JsonObject,
   MemoryObjectRecord,
   MemslotRecord,
+  MigrationRecord,
+  MigrationRoundRecord,
+  SnapshotRecord,
   StoredVmState,
   VcpuRecord,
   VmRecord,
@@ -187,5 +193,87 @@ export function experimentFromRow(row: Experiment): ExperimentRecord {
     seq: Number(row.seq),
     state: row.state as ExperimentRecord["state"],
     spec: JSON.parse(row.spec) as ExperimentRecord["spec"],
+  };
+}
+
+const jsonOrNull = (value: JsonObject | null): string | null =>
+  value === null ? null : JSON.stringify(value);
+const fromJson = (text: string | null): JsonObject | null =>
+  text === null ? null : readJson<JsonObject>(text);
+
+export function migrationToRow(record: MigrationRecord): Migration {
+  return {
+    ...record,
+    seq: BigInt(record.seq),
+    parameters: JSON.stringify(record.parameters),
+    progress: jsonOrNull(record.progress),
+    decision: jsonOrNull(record.decision),
+    failure: jsonOrNull(record.failure),
+    resolution: jsonOrNull(record.resolution),
+    statistics: jsonOrNull(record.statistics),
+  };
+}
+
+export function migrationFromRow(row: Migration): MigrationRecord {
+  return {
+    ...row,
+    seq: Number(row.seq),
+    direction: row.direction as MigrationRecord["direction"],
+    parameters: readJson<JsonObject>(row.parameters),
+    progress: fromJson(row.progress),
+    decision: fromJson(row.decision),
+    failure: fromJson(row.failure),
+    resolution: fromJson(row.resolution),
+    statistics: fromJson(row.statistics),
+  };
+}
+
+export function roundToRow(record: MigrationRoundRecord): MigrationRound {
+  return {
+    ...record,
+    pagesDirty: BigInt(record.pagesDirty),
+    pagesSent: BigInt(record.pagesSent),
+    pagesZero: BigInt(record.pagesZero),
+    pagesDuplicate: BigInt(record.pagesDuplicate),
+    bytes: BigInt(record.bytes),
+  };
+}
+
+export function roundFromRow(row: MigrationRound): MigrationRoundRecord {
+  return {
+    ...row,
+    pagesDirty: Number(row.pagesDirty),
+    pagesSent: Number(row.pagesSent),
+    pagesZero: Number(row.pagesZero),
+    pagesDuplicate: Number(row.pagesDuplicate),
+    bytes: Number(row.bytes),
+  };
+}
+
+export function snapshotToRow(record: SnapshotRecord): Snapshot {
+  const { seq, memoryBytes, fileBytes, pagesStored, pagesZero, images } = record;
+  return {
+    ...record,
+    seq: BigInt(seq),
+    memoryBytes: BigInt(memoryBytes),
+    fileBytes: fileBytes === null ? null : BigInt(fileBytes),
+    pagesStored: BigInt(pagesStored),
+    pagesZero: BigInt(pagesZero),
+    images: JSON.stringify(images),
+  };
+}
+
+export function snapshotFromRow(row: Snapshot): SnapshotRecord {
+  return {
+    ...row,
+    seq: Number(row.seq),
+    kind: row.kind as SnapshotRecord["kind"],
+    state: row.state as SnapshotRecord["state"],
+    origin: row.origin as SnapshotRecord["origin"],
+    memoryBytes: Number(row.memoryBytes),
+    fileBytes: row.fileBytes === null ? null : Number(row.fileBytes),
+    pagesStored: Number(row.pagesStored),
+    pagesZero: Number(row.pagesZero),
+    images: readJson<string[]>(row.images),
   };
 }

@@ -15,12 +15,16 @@ import { connect, lockFile } from "./connection.js";
 import { ImageFiles } from "./image-files.js";
 import { migrate } from "./migrate.js";
 import type {
+  AutosnapshotRecord,
   BootRecord,
   Change,
   EventRecord,
   ExperimentRecord,
   IdempotencyRecord,
   ImageRecord,
+  MigrationRecord,
+  MigrationRoundRecord,
+  SnapshotRecord,
   StoredVm,
 } from "./records.js";
 import * as rows from "./rows.js";
@@ -63,6 +67,14 @@ export interface Store {
   loadExperiments(): Promise<readonly ExperimentRecord[]>;
   /** JSON text, or null when there is none. */
   readExperimentResult(id: string): Promise<string | null>;
+  /** In order of creation. */
+  loadMigrations(): Promise<readonly MigrationRecord[]>;
+  /** In order. */
+  readMigrationRounds(migrationId: string): Promise<readonly MigrationRoundRecord[]>;
+  loadSnapshots(): Promise<readonly SnapshotRecord[]>;
+  loadAutosnapshots(): Promise<readonly AutosnapshotRecord[]>;
+  /** Directory of the snapshots' files, which another thread writes. */
+  readonly snapshotFolder: string;
   /** Resolves when everything committed before is on disk. */
   drained(): Promise<void>;
   /** Finishes pending writes and gives the file free. */
@@ -81,7 +93,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const applied = await migrateFile(file, options);
     for (const name of applied) options.log.info({ migration: name }, "Migration applied.");
     const client = await openClient(file);
-    return new SqliteStore(client, options.clock, lock, join(dirname(file), "images"));
+    return new SqliteStore(client, options.clock, lock, dirname(file));
   } catch (error) {
     await lock.release();
     throw error;
@@ -109,6 +121,7 @@ async function openClient(file: string): Promise<PrismaClient> {
 
 class SqliteStore implements Store {
   readonly imageFiles: ImageFiles;
+  readonly snapshotFolder: string;
   readonly #client: PrismaClient;
   readonly #queue: WriteQueue;
   readonly #clock: Clock;
@@ -121,7 +134,8 @@ class SqliteStore implements Store {
     lock: { release(): Promise<void> },
     folder: string,
   ) {
-    this.imageFiles = new ImageFiles(folder);
+    this.imageFiles = new ImageFiles(join(folder, "images"));
+    this.snapshotFolder = join(folder, "snapshots");
     this.#client = client;
     this.#clock = clock;
     this.#lock = lock;
@@ -205,6 +219,26 @@ class SqliteStore implements Store {
   async readExperimentResult(id: string): Promise<string | null> {
     const row = await this.#client.experimentResult.findUnique({ where: { id } });
     return row?.document ?? null;
+  }
+
+  async loadMigrations(): Promise<readonly MigrationRecord[]> {
+    const found = await this.#client.migration.findMany({ orderBy: { seq: "asc" } });
+    return found.map(rows.migrationFromRow);
+  }
+
+  async readMigrationRounds(migrationId: string): Promise<readonly MigrationRoundRecord[]> {
+    const orderBy = { round: "asc" } as const;
+    const found = await this.#client.migrationRound.findMany({ where: { migrationId }, orderBy });
+    return found.map(rows.roundFromRow);
+  }
+
+  async loadSnapshots(): Promise<readonly SnapshotRecord[]> {
+    const found = await this.#client.snapshot.findMany({ orderBy: { seq: "asc" } });
+    return found.map(rows.snapshotFromRow);
+  }
+
+  loadAutosnapshots(): Promise<readonly AutosnapshotRecord[]> {
+    return this.#client.autosnapshot.findMany();
   }
 
   drained(): Promise<void> {

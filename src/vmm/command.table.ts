@@ -18,8 +18,10 @@ import {
   hasVmAttr,
   irqLine,
   KVM_DIRTY_GFN,
+  KVM_MEM,
   KVM_MP_STATE,
   type Kvm,
+  type Memslot,
   type Op,
   preferredTarget,
   regWritableMasks,
@@ -35,7 +37,7 @@ import {
 } from "../kvm/index.js";
 import { BOARD_COMMANDS } from "./board/board-commands.js";
 import type { Row } from "./command-row.js";
-import type { CommandArgs, CommandName, CommandResult } from "./commands.js";
+import type { CommandArgs, CommandName, CommandResult, MemslotView } from "./commands.js";
 import { DEBUGGER_COMMANDS } from "./debugger.js";
 import { DEVICE_COMMANDS } from "./devices.js";
 import { DIRTY_COMMANDS } from "./dirty.js";
@@ -48,6 +50,8 @@ import {
   writeGuest,
   writeObject,
 } from "./memory-access.js";
+import { STATE_COMMANDS } from "./migration/state-commands.js";
+import { TRACKING_COMMANDS } from "./migration/tracking-commands.js";
 import { programSource } from "./programs.js";
 import { run, runVcpus } from "./run.js";
 import { kickVcpu } from "./run-label.js";
@@ -134,14 +138,21 @@ function* fallocate(m: Machine, args: CommandArgs<"fallocateGuestMemfd">): Op<nu
   return null;
 }
 
+/** Of a slot that logs for the vmm the client sees the flags that it gave. */
+function slotView(m: Machine, slot: Memslot): MemslotView {
+  const view = memslotView(slot, m.kvm.vm.pageSize);
+  if (!m.tracking.isOwner) return view;
+  return { ...view, flags: view.flags & ~KVM_MEM.LOG_DIRTY_PAGES };
+}
+
 function* setRegion(
   m: Machine,
   args: CommandArgs<"setUserMemoryRegion2">,
   isV1: boolean,
 ): Op<CommandResult<"setUserMemoryRegion">> {
-  const { created, slot } = yield* m.kvm.regions.set(args, isV1);
+  const { created, slot } = yield* m.tracking.setRegion(args, isV1);
   m.shadow?.slotsChanged();
-  return { created, slot: slot === null ? null : memslotView(slot, m.kvm.vm.pageSize) };
+  return { created, slot: slot === null ? null : slotView(m, slot) };
 }
 
 function* getDirtyLog(m: Machine, slot: number): Op<CommandResult<"getDirtyLog">> {
@@ -225,7 +236,9 @@ function walk(m: Machine, ipa: bigint): CommandResult<"walkStage2"> {
 }
 
 export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
-  describe: { now: (m) => vmView(m.kvm, m.definition, false) },
+  describe: {
+    now: (m) => ({ ...vmView(m.kvm, m.definition, false), ...m.tracking.lentCaps }),
+  },
   checkExtension: { now: (m, { cap }) => checkExtension(cap, hostCaps(m.kvm), m.kvm.vm) },
   enableCap: {
     begin: (m, { cap, flags, args }) => {
@@ -272,7 +285,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   },
   setUserMemoryRegion2: { op: (m, args) => setRegion(m, args, false) },
   listMemslots: {
-    now: (m) => m.kvm.vm.slots.list().map((slot) => memslotView(slot, m.kvm.vm.pageSize)),
+    now: (m) => m.kvm.vm.slots.list().map((slot) => slotView(m, slot)),
   },
   createGuestMemfd: { now: (m, a) => guestMemfdView(m.kvm.vm.memfds.create(a.size, a.flags)) },
   listGuestMemfds: { now: (m) => m.kvm.vm.memfds.list().map(guestMemfdView) },
@@ -377,7 +390,8 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   listIrqfds: { now: (m) => m.kvm.vm.irqfds.list() },
   wakeEventfd: {
     now: (m, { fd, drain }) => {
-      const woken = fd.index >= 0 && m.kvm.vm.eventfds.wake(fd.index);
+      const isKnown = fd.index >= 0 && m.held.mayWake(fd.index);
+      const woken = isKnown && m.kvm.vm.eventfds.wake(fd.index);
       return settled(m, drain, { woken });
     },
   },
@@ -406,6 +420,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
     now: (m, { vcpu, program }) => {
       const { synthetic } = idleVcpu(m, vcpu);
       synthetic.start(programSource(program, m.kvm.vm.pageSize));
+      m.programs.set(vcpu, program);
       return { completed: 0, finished: false };
     },
   },
@@ -498,6 +513,8 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   ...DEBUGGER_COMMANDS,
   ...DEVICE_COMMANDS,
   ...DIRTY_COMMANDS,
+  ...STATE_COMMANDS,
+  ...TRACKING_COMMANDS,
 
   disassemble: {
     now: (m, { vcpu, address, count }) => disassembleAt(m.kvm, idleVcpu(m, vcpu), address, count),

@@ -14,6 +14,7 @@ import type { DeviceCommands } from "./device-commands.js";
 import type { DirtyCommands } from "./dirty-commands.js";
 import type { EventfdRef } from "./eventfd-ref.js";
 import type { GuestCommands } from "./guest-commands.js";
+import type { StateCommands, TrackingCommands } from "./migration/commands.js";
 import type { ShadowCommands } from "./shadow-commands.js";
 import type { HostCpuView, Stage2Walk } from "./stage2-types.js";
 
@@ -21,6 +22,7 @@ export type { BoardAction, BoardNews } from "./board/commands.js";
 export type * from "./device-commands.js";
 export type * from "./dirty-commands.js";
 export type { EventfdRef } from "./eventfd-ref.js";
+export type * from "./migration/commands.js";
 export type * from "./stage2-types.js";
 
 /** KVM_EXIT_* names that a run can end with; numbers are in kvm/uapi/exit.table.ts. */
@@ -267,7 +269,9 @@ export interface VmCommands
     BoardDebuggerCommands,
     DeviceCommands,
     DirtyCommands,
-    ShadowCommands {
+    StateCommands,
+    ShadowCommands,
+    TrackingCommands {
   describe: [Record<string, never>, VmView];
   checkExtension: [{ cap: number }, number];
   enableCap: [{ cap: number; flags: number; args: readonly bigint[] }, null];

@@ -34,6 +34,8 @@ export interface BoardDefinition {
   readonly gic?: 2 | 3;
   /** The ITS of a GICv3. */
   readonly its?: true;
+  /** Entries of each vCPU's dirty ring; absent: KVM's bitmaps. @source QEMU dirty-ring-size */
+  readonly dirtyRingEntries?: number;
   /** PL031. */
   readonly rtc?: true;
   /** A PCIe host bridge with a pci-testdev on its bus. */

@@ -24,7 +24,8 @@ import { isHardware, type Machine } from "./machine.js";
 
 function dirtyView(m: Machine): DirtyView {
   const { host, policies, seedBugs } = m.kvm.vm;
-  return { settings: { ...host.model, ...policies }, seedBugs: [...seedBugs].sort() };
+  const settings = { ...host.model, ...policies, ...m.tracking.lentSettings };
+  return { settings, seedBugs: [...seedBugs].sort() };
 }
 
 /** @returns why a setting can't change now, or null */

@@ -2,7 +2,7 @@
 // VM thread, or inline.
 import { systemClock } from "../base/clock.js";
 import { KvmError } from "../base/errors.js";
-import type { Op } from "../kvm/index.js";
+import type { MissingPages, Op } from "../kvm/index.js";
 import { refuseOwned } from "./board/owned.table.js";
 import { COMMANDS } from "./command.table.js";
 import type { Begun } from "./command-row.js";
@@ -12,6 +12,8 @@ import { faultNews } from "./dirty.js";
 import type { InstanceDeps, Outcome, VmInstance } from "./instance-door.js";
 import { IOCTL_OF } from "./ioctl-of.table.js";
 import { Machine } from "./machine.js";
+import { WAITS_FOR_PAGES } from "./migration/absent-pages.js";
+import { refuseTracked } from "./migration/track-owned.table.js";
 import { runLabel } from "./run-label.js";
 
 const NO_NEWS: readonly BoardNews[] = [];
@@ -69,8 +71,14 @@ export class Instance implements VmInstance {
     const ioctl = IOCTL_OF[command.name];
     try {
       if (ioctl !== undefined) this.machine.kvm.vm.checkAlive(ioctl);
+      this.machine.held.refuse(command.name);
       if (this.machine.board !== null) refuseOwned(this.machine.board, this.machine.kvm, command);
+      refuseTracked(this.machine.tracking, command);
       if (row.now !== undefined) {
+        const { missing } = this.machine.kvm.vm;
+        if (missing !== null && WAITS_FOR_PAGES.has(command.name)) {
+          return this.#whenHere(missing, command, row.now, this.#traced(ioctl, done));
+        }
         const value = row.now(this.machine, command.args);
         return this.#answered(ioctl, { ok: true, value });
       }
@@ -86,6 +94,20 @@ export class Instance implements VmInstance {
     } catch (error) {
       return this.#answered(ioctl, { ok: false, error });
     }
+  }
+
+  /** Memory is touched once its pages are here. */
+  #whenHere(
+    missing: MissingPages,
+    command: Command,
+    now: NonNullable<AnyRow["now"]>,
+    done: (outcome: Outcome) => void,
+  ): Outcome | null {
+    const act = () => now(this.machine, command.args);
+    const early = missing.attempt(act);
+    if (early !== null) return { ok: true, value: early.value };
+    this.machine.kvm.vm.sched.add(command.name, false, missing.whenHere(act), done);
+    return null;
   }
 
   /** Traces an ioctl that is over at once. */

@@ -10,9 +10,11 @@ import type { DirtyModel } from "../machine/index.js";
 import { AssignedDevices } from "./assigned/assigned-devices.js";
 import { Board } from "./board/board.js";
 import { RAM_SLOT } from "./board/hardware.js";
-import type { CoalescedEntry } from "./commands.js";
+import type { CoalescedEntry, Program } from "./commands.js";
 import type { VmDefinition } from "./definition.js";
 import { Harvests } from "./harvests.js";
+import { Held } from "./migration/held.js";
+import { Tracking } from "./migration/tracking.js";
 import type { Shadow } from "./shadow.js";
 
 /** Real memory of a slice grows to 4 GiB at most (DESIGN 5). */
@@ -38,8 +40,12 @@ export class Machine {
   readonly kvm: Kvm;
   readonly assigned: AssignedDevices;
   readonly harvests: Harvests;
+  readonly tracking: Tracking;
   /** null: the client is the VMM. */
   readonly board: Board | null;
+  readonly held: Held;
+  /** Of synthetic vCPUs, by id, as they were given: what another host needs to make them anew. */
+  readonly programs = new Map<number, Program>();
   /** The oracle beside KVM's log; what it sees is no state of the VM. */
   shadow: Shadow | null = null;
   readonly #lender = new Lender(LENT_BUFFERS);
@@ -70,6 +76,8 @@ export class Machine {
     this.assigned = new AssignedDevices(this.kvm);
     const { board, seed } = definition;
     this.board = board === undefined ? null : new Board(board, this.kvm, seed);
+    this.held = new Held(this.kvm, this.board);
+    this.tracking = new Tracking(this.kvm, this.board !== null);
   }
 
   /** Adds pages that a board's devices wrote to, which KVM can't see, to a slot's log. */
@@ -108,6 +116,7 @@ export class Machine {
       ...(vm.vgic.dist === null ? [] : [vm.vgic.dist]),
       ...(vm.msi?.parts() ?? []),
       vm.counters,
+      vm.throttle,
       this.kvm.hacdbs,
       this.kvm.log.deferred,
       this.kvm.nested,
@@ -115,6 +124,7 @@ export class Machine {
       this.assigned,
       this.harvests,
       this.coalesced,
+      this.tracking,
       ...(this.board === null ? [] : [this.board]),
     ];
   }

@@ -34,7 +34,7 @@ export function writeObject(kvm: Kvm, id: number, offset: bigint, bytes: Uint8Ar
       `object ${id} is unbacked: its content is computed, and changes only by guest stores`,
     );
   }
-  kvm.vm.host.writePhysical(object.pa + Number(offset), bytes);
+  kvm.vm.mm.store(object, Number(offset), bytes);
 }
 
 function checkRange(object: MemoryObject, offset: bigint, length: number): void {
@@ -111,6 +111,6 @@ export function writeGuest(kvm: Kvm, gpa: bigint, bytes: Uint8Array): void {
     throw new ServiceError("memory-unbacked", "part of the range is unbacked memory");
   });
   forPieces(kvm, gpa, bytes.length, (object, offset, at, count) => {
-    kvm.vm.host.writePhysical(object.pa + offset, bytes.subarray(at, at + count));
+    kvm.vm.mm.store(object, offset, bytes.subarray(at, at + count));
   });
 }

@@ -4,6 +4,8 @@ import type { Kvm, Vcpu } from "../kvm/index.js";
 import { type A64Engine, lookUp } from "../machine/index.js";
 import { pieceAt } from "./memory-access.js";
 
+const DESCRIPTOR_BYTES = 8;
+
 /** @throws ServiceError "vcpu-not-initialised" */
 export function guestEngine(vcpu: Vcpu): A64Engine {
   if (vcpu.a64 !== null) return vcpu.a64;
@@ -14,7 +16,10 @@ export function guestEngine(vcpu: Vcpu): A64Engine {
 export function ipaOf(kvm: Kvm, { pe }: A64Engine, va: bigint): number | null {
   const tableAt = (ipa: number) => {
     const piece = pieceAt(kvm, ipa);
-    return piece === null || piece.object.backing !== "ram" ? -1 : piece.object.pa + piece.offset;
+    if (piece === null || piece.object.backing !== "ram") return -1;
+    const pa = piece.object.pa + piece.offset;
+    kvm.vm.host.pageGuard?.(pa, DESCRIPTOR_BYTES);
+    return pa;
   };
   return lookUp(kvm.vm.host.memory, pe.stage1Registers(), va, tableAt);
 }

@@ -40,7 +40,7 @@ describe("boot", () => {
     child.stdin?.end("moin\n");
     expect(await ended).toMatchObject({ code: 0, out: expect.stringContaining("typed: moin\n") });
     expect([await vms(), await images()]).toEqual([[], []]);
-  });
+  }, 120_000);
 
   it.each([
     ["the VM goes with it", [], 0],

@@ -33,7 +33,7 @@ it("uploads image and initrd, the last file where a name has a star", async () =
   const { workload } = JSON.parse(readFileSync(json, "utf8"));
   expect(workload.image.name).toMatch(/^[0-9a-f]{12}-stores-2\.bin$/);
   expect(workload.initrd.name).toMatch(/^[0-9a-f]{12}-stores-1\.bin$/);
-});
+}, 120_000);
 
 it("says where Debian's come from, and nothing of it for other files", async () => {
   const guests = await command.runToEnd("experiment", fileWith({ image: "./.guests/vmlinuz-*" }));

@@ -62,6 +62,15 @@ for (const image of is("no-images") ? [] : process.env.IMAGES.split(" ")) {
 for (const command of process.env.COMMANDS.split(" ")) {
   const program = '#!/bin/sh\\necho "$LD_LIBRARY_PATH" "$@"\\nexit ' + status + "\\n";
   fs.writeFileSync(join(root, "usr/bin", command), program, { mode: 0o755 });
+}
+if (is("python") && basename(file, ".deb") === "ansible-core") {
+  const python = '#!/bin/sh\\necho "$PYTHONHOME $PYTHONPATH $LC_ALL" "$@"\\n';
+  fs.writeFileSync(join(root, "usr/bin/ansible-playbook"), "#! /usr/bin/python3\\n");
+  fs.writeFileSync(join(root, "usr/bin/python3"), python, { mode: 0o755 });
+  for (const folder of ["python3/dist-packages", "python3.11"]) {
+    fs.mkdirSync(join(root, "usr/lib", folder), { recursive: true });
+  }
+  fs.writeFileSync(join(root, "usr/lib/python3.11/os.py"), "");
 }`;
 
 let folder: string;
@@ -123,6 +132,16 @@ describe("npm run guests:fetch", () => {
     const args = `-L ${cache}/qemu-system-arm/run/../root/usr/share/qemu -M a b\n`;
     expect(run({})).toBe(`${libraries} ${args}`);
     expect(run({ LD_LIBRARY_PATH: "mine" })).toBe(`${libraries}:mine ${args}`);
+  });
+
+  it("starts a Python program with its modules, and the interpreter that came along", () => {
+    expect(fetch("python").status).toBe(0);
+    const command = join(cache, "ansible-core/run/ansible-playbook");
+    const { stdout } = spawnSync(command, ["a b"], { env: { PATH: "" }, encoding: "utf8" });
+    const root = `${cache}/ansible-core/run/../root/usr`;
+    const modules = ["python3/dist-packages", "python3.11", "python3.11/lib-dynload"];
+    const path = modules.map((name) => `${root}/lib/${name}`).join(":");
+    expect(stdout).toBe(`${root} ${path} C.UTF-8 ${root}/bin/ansible-playbook a b\n`);
   });
 
   it("leaves alone what the system has", () => {

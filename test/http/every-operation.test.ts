@@ -86,8 +86,26 @@ async function namesOf(op: Op): Promise<Record<string, string>> {
     const made = await face.call("post", "/v1/experiments").send(body);
     names["experiment"] = made.body.id;
   }
+  if (op.path.includes("{migration}")) {
+    const body = { vmId: vm, peer: "local" };
+    const made = await face.call("post", "/v1/migrations").send(body);
+    names["migration"] = op.path.includes("incoming") ? "mig_in" : made.body.id;
+  }
+  if (op.path.includes("{snapshot}")) {
+    const made = await face.call("post", `/v1/vms/${vm}/snapshots`).send({ name: "x" });
+    names["snapshot"] = made.body.id;
+  }
+  if (op.path.endsWith("/autosnapshot")) {
+    const body = { everySeconds: 60, keep: 2, differential: true };
+    await face.call("put", `/v1/vms/${vm}/autosnapshot`).send(body);
+  }
+  names["sha256"] = "0".repeat(64);
   if (op.path.endsWith("/gdb") && op.method !== "post") {
     await face.call("post", `/v1/vms/${vm}/gdb`).send({ listen: "unix" });
+  }
+  if (op.id === "getVmDirtyRate") await face.call("post", `/v1/vms/${vm}/dirty-rate`);
+  if (op.path.endsWith("/qmp") && op.method !== "post") {
+    await face.call("post", `/v1/vms/${vm}/qmp`).send({ listen: "unix" });
   }
   if (op.id === "startVm") await face.call("post", `/v1/vms/${vm}:stop`);
   return names;
@@ -110,6 +128,12 @@ function bodyOf(op: Op): { type: string; example: unknown } | null {
   const content = ((op.op["requestBody"] ?? {}) as Json)["content"] as Record<string, Json>;
   const found = Object.entries(content ?? {}).find(([type]) => type.endsWith("json"));
   return found === undefined ? null : { type: found[0], example: found[1]["example"] };
+}
+
+/** The example, of a VM that exists. */
+function happyBody(op: Op, names: Record<string, string>): unknown {
+  const example = bodyOf(op)?.example as Json | undefined;
+  return example?.["vmId"] === undefined ? example : { ...example, vmId: names["vm"] };
 }
 
 function send(op: Op, url: string, body: unknown): Test {
@@ -141,7 +165,7 @@ describe("every operation", () => {
   it("answers a happy call", async () => {
     for (const op of operations) {
       const names = await namesOf(op);
-      const answer = await send(op, urlOf(op, names), bodyOf(op)?.example);
+      const answer = await send(op, urlOf(op, names), happyBody(op, names));
       const expected = isNotYet(op) ? [501] : [200, 201, 202, 204];
       expect(expected, `${op.id}: ${answer.text}`).toContain(answer.status);
     }

@@ -1,6 +1,5 @@
 // Goal: what surrounds the resources: idempotency, health, drain, metrics, problems, documents.
 // Method: supertest over fake services; every answer is checked against the document.
-import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Face, openFace } from "../support/http.js";
 
@@ -94,20 +93,11 @@ describe("health", () => {
 });
 
 describe("metrics", () => {
-  it("counts requests by operation, and promtool has no complaint", async () => {
+  it("counts requests by operation, under names that keep the rules", async () => {
     await face.call("get", "/v1/vms/nobody");
     const { text } = await face.call("get", "/metrics").expect(200);
     expect(text).toContain('route="/v1/vms/:vm",status="404"} 1');
     expect(text).toContain("tidemark_vms_active 1");
-    // Debian ships it with prometheus; without it the naming rules below still hold.
-    const promtool = "promtool";
-    let isThere = true;
-    try {
-      execFileSync(promtool, ["--version"], { stdio: "ignore" });
-    } catch {
-      isThere = false;
-    }
-    if (isThere) execFileSync(promtool, ["check", "metrics"], { input: text });
     for (const [, name, type] of text.matchAll(/^# TYPE (\S+) (\S+)$/gm)) {
       expect(name).toMatch(/^(tidemark|process)_[a-z_]+$/);
       expect(name?.endsWith("_total"), name).toBe(type === "counter");

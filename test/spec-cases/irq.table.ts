@@ -1,6 +1,6 @@
 // Owns: the numbered cases of GICv2, GICv3, irqfd, routing and ioeventfd, in our own words, and what
 // has to break some of them. Data only. Test process. Tests carry the number in their names.
-// @source interrupts.md 6.1 to 6.5 and 6.7
+// @source interrupts.md 6.1 to 6.5, 6.7 and 7.5
 import type { SpecCase } from "./spec-case.js";
 
 const row = (number: string, says: string): SpecCase => ({ number, says });
@@ -87,4 +87,10 @@ export const IRQ_CASES: readonly SpecCase[] = [
   row("T98", "De-assigning what isn't there is ENOENT."),
   row("T99", "An ioeventfd of the port bus is out of a guest's reach."),
   row("T100", "A guest's doorbell raises its own SPI within the VM."),
+  row("M1", "A level that is active and high travels: its EOI there tells the resamplefd there."),
+  row("M2", "Without its line's level a level interrupt is lost."),
+  row("M3", "LPIs that were enabled before PENDBASER was set have lost what was pending."),
+  row("M4", "A GICv2 takes groups only from who has written IIDR."),
+  row("M5", "CBASER after CREADR zeroes it."),
+  row("M7", "An irqfd that was there before ISPENDR was restored has injected for nothing."),
 ];

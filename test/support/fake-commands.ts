@@ -160,6 +160,17 @@ const vgicIrq = (intid: number, id: number | null) => ({
   isHardware: false,
 });
 
+const tracking = {
+  owner: "vmm" as const,
+  method: "manual-protect" as const,
+  methods: [
+    { method: "manual-protect" as const, whyNot: null },
+    { method: "ring" as const, whyNot: "it was built without dirty rings" },
+  ],
+  consumers: [{ name: "migrations/m1", pages: 12 }],
+};
+const dirtyPages = () => ({ blocks: [{ object: 1, pages: 12, bitmap: bitmap() }], pages: 12 });
+
 const dirtyView = {
   settings: { ...defaultModel(), ...defaultPolicies() },
   seedBugs: [] as readonly string[],
@@ -429,6 +440,17 @@ export const COMMAND_RESULTS: Results = {
     settings: { ...dirtyView.settings, ...settings },
     seedBugs: seedBugs ?? [],
   }),
+  describeTracking: () => tracking,
+  trackDirty: () => tracking,
+  harvestDirty: () => dirtyPages(),
+  peekDirty: () => dirtyPages(),
+  returnDirty: () => null,
+  setThrottle: (args) => ({ ...args, vcpus: [{ vcpu: 0, dirtied: 12, throttledNs: 5000 }] }),
+  describeThrottle: () => ({
+    percent: 20,
+    dirtyLimit: 0,
+    vcpus: [{ vcpu: 0, dirtied: 12, throttledNs: 5000 }],
+  }),
   disassemble: ({ address }) => [
     { address: address ?? 0x4008_0000n, word: 0xd503_201f, text: "nop" },
   ],
@@ -472,5 +494,22 @@ export const COMMAND_RESULTS: Results = {
   stats: () => statsFile(),
   shadowStart: () => null,
   shadowTake: () => ({ npages: 512, stored: 0, bitmap: new Uint8Array(64) }),
+  describeMemory: () => ({
+    pageSize: 4096,
+    memory: new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }),
+    blocks: [{ object: 1, bytes: 0x20_0000, backing: "ram", pa: 4096, contentPage: 0 }],
+    unbackedSeed: 7,
+  }),
+  holdVm: () => ({ wasRunning: true }),
+  saveState: () => ({
+    parts: [{ kind: "time", version: 1, data: { instructions: 5 } }],
+    eventfds: [],
+  }),
+  loadState: () => null,
+  awaitPages: () => null,
+  pagesArrived: () => ({ demanded: 0, waitedMs: 0 }),
+  allPagesHere: () => ({ demanded: 0, waitedMs: 0 }),
+  readSequences: ({ count }) => new Uint32Array(count),
+  writeSequences: () => null,
   digest: () => ({ digest: "cbf29ce484222325", parts: { memslots: "cbf29ce484222325" } }),
 };

@@ -29,6 +29,12 @@ export class FakeVm implements VmHandle {
   readonly refuse = new Map<CommandName, Error>();
   readonly memslots = new Map<number, MemslotView>();
   readonly vcpus: number[] = [];
+  /** Devices of the host that are assigned to it. */
+  readonly assigned: object[] = [];
+  tracking: object = {
+    ...{ owner: "none", method: null, consumers: [] },
+    methods: [{ method: "bitmap", whyNot: null }],
+  };
   isClosed = false;
   #seq = 0;
   #objects: MemoryObjectView[] = [];
@@ -138,6 +144,14 @@ export class FakeVm implements VmHandle {
           seedBugs: args.seedBugs ?? this.#dirty.seedBugs,
         };
         return this.#dirty;
+      case "describe":
+        return { replaying: false };
+      case "listAssignedDevices":
+        return this.assigned;
+      case "describeMemory":
+        return { blocks: this.#objects.map(blockOf) };
+      case "describeTracking":
+        return this.tracking;
       case "run":
         return this.#run(args.vcpu);
       case "kick":
@@ -234,6 +248,10 @@ function runResult(more: Partial<RunResult>): RunResult {
   const program = { completed: 1, finished: true };
   const plain = { errno: null, exitReason: "KVM_EXIT_MMIO", deviceIrqLevel: 0 } as const;
   return { ...plain, retired: 1, program, ...more };
+}
+
+function blockOf({ id, size, backing }: MemoryObjectView) {
+  return { object: id, bytes: Number(size), backing, pa: 0, contentPage: 0 };
 }
 
 function freeId(list: readonly { readonly id: number }[]): number {

@@ -12,10 +12,14 @@ import type {
   VmResource,
 } from "../../src/service/index.js";
 import { COMMAND_RESULTS } from "./fake-commands.js";
+import { fakeDirtyRates } from "./fake-dirty-rates.js";
 import { fakeExperiments } from "./fake-experiments.js";
 import { fakeGdb } from "./fake-gdb.js";
 import { hostService } from "./fake-host.js";
 import { fakeImages } from "./fake-images.js";
+import { fakeIncoming, fakeMigrations } from "./fake-migrations.js";
+import { fakeQmpSockets } from "./fake-qmp-sockets.js";
+import { fakeSnapshots } from "./fake-snapshots.js";
 
 const NOW = "2026-11-20T12:00:00.000Z";
 
@@ -149,6 +153,7 @@ function vmService(fake: Fake): Services["vms"] {
         definition: spec.definition,
         state: "active",
         stateReason: null,
+        migrationId: null,
         version: 1,
         createdAt: NOW,
         updatedAt: NOW,
@@ -158,6 +163,7 @@ function vmService(fake: Fake): Services["vms"] {
       return vm;
     },
     get: async (id) => fake.vm(id),
+    counts: () => new Map([["active", fake.vms.size]]),
     list: async ({ state, labels, limit, cursor }) => {
       const all = [...fake.vms.values()].filter(
         (vm) =>
@@ -365,13 +371,28 @@ function controlOf(fake: Fake): FakeControl {
 
 export function fakeServices(): { services: Services; control: FakeControl } {
   const fake = new Fake();
+  const vms = vmService(fake);
   const services: Services = {
-    vms: vmService(fake),
+    vms,
     images: fakeImages(),
     experiments: fakeExperiments(),
+    migrations: fakeMigrations((id) => fake.vm(id)),
+    incoming: fakeIncoming(),
+    snapshots: fakeSnapshots({
+      vm: (id) => fake.vm(id),
+      create: async (name) => {
+        const [any] = fake.vms.values();
+        if (any === undefined) throw new Error("there is no VM to restore");
+        const vm = { ...any, id: fake.id("vm"), name };
+        fake.vms.set(vm.id, vm);
+        return vm;
+      },
+    }),
     runs: runService(fake),
     eventfds: eventfdService(fake),
     gdb: fakeGdb((id) => fake.vm(id)),
+    dirtyRates: fakeDirtyRates((id) => fake.vm(id)),
+    qmp: fakeQmpSockets((id) => fake.vm(id)),
     events: eventService(fake),
     host: hostService(),
     idempotency: idempotencyService(fake),

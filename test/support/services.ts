@@ -3,6 +3,7 @@ import { type Clock, systemClock } from "../../src/base/clock.js";
 import { silentLog } from "../../src/base/log.js";
 import type { VmDefinition } from "../../src/runtime/index.js";
 import { createServices, type ServiceLimits } from "../../src/service/index.js";
+import type { MigrationConfig } from "../../src/service/migration/open.js";
 import type { Services, VmSpec } from "../../src/service/services.js";
 import type { Change, Store } from "../../src/store/index.js";
 import { FakeRuntime } from "./fake-runtime.js";
@@ -47,6 +48,7 @@ interface Options {
   readonly stores?: TestStores;
   readonly limits?: Partial<ServiceLimits>;
   readonly clock?: Clock;
+  readonly migration?: Partial<MigrationConfig>;
 }
 
 export async function testService(options: Options = {}): Promise<TestService> {
@@ -66,7 +68,11 @@ export async function testService(options: Options = {}): Promise<TestService> {
     runtime,
     clock: options.clock ?? systemClock,
     log: silentLog,
-    config: { version: "0.0.0", limits: options.limits ?? {} },
+    config: {
+      version: "0.0.0",
+      limits: options.limits ?? {},
+      migration: options.migration ?? {},
+    },
     uapi: {
       vcpuMmapSize: 8192,
       ipaLimitBits: 48,
@@ -107,6 +113,11 @@ function bound(store: Store): Store {
     imageFiles: store.imageFiles,
     loadExperiments: () => store.loadExperiments(),
     readExperimentResult: (id) => store.readExperimentResult(id),
+    loadMigrations: () => store.loadMigrations(),
+    readMigrationRounds: (id) => store.readMigrationRounds(id),
+    loadSnapshots: () => store.loadSnapshots(),
+    loadAutosnapshots: () => store.loadAutosnapshots(),
+    snapshotFolder: store.snapshotFolder,
     drained: () => store.drained(),
     close: () => store.close(),
   };

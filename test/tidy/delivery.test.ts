@@ -5,9 +5,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { findToken, readTokens } from "../../src/api/auth.js";
 import { ENVIRONMENT } from "../../src/config.js";
-import { composeFaults, dockerfileFaults } from "./image-rules.js";
+import { composeFaults, dockerfileFaults, peerFaults, publishedAt } from "./image-rules.js";
 import { ROOT, read } from "./tree.js";
 
 const exists = (path: string): boolean => existsSync(join(ROOT, path));
@@ -60,13 +61,50 @@ describe("docker-compose.yml", () => {
     ["published to the world", "127.0.0.1:8082:8080", "8082:8080"],
     ["one port twice", "127.0.0.1:8082:8080", "127.0.0.1:8081:8080"],
     ["no token file", "    TOKENS_FILE: /run/secrets/tokens", "    LOG_LEVEL: info"],
-    ["undeclared secret", "secrets: [tokens]", "secrets: [keys]"],
+    ["undeclared secret", "secrets: [tokens,", "secrets: [keys,"],
     ["undeclared volume", "host-b: {}", "host-c: {}"],
     ["mistyped key", "healthcheck:", "healthchek:"],
     ["one host", "  host-b:\n    <<", "  host-c:\n    <<"],
   ])("is refused when planted: %s", (_name, from, to) => {
     expect(compose).toContain(from);
     expect(composeFaults(compose.replace(from, to)).length).toBeGreaterThan(0);
+  });
+
+  const peers = JSON.parse(read("docs/peers.json"));
+
+  it("has hosts that find each other", () => {
+    expect(peerFaults(compose, peers)).toEqual([]);
+  });
+
+  it.each([
+    ["another name", "INSTANCE_NAME: host-b", "INSTANCE_NAME: host-a"],
+    ["another container", "hostname: host-a", "hostname: a"],
+    ["no token", "secrets: [tokens, peer-token, peers]", "secrets: [tokens, peers]"],
+    ["no list", "PEERS_FILE: /run/secrets/peers", "PEERS_FILE: /run/secrets/others"],
+    ["a host without a peer", "  host-b:\n    <<", "  host-c:\n    <<"],
+  ])("is refused when planted: %s", (_name, from, to) => {
+    expect(compose).toContain(from);
+    expect(peerFaults(compose.replace(from, to), peers).length).toBeGreaterThan(0);
+  });
+
+  it("is what the examples are for", () => {
+    const published = publishedAt(compose);
+    const [a, b] = [published["host-a"], published["host-b"]];
+    const hosts = parse(read("examples/ansible/hosts.yml"));
+    expect([hosts.source, hosts.target]).toEqual([
+      { name: "host-a", url: `http://${a}` },
+      { name: "host-b", url: `http://${b}` },
+    ]);
+    const prometheus = parse(read("examples/prometheus/prometheus.yml"));
+    expect(prometheus.scrape_configs[0].static_configs).toEqual([{ targets: [a, b] }]);
+    const page = read("examples/README.md");
+    for (const address of [a, b]) expect(page).toContain(`\`${address}\``);
+    const rules = parse(read("examples/prometheus/rules.yml")) as {
+      groups: { rules: { alert?: string }[] }[];
+    };
+    const alerts = rules.groups.flatMap((group) => group.rules.map(({ alert }) => alert));
+    const told = [...page.matchAll(/^\| (Tidemark\w+) \|/gm)].map(([, name]) => name);
+    expect(told).toEqual(alerts.filter((alert) => alert !== undefined));
   });
 });
 

@@ -108,8 +108,11 @@ const COMPOSE = {
           hostname: { type: "string" },
           environment: {
             type: "object",
-            required: ["TOKENS_FILE"],
-            properties: { TOKENS_FILE: { pattern: "^/run/secrets/" } },
+            required: ["TOKENS_FILE", "PEERS_FILE", "INSTANCE_NAME"],
+            properties: {
+              TOKENS_FILE: { pattern: "^/run/secrets/" },
+              PEERS_FILE: { pattern: "^/run/secrets/" },
+            },
           },
           secrets: { type: "array", items: { type: "string" }, minItems: 1 },
           // Published on loopback only.
@@ -140,14 +143,21 @@ const COMPOSE = {
       additionalProperties: {
         type: "object",
         required: ["file"],
-        properties: { file: { type: "string", pattern: "^\\./data/" } },
+        properties: { file: { type: "string", pattern: "^\\./(data/|docs/peers\\.json$)" } },
       },
     },
   },
 };
 
+interface Service {
+  ports: string[];
+  volumes: string[];
+  secrets: string[];
+  hostname?: string;
+  environment: Record<string, string>;
+}
 interface Compose {
-  services: Record<string, { ports: string[]; volumes: string[]; secrets: string[] }>;
+  services: Record<string, Service>;
   volumes: Record<string, unknown>;
   secrets: Record<string, unknown>;
 }
@@ -174,4 +184,40 @@ export function composeFaults(text: string): string[] {
         .map((secret) => `${name}: secret ${secret} is not declared`),
     ]),
   ];
+}
+
+interface Peer {
+  readonly name: string;
+  readonly url: string;
+  readonly tokenFile: string;
+}
+
+/** What keeps the hosts of a compose file from finding each other by a list of peers. */
+export function peerFaults(text: string, peers: readonly Peer[]): string[] {
+  const { services } = parse(text, { merge: true }) as Compose;
+  const names = Object.keys(services);
+  const unknown = peers.filter(({ name }) => !names.includes(name));
+  return [
+    ...unknown.map(({ name }) => `${name} is a peer and no service`),
+    ...Object.entries(services).flatMap(([name, { hostname, environment, secrets }]) => {
+      const peer = peers.find((one) => one.name === name);
+      if (peer === undefined) return [`${name} is nobody's peer`];
+      const faults: string[] = [];
+      if (environment["INSTANCE_NAME"] !== name) faults.push(`${name} calls itself another name`);
+      if (hostname !== name) faults.push(`${name}'s container has another name`);
+      if (peer.url !== `http://${name}:8080`) faults.push(`${name} isn't at ${peer.url}`);
+      const files = [...peers.map(({ tokenFile }) => tokenFile), environment["PEERS_FILE"] ?? ""];
+      const given = secrets.map((secret) => `/run/secrets/${secret}`);
+      const missing = files.filter((file) => !given.includes(file));
+      return [...faults, ...missing.map((file) => `${name} isn't given ${file}`)];
+    }),
+  ];
+}
+
+/** Where the services of a compose file are reached, by name: `127.0.0.1:PORT`. */
+export function publishedAt(text: string): Readonly<Record<string, string>> {
+  const { services } = parse(text, { merge: true }) as Compose;
+  return Object.fromEntries(
+    Object.entries(services).map(([name, { ports }]) => [name, ports[0]?.replace(/:8080$/, "")]),
+  ) as Record<string, string>;
 }

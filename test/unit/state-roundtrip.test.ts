@@ -27,6 +27,12 @@ const LIST: readonly Access[] = [
   { op: "read", address: BigInt(MMIO), length: 2 },
 ];
 
+const TRACKED = {
+  consumers: [{ name: "migrations/m1", charged: 8, pages: [[1, Uint32Array.of(5, 0)]] }],
+  inForce: null,
+  isOwner: false,
+};
+
 const ID_AA64ISAR0 = 0x6030_0000_0013_c030n;
 const PC = 0x6030_0000_0010_0040n;
 
@@ -124,6 +130,8 @@ function setDirtyHardware(vm: Inline): void {
 
 /** Puts something into every part and leaves nothing under way. */
 function makeBusy(vm: Inline): void {
+  vm.kvm.vm.throttle.set(5, 1_000_000);
+  vm.instance.machine.tracking.load({ kind: "tracking", version: 1, data: TRACKED });
   const fd = vm.eventfds.create(0n);
   const spare = vm.ram(3 * K4);
   vm.slot(0, 64, { flags: LOG });

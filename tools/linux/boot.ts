@@ -14,6 +14,8 @@ export interface BootSpec {
   /** Words for `init`, behind the tuned options; the shell's if absent. */
   readonly words?: string;
   readonly memoryMiB?: number;
+  /** Entries of each vCPU's dirty ring. */
+  readonly dirtyRingEntries?: number;
   /** With a virtio disk: it is written to, and read again after a `reboot -f`. */
   readonly disk?: boolean;
 }
@@ -89,6 +91,7 @@ export async function createLinux(
     memoryMiB: spec.memoryMiB ?? MEMORY_MIB,
     vcpus: smp,
     gic,
+    ...(spec.dirtyRingEntries === undefined ? {} : { dirtyRingEntries: spec.dirtyRingEntries }),
     ...(disk ? { disk: await putImage(client, new Uint8Array(DISK_BYTES), upload) } : {}),
   };
   const name = `linux-${kernel}-gic${gic}-smp${smp}`;

@@ -71,7 +71,13 @@ function getDirtyLog({ services, clock }: ApiDeps): Operation {
       "KVM_GET_DIRTY_LOG where it clears nothing: with KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. " +
       "Without it the ioctl destroys what it reads, and this is 409: use harvests.",
     answers: { 200: withHeaders(bytesOrJson("The bitmap.", Bitmap, DirtyLog), PAGES) },
-    problems: ["vm-not-found", "vm-not-active", "destructive-read", "not-acceptable"],
+    problems: [
+      "vm-not-found",
+      "vm-not-active",
+      "destructive-read",
+      "dirty-log-owned",
+      "not-acceptable",
+    ],
     errnoStatus,
     handle: async ({ params, request, reply }) => {
       const asJson = wantsJson(request);
@@ -133,6 +139,7 @@ function createHarvest(deps: ApiDeps): Operation {
       "vm-not-found",
       "vm-not-active",
       "harvest-unacknowledged",
+      "dirty-log-owned",
       "harvest-acknowledged",
       "not-acceptable",
     ],
@@ -236,7 +243,13 @@ function clearDirtyLog({ services, options }: ApiDeps): Operation {
     bodyOptional: true,
     octets: { schema: Bitmap, limit: options.binaryBodyBytes },
     answers: { 200: json("What was cleared.", Cleared) },
-    problems: ["vm-not-found", "vm-not-active", "bitmap-length", "body-too-large"],
+    problems: [
+      "vm-not-found",
+      "vm-not-active",
+      "bitmap-length",
+      "body-too-large",
+      "dirty-log-owned",
+    ],
     errnoStatus,
     handle: async ({ params, query, body, request }) => {
       const given = request.body === undefined ? undefined : body;

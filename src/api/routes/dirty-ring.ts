@@ -23,6 +23,13 @@ type Entry = ResultOf<"setDirtyRingFlags">;
 
 const path = "/v1/vms/{vm}/vcpus/{n}/dirty-ring";
 const LIMIT_DEFAULT = 1000;
+const RING_PROBLEMS = [
+  "vm-not-found",
+  "vcpu-not-found",
+  "vm-not-active",
+  "dirty-log-owned",
+  "kvm-errno",
+] as const;
 /** sizeof(struct kvm_dirty_gfn). @source linux/kvm.h */
 const RECORD_BYTES = 16;
 
@@ -78,7 +85,7 @@ function readRing({ services }: ApiDeps): Operation {
         INDEXES,
       ),
     },
-    problems: ["vm-not-found", "vcpu-not-found", "vm-not-active", "kvm-errno", "not-acceptable"],
+    problems: [...RING_PROBLEMS, "not-acceptable"],
     handle: async ({ params, query, request, reply }) => {
       const type = negotiate(request, [JSON_TYPE, OCTETS]);
       const vcpu = params.n;
@@ -115,7 +122,7 @@ function changeRing({ services }: ApiDeps): readonly Operation[] {
         "page. Absolute, so a repeat changes nothing; back, or past the last served entry: 409.",
       body: RingHarvest,
       answers: { 200: json("The ring's indexes now.", RingWindow) },
-      problems: ["vm-not-found", "vcpu-not-found", "vm-not-active", "ring-index", "kvm-errno"],
+      problems: [...RING_PROBLEMS, "ring-index"],
       handle: async ({ params, body }) => {
         const args = { vcpu: params.n, upTo: body.upTo };
         return windowView((await vms.command(params.vm, "harvestDirtyRing", args)).value);
@@ -131,7 +138,7 @@ function changeRing({ services }: ApiDeps): readonly Operation[] {
       description: "Any value, as a VMM may through its mapping.",
       body: RingFlags,
       answers: { 200: json("The entry now.", RingEntry) },
-      problems: ["vm-not-found", "vcpu-not-found", "vm-not-active", "ring-index", "kvm-errno"],
+      problems: [...RING_PROBLEMS, "ring-index"],
       handle: async ({ params, body }) => {
         const args = { vcpu: params.n, index: params.index, flags: body.flags };
         return entryView((await vms.command(params.vm, "setDirtyRingFlags", args)).value);
@@ -146,7 +153,7 @@ function changeRing({ services }: ApiDeps): readonly Operation[] {
       summary: "Take harvested entries back",
       description: "KVM_RESET_DIRTY_RINGS: every vCPU's ring, up to its first unharvested entry.",
       answers: { 200: json("How many.", RingsReset) },
-      problems: ["vm-not-found", "vm-not-active", "kvm-errno"],
+      problems: ["vm-not-found", "vm-not-active", "dirty-log-owned", "kvm-errno"],
       handle: async ({ params }) => (await vms.command(params.vm, "resetDirtyRings", {})).value,
     }),
   ];

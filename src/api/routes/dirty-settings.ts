@@ -67,7 +67,7 @@ export function dirtySettingsOperations({ services }: ApiDeps): readonly Operati
       body: DirtyPatch,
       bodyType: MERGE_PATCH,
       answers: { 200: json("The settings as they are now.", DirtySettings) },
-      problems: ["validation", "vm-not-found", "setting-fixed", "vm-not-active"],
+      problems: ["validation", "vm-not-found", "setting-fixed", "dirty-log-owned", "vm-not-active"],
       handle: async ({ params, body, reply }) => {
         const settings = withDefaults(body.settings ?? {});
         const change = { settings, seedBugs: body.seedBugs ?? null };

@@ -24,17 +24,22 @@ import { hacdbsOperations } from "./hacdbs.js";
 import { healthOperations } from "./health.js";
 import { hostOperations } from "./host.js";
 import { imageOperations } from "./images.js";
+import { incomingOperations } from "./incoming.js";
 import { inspectOperations } from "./inspect.js";
 import { ioeventfdOperations } from "./ioeventfds.js";
 import { irqOperations } from "./irq.js";
 import { irqfdOperations } from "./irqfds.js";
 import { memoryObjectOperations } from "./memory-objects.js";
 import { memslotOperations } from "./memslots.js";
+import { migrationOperations } from "./migrations.js";
 import { notYetOperations } from "./not-yet.js";
 import { problemOperations } from "./problems.js";
+import { qmpOperations } from "./qmp.js";
 import { registerOperations } from "./registers.js";
 import { runOperations } from "./runs.js";
+import { snapshotOperations } from "./snapshots.js";
 import { stage2Operations } from "./stage2.js";
+import { trackingOperations } from "./tracking.js";
 import { vcpuOperations } from "./vcpus.js";
 import { vfioFileOperations } from "./vfio-files.js";
 import { vgicOperations } from "./vgic.js";
@@ -49,6 +54,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...boardOperations(deps),
     ...consoleOperations(deps),
     ...gdbOperations(deps),
+    ...qmpOperations(deps),
     ...capabilityOperations(deps),
     ...inspectOperations(deps),
     ...traceOperations(deps),
@@ -62,6 +68,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...memslotOperations(deps),
     ...dirtyLogOperations(deps),
     ...dirtyRingOperations(deps),
+    ...trackingOperations(deps),
     ...dirtySettingsOperations(deps),
     ...dirtyRegisterOperations(deps),
     ...faultOperations(deps),
@@ -78,6 +85,9 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...vfioFileOperations(deps),
     ...stage2Operations(deps),
     ...experimentOperations(deps),
+    ...migrationOperations(deps),
+    ...snapshotOperations(deps),
+    ...incomingOperations(deps),
     ...eventOperations(deps),
     ...notYetOperations(deps),
     ...healthOperations(deps),

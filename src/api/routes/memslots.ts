@@ -97,7 +97,13 @@ function setMemslot({ services }: ApiDeps): Operation {
       201: withHeaders(json("Created.", Memslot), LOCATION),
       204: empty("Deleted: memorySize was 0x0."),
     },
-    problems: ["vm-not-found", "vm-not-active", "kvm-errno", "memory-object-unknown"],
+    problems: [
+      "vm-not-found",
+      "vm-not-active",
+      "dirty-log-owned",
+      "kvm-errno",
+      "memory-object-unknown",
+    ],
     handle: async ({ params, body, reply }) => {
       const result = await setSlot(services, params.vm, params.slot, body);
       if (result.slot === null) return reply.code(204).send();

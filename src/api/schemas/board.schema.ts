@@ -10,7 +10,7 @@ export const imageName = Type.String({
   examples: ["hello.flat"],
 });
 
-const sha256 = Type.String({
+export const sha256 = Type.String({
   pattern: "^[0-9a-f]{64}$",
   examples: ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],
 });
@@ -50,6 +50,14 @@ export const gic = Type.Union([Type.Literal(2), Type.Literal(3)], {
   examples: [3],
 });
 const its = Type.Boolean({ description: "The ITS of a GICv3.", examples: [false] });
+const dirtyRingEntries = Type.Integer({
+  minimum: 1,
+  maximum: 65_536,
+  description:
+    "Entries of each vCPU's dirty ring, a power of two; without it KVM logs by bitmaps. A ring " +
+    "is chosen before there are vCPUs.",
+  examples: [4096], // tidy: entries
+});
 const rtc = Type.Boolean({ description: "A PL031 at 0x9010000.", examples: [true] });
 const pci = Type.Boolean({
   description: "A PCIe host bridge, ECAM at 0x3f000000, with a pci-testdev on its bus.",
@@ -79,6 +87,7 @@ export const BoardCreate = Type.Object(
     vcpus: Type.Optional(vcpus),
     gic: Type.Optional(nullable(gic)),
     its: Type.Optional(its),
+    dirtyRingEntries: Type.Optional(dirtyRingEntries),
     rtc: Type.Optional(rtc),
     pci: Type.Optional(pci),
     virtio: Type.Optional(virtio),
@@ -108,6 +117,7 @@ export const BoardDefinition = Type.Object(
     vcpus,
     gic: Type.Optional(gic),
     its: Type.Optional(its),
+    dirtyRingEntries: Type.Optional(dirtyRingEntries),
     rtc: Type.Optional(rtc),
     pci: Type.Optional(pci),
     virtio: Type.Optional(virtio),

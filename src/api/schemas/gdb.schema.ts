@@ -4,29 +4,30 @@ import { closed, count, nullable, text } from "./common.schema.js";
 
 const PORT_MAX = 65_535;
 
-export const GdbCreate = Type.Object(
-  {
-    listen: Type.Union(
-      [
-        Type.Literal("unix"),
-        Type.Object(
-          {
-            port: Type.Integer({
-              minimum: 0,
-              maximum: PORT_MAX,
-              description: "Port of 127.0.0.1; 0: a free one.",
-              examples: [0],
-            }),
-          },
-          closed,
-        ),
-      ],
+/** Where a VM's socket is to be. */
+export const Listen = Type.Union(
+  [
+    Type.Literal("unix"),
+    Type.Object(
       {
-        description: "A Unix socket that only the service's own user can open, or a port.",
-        examples: ["unix"],
+        port: Type.Integer({
+          minimum: 0,
+          maximum: PORT_MAX,
+          description: "Port of 127.0.0.1; 0: a free one.",
+          examples: [0],
+        }),
       },
+      closed,
     ),
+  ],
+  {
+    description: "A Unix socket that only the service's own user can open, or a port.",
+    examples: ["unix"],
   },
+);
+
+export const GdbCreate = Type.Object(
+  { listen: Listen },
   { ...closed, $id: "GdbCreate", examples: [{ listen: "unix" }] },
 );
 

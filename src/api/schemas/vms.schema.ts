@@ -31,19 +31,19 @@ const dirtyTracking = Type.Union([Type.Literal("write-protect"), Type.Literal("d
 const labelValue = Type.String({ maxLength: 255 });
 const labelName = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$";
 const LABELS_MAX = 64;
-const labels = Type.Record(Type.String({ pattern: labelName }), labelValue, {
+export const labels = Type.Record(Type.String({ pattern: labelName }), labelValue, {
   ...closed,
   maxProperties: LABELS_MAX,
   description: "Names and values for finding VMs again.",
   examples: [{ team: "migration" }],
 });
-const name = Type.String({
+export const name = Type.String({
   minLength: 1,
   maxLength: 128,
   description: "A name for people.",
   examples: ["guest-1"],
 });
-const uuid = Type.String({
+export const uuid = Type.String({
   pattern: "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
   examples: ["3e2c52ae-6a0d-4d0c-9d5b-8f3f4f4a2b10"],
 });
@@ -112,7 +112,9 @@ export const VmView = Type.Object(
 );
 
 const state = Type.String({
-  description: 'active, stopped, lost or failed. "active" has a thread, the others a record only.',
+  description:
+    'active, stopped, lost, failed, incoming or migrated. "active" has a thread; "incoming" is ' +
+    'being moved here, "migrated" went to another host; the others are a record only.',
   examples: ["active"],
 });
 
@@ -239,6 +241,8 @@ export const VmListQuery = Type.Object(
           Type.Literal("stopped"),
           Type.Literal("lost"),
           Type.Literal("failed"),
+          Type.Literal("incoming"),
+          Type.Literal("migrated"),
         ],
         { description: "Only VMs in this state." },
       ),

@@ -31,11 +31,12 @@ function checkBoard({ image, initrd, firmware, gic, its }: NonNullable<Body["boa
 
 /** What was asked for: the definition has nothing else. */
 function devicesOf(board: NonNullable<Body["board"]>) {
-  const { gic, its, rtc, pci, virtio, rng } = board;
+  const { gic, its, dirtyRingEntries, rtc, pci, virtio, rng } = board;
   const port = board["console"];
   return {
     ...(gic === undefined || gic === null ? {} : { gic }),
     ...(its === true ? { its } : {}),
+    ...(dirtyRingEntries === undefined ? {} : { dirtyRingEntries }),
     ...(rtc === true ? { rtc } : {}),
     ...(pci === true ? { pci } : {}),
     ...(virtio === undefined ? {} : { virtio }),

@@ -19,9 +19,10 @@ export function vmPath(id: string): string {
   return `/v1/vms/${encodeURIComponent(id)}`;
 }
 
-function linksOf({ id, definition }: VmResource) {
+function linksOf({ id, definition, migrationId }: VmResource) {
   const self = vmPath(id);
   const board = { board: `${self}/board`, console: `${self}/console` };
+  const migration = migrationId === null ? {} : { migration: `/v1/migrations/${migrationId}` };
   return {
     self,
     start: `${self}:start`,
@@ -36,7 +37,10 @@ function linksOf({ id, definition }: VmResource) {
     dirtySettings: `${self}/dirty-settings`,
     faults: `${self}/faults`,
     diagnostics: `${self}/diagnostics`,
+    snapshots: `/v1/snapshots?vm=${encodeURIComponent(id)}`,
+    restore: `${self}:restore`,
     ...(definition.board === undefined ? {} : board),
+    ...migration,
   };
 }
 

@@ -2,7 +2,8 @@
 import { parseArgs } from "node:util";
 import { Failure } from "../failure.js";
 import type { HostOptions } from "../host.js";
-import { type Settings, STRATEGY_HELP, type Strategy, strategyOf } from "./strategy.js";
+import { type Settings, settingsOf } from "../options.js";
+import { STRATEGY_HELP, type Strategy, strategyOf } from "./strategy.js";
 
 export interface PerfOptions extends HostOptions {
   readonly vcpus: number;
@@ -128,18 +129,6 @@ function costsOf(given: readonly string[]): Readonly<Record<string, number>> {
   return Object.fromEntries(pairs) as Readonly<Record<string, number>>;
 }
 
-/** Numbers and true or false are such; the host knows what a setting may be. */
-function settingsOf(given: readonly string[]): Settings {
-  const pairs = given.map((pair) => {
-    const match = /^([A-Za-z0-9.]+)=(\S+)$/.exec(pair);
-    if (match === null) throw usage(`--set takes KEY=VALUE, not ${pair}.`);
-    const [, key = "", value = ""] = match;
-    if (value === "true" || value === "false") return [key, value === "true"] as const;
-    return [key, /^-?[0-9]{1,12}$/.test(value) ? Number(value) : value] as const;
-  });
-  return Object.fromEntries(pairs);
-}
-
 function read(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: OPTIONS }).values;
@@ -172,7 +161,7 @@ export function perfOptions(args: readonly string[]): PerfOptions | null {
     isOverlapping: values.overlap,
     manualProtect: values.legacy ? 0 : values["no-initially-set"] ? 1 : 3,
     seed: whole("random-seed", values["random-seed"], 0, 0xffff_ffff),
-    settings: settingsOf(values.set),
+    settings: settingsOf(values.set, usage),
     costs: costsOf(values.cost),
     asJson: values.json,
     timeoutS: whole("timeout", values.timeout, 1, 86_400),

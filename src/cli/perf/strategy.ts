@@ -1,5 +1,6 @@
 // Owns: the ways of dirty tracking that are compared, by name. CLI process.
 import { Failure } from "../failure.js";
+import type { Settings } from "../options.js";
 
 export interface Strategy {
   /** As it was asked for. */
@@ -12,8 +13,6 @@ export interface Strategy {
   /** Settings of the VM's dirty hardware and of KVM's use of it. */
   readonly settings: Settings;
 }
-
-export type Settings = Readonly<Record<string, string | number | boolean>>;
 
 interface Kind {
   readonly says: string;

@@ -54,6 +54,8 @@ export class AsyncClean implements DeferredClean {
   readonly #batches = new Map<Vcpu | null, Batch>();
   /** What KVM_RUN is to tell of. */
   #notices: CleanedPages[] = [];
+  /** Woken with each CLEAR that is over. */
+  readonly over = new Waitable("clean-over");
   /** Told of each CLEAR that is over. */
   onCleaned: ((cleaned: CleanedPages) => void) | null = null;
   /** What the timer is armed for: the oldest job's; null while none is, or a drain has begun. */
@@ -199,6 +201,7 @@ export class AsyncClean implements DeferredClean {
       this.#jobs.shift();
       this.#notices.push(job.cleaned);
       this.onCleaned?.(job.cleaned);
+      this.over.wake();
       for (const vcpu of this.#vm.vcpus) if (vcpu.running) vcpu.wait.wake();
     }
     const [oldest] = this.#jobs;

@@ -17,6 +17,8 @@ import { type AbortToEl2, type AccessSyndrome, abortEsr, accessSyndrome } from "
 import type { PeConfig } from "./pe/sysreg.table.js";
 import {
   BUDGET,
+  EXCLUSIVE_VA,
+  FP_TRAP,
   RECORD,
   RECORD_WORD,
   REFUND,
@@ -40,6 +42,26 @@ interface Pending extends PendingAccess {
   readonly walk: boolean;
   /** null where the hardware doesn't describe the access (ISV is 0). */
   readonly syndrome: AccessSyndrome | null;
+}
+
+interface Beside {
+  readonly retired: number;
+  readonly esr: bigint;
+  readonly far: bigint;
+  readonly externalIpa: number;
+  readonly walkLevel: number | null;
+  readonly stepped: Stepped;
+  readonly pending: Pending | null;
+  readonly irqLine: boolean;
+  readonly fiqLine: boolean;
+  readonly eventEdges: bigint | null;
+}
+
+export interface A64Latent extends Beside {
+  /** The exclusive monitor, as it lies in the window. */
+  readonly monitor: Uint8Array;
+  /** The event register. */
+  readonly event: boolean;
 }
 
 /** What the engine needs to know of time. */
@@ -294,41 +316,29 @@ export class A64Engine implements GuestEngine {
     const data = {
       state: STATE.map(([from, to]) => u8.slice(window + from, window + to)),
       sysregs: u8.slice(window + SYSREGS, window + SYSREGS + SYSREGS_BYTES),
+      serror: this.pe.serror,
+      ...this.#beside(),
+    };
+    return { kind: "a64", version: 1, data };
+  }
+
+  /** What lies beside the registers. */
+  #beside(): Beside {
+    return {
       retired: this.retired,
       esr: this.esr,
       far: this.far,
       externalIpa: this.externalIpa,
       walkLevel: this.#walkLevel,
-      serror: this.pe.serror,
       stepped: this.pe.debug.stepped,
       pending: this.#pending,
       irqLine: this.pe.irqLine,
       fiqLine: this.pe.fiqLine,
       eventEdges: this.pe.eventEdges,
     };
-    return { kind: "a64", version: 1, data };
   }
 
-  load(saved: Saved): void {
-    const data = saved.data as {
-      state: Uint8Array[];
-      sysregs: Uint8Array;
-      retired: number;
-      esr: bigint;
-      far: bigint;
-      externalIpa: number;
-      walkLevel: number | null;
-      serror: number | null;
-      stepped: Stepped;
-      pending: Pending | null;
-      irqLine: boolean;
-      fiqLine: boolean;
-      eventEdges: bigint | null;
-    };
-    const { u8 } = this.#host.memory;
-    const { window } = this.pe;
-    for (const [i, [from]] of STATE.entries()) u8.set(data.state[i]!, window + from);
-    u8.set(data.sysregs, window + SYSREGS);
+  #loadBeside(data: Beside): void {
     this.pe.retired = data.retired;
     this.pe.pmu.restart();
     this.pe.irqLine = data.irqLine;
@@ -338,9 +348,40 @@ export class A64Engine implements GuestEngine {
     this.#setFar(data.far);
     this.externalIpa = data.externalIpa;
     this.#walkLevel = data.walkLevel;
-    this.pe.serror = data.serror;
     this.pe.debug.stepped = data.stepped;
     this.#pending = data.pending;
+    this.pe.eventEdges = data.eventEdges;
+  }
+
+  /** The state that no register tells: what another host needs beside those. */
+  latent(): A64Latent {
+    const { u8 } = this.#host.memory;
+    const at = this.pe.window + EXCLUSIVE_VA;
+    const monitor = u8.slice(at, this.pe.window + FP_TRAP);
+    return { ...this.#beside(), monitor, event: this.pe.registers.event };
+  }
+
+  /** After the registers were set. */
+  loadLatent({ monitor, event, ...beside }: A64Latent): void {
+    const at = this.pe.window + EXCLUSIVE_VA;
+    assert(monitor.length === FP_TRAP - EXCLUSIVE_VA, "the monitor has its size");
+    this.#host.memory.u8.set(monitor, at);
+    this.pe.registers.event = event;
+    this.#loadBeside(beside);
+  }
+
+  load(saved: Saved): void {
+    const data = saved.data as Beside & {
+      state: Uint8Array[];
+      sysregs: Uint8Array;
+      serror: number | null;
+    };
+    const { u8 } = this.#host.memory;
+    const { window } = this.pe;
+    for (const [i, [from]] of STATE.entries()) u8.set(data.state[i]!, window + from);
+    u8.set(data.sysregs, window + SYSREGS);
+    this.#loadBeside(data);
+    this.pe.serror = data.serror;
     this.#stage2Version = -1;
     this.#machine.forgetCode();
     this.pe.mmu.clear();

@@ -2,14 +2,10 @@
 // nothing worse than the end of its connection. HTTP thread.
 import { createServer, type Server, type Socket } from "node:net";
 import type { Log } from "../../base/log.js";
+import { type ListenAt, listen, send } from "../sockets.js";
 import type { GuestAccess } from "./guest-access.js";
 import { type SessionCounts, Stub } from "./stub.js";
 import type { RunControl } from "./target.js";
-
-/** Where to listen. */
-export type ListenAt =
-  | { readonly path: string }
-  | { readonly host: "127.0.0.1"; readonly port: number };
 
 export interface ServerCounts extends SessionCounts {
   connections: number;
@@ -47,21 +43,9 @@ export class GdbServer {
 
   /** @returns the port, or null for a socket with a path. Rejects as net.Server.listen */
   listen(at: ListenAt): Promise<number | null> {
-    return new Promise((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(at, () => {
-        this.#server.off("error", reject);
-        this.#server.on("error", (error) => {
-          this.#parts.log.warn(
-            { vmId: this.#parts.vmId, err: error },
-            "A debugger's socket failed.",
-          );
-        });
-        // The process may end while a debugger is there.
-        this.#server.unref();
-        const address = this.#server.address();
-        resolve(typeof address === "object" ? (address?.port ?? null) : null);
-      });
+    const { log, vmId } = this.#parts;
+    return listen(this.#server, at, (error) => {
+      log.warn({ vmId, err: error }, "A debugger's socket failed.");
     });
   }
 
@@ -94,7 +78,7 @@ export class GdbServer {
     const stub = new Stub({
       ...session(),
       counts: this.counts,
-      send: (text) => send(socket, text),
+      send: (text) => send(socket, text, "latin1"),
       end: () => socket.destroySoon(),
     });
     const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
@@ -126,18 +110,4 @@ export class GdbServer {
     }
     log.info({ vmId }, "A debugger is gone.");
   }
-}
-
-/** Resolves when the client takes more, or is gone. */
-function send(socket: Socket, text: string): Promise<void> {
-  if (socket.destroyed || socket.write(text, "latin1")) return Promise.resolve();
-  return new Promise((resolve) => {
-    const done = (): void => {
-      socket.off("drain", done);
-      socket.off("close", done);
-      resolve();
-    };
-    socket.on("drain", done);
-    socket.on("close", done);
-  });
 }

@@ -11,6 +11,7 @@
 import { KvmError, ServiceError } from "../../base/errors.js";
 import type { EventfdHook } from "../../base/eventfd-counters.js";
 import type { Saved } from "../../base/saved.js";
+import type { TraceEventName } from "../../base/trace.table.js";
 import type { Kvm } from "../../kvm/index.js";
 import type { CommandArgs, EventfdRef } from "../commands.js";
 import type { AssignedDeviceView } from "./assigned-commands.js";
@@ -131,6 +132,7 @@ export class AssignedDevices {
     if (!device.isHigh || device.isMasked) return;
     device.isMasked = true;
     device.interrupts++;
+    this.#trace("vfio_automasked_irq_handler", device);
     this.#kvm.vm.eventfds.signal(device.trigger);
   }
 
@@ -138,7 +140,13 @@ export class AssignedDevices {
     if (!device.isMasked) return;
     device.isMasked = false;
     device.unmasks++;
+    this.#trace("vfio_platform_unmask", device);
     this.#sample(device);
+  }
+
+  #trace(name: TraceEventName, { id }: Device): void {
+    const { trace } = this.#kvm.vm;
+    if (trace.isOn) trace.add(name, null, { device: id });
   }
 
   /** @returns bytes of a load, empty for a store; null: the address is no device's */

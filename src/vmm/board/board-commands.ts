@@ -20,7 +20,7 @@ export const BOARD_COMMANDS: {
   runBoard: { op: (m, { ns }) => boardOf(m).runFor(ns) },
   logBoard: {
     *op(m, { on }) {
-      yield* boardOf(m).setLogging(on);
+      yield* m.tracking.unlessOwned(() => boardOf(m).setLogging(on));
       m.shadow?.slotsChanged();
       return null;
     },

@@ -55,6 +55,8 @@ export class Board {
   #debugStop: DebugStop | null = null;
   /** A vCPU's dirty ring was full: userspace has to reset it before they go on. */
   #ringFull = false;
+  /** A stretch is under way: whoever asked for it hears of deferred CLEARs. */
+  #isStretch = false;
   /** First pages of deferred CLEARs that ended since the board was started. */
   #cleaned: bigint[] = [];
   #news: BoardNews[] = [];
@@ -68,7 +70,9 @@ export class Board {
     systemEvent: (vcpu, type) => this.#systemEvent(vcpu, type),
     debugged: (vcpu, debug) => this.#debugged(vcpu, debug),
     ringFull: (vcpu) => this.#ringIsFull(vcpu),
-    cleaned: (firstPage) => this.#cleaned.push(firstPage),
+    cleaned: (firstPage) => {
+      if (this.#isStretch) this.#cleaned.push(firstPage);
+    },
     crash: (vcpu, what) => this.#crash(vcpu, what),
   };
 
@@ -162,6 +166,20 @@ export class Board {
     return this.view();
   }
 
+  /** Stops the vCPUs of a board that runs. @returns whether it is to run again */
+  *hold(why: string): Op<boolean> {
+    const wasRunning = this.#state === "running";
+    if (wasRunning) this.#enter("paused", why);
+    while (this.#halting) yield this.#halted;
+    // Its guest may have switched it off meanwhile.
+    return wasRunning && this.#state === "paused";
+  }
+
+  /** Lets a board go that was held while it ran. */
+  letGo(): void {
+    if (this.#state === "paused") this.#run();
+  }
+
   /** KVM_MEM_LOG_DIRTY_PAGES of the board's RAM. @throws ServiceError "board-state" */
   *setLogging(on: boolean): Op<null> {
     if (!this.hardware.isBuilt) throw this.#refusal("log", "it has no image yet");
@@ -179,10 +197,12 @@ export class Board {
     const { vm } = this.#kvm;
     const begin = vm.ticks();
     const alarm = new Alarm(vm, () => vm.ticks() - begin >= ns && this.#timeIsUp());
+    this.#isStretch = true;
     this.#run();
     alarm.arm(ns);
     while (this.#active > 0) yield this.#halted;
     alarm.disarm();
+    this.#isStretch = false;
     const { state, reason } = this.view();
     const ranNs = vm.ticks() - begin;
     const ended = { ringFull: this.#ringFull, cleaned: this.#cleaned, resets: this.#resets };

@@ -32,15 +32,15 @@ export class Flash {
       const size = BigInt(FLASH.bankBytes);
       const object = mm.map({ size, userspaceAddr: null, backing: "ram", hugePages: true });
       const erased = new Uint8Array(MIB).fill(0xff);
-      for (let at = 0; at < object.bytes; at += MIB) host.writePhysical(object.pa + at, erased);
-      if (bank === 0) host.writePhysical(object.pa, firmware);
+      for (let at = 0; at < object.bytes; at += MIB) mm.store(object, at, erased);
+      if (bank === 0) mm.store(object, 0, firmware);
       const array = {
         read: (offset: number, bytes: number) => {
           const out = new Uint8Array(bytes);
           host.readPhysical(object.pa + offset, out);
           return out;
         },
-        write: (offset: number, bytes: Uint8Array) => host.writePhysical(object.pa + offset, bytes),
+        write: (offset: number, bytes: Uint8Array) => mm.store(object, offset, bytes),
       };
       return { chips: new Pflash(bank, array), object, isMapped: false };
     });
@@ -78,9 +78,11 @@ export class Flash {
     return { kind: "flash", version: 1, data };
   }
 
-  /** The slots themselves are KVM's, and come back with it. */
-  load(saved: Saved): void {
-    const { mapped } = saved.data as { mapped: boolean[] };
-    for (const [at, bank] of this.banks.entries()) bank.isMapped = mapped[at] === true;
+  /** The slots themselves are KVM's: come back with it, or still to follow the modes. */
+  load(_saved: Saved): void {
+    const { slots } = this.#kvm.vm;
+    for (const [at, bank] of this.banks.entries()) {
+      bank.isMapped = slots.get(FLASH_SLOTS[at] ?? -1) !== undefined;
+    }
   }
 }

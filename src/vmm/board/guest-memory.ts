@@ -4,42 +4,46 @@
 // while RAM is logged. A reader of the log gets both.
 import { ServiceError } from "../../base/errors.js";
 import type { Saved } from "../../base/saved.js";
-import type { Kvm } from "../../kvm/index.js";
+import type { Kvm, MemoryObject } from "../../kvm/index.js";
 import { RAM_BASE } from "./memory-map.table.js";
 
 export class GuestMemory {
   readonly #host: Kvm["vm"]["host"];
+  readonly #mm: Kvm["vm"]["mm"];
   readonly #bytes: number;
   readonly #pageSize: number;
-  /** Physical address of RAM; below 0 until there is any. */
-  #pa = -1;
+  /** null until there is any. */
+  #ram: MemoryObject | null = null;
   /** A bit for each page of RAM that a device wrote to and no log told of; null: not logged. */
   #written: Uint8Array | null = null;
 
   constructor({ vm }: Kvm, bytes: number) {
     this.#host = vm.host;
+    this.#mm = vm.mm;
     this.#bytes = bytes;
     this.#pageSize = vm.pageSize;
   }
 
-  attach(pa: number): void {
-    this.#pa = pa;
+  attach(ram: MemoryObject): void {
+    this.#ram = ram;
   }
 
   /** @throws ServiceError "gpa-not-mapped" where it isn't all RAM */
   read(address: number, length: number): Uint8Array {
     const out = new Uint8Array(length);
-    this.#host.readPhysical(this.#at(address, length), out);
+    const { ram, offset } = this.#at(address, length);
+    this.#host.readPhysical(ram.pa + offset, out);
     return out;
   }
 
   /** @throws ServiceError "gpa-not-mapped" */
   write(address: number, bytes: Uint8Array): void {
     if (bytes.length === 0) return;
-    this.#host.writePhysical(this.#at(address, bytes.length), bytes);
+    const { ram, offset } = this.#at(address, bytes.length);
+    this.#mm.store(ram, offset, bytes);
     if (this.#written === null) return;
-    const first = Math.floor((address - RAM_BASE) / this.#pageSize);
-    const last = Math.floor((address - RAM_BASE + bytes.length - 1) / this.#pageSize);
+    const first = Math.floor(offset / this.#pageSize);
+    const last = Math.floor((offset + bytes.length - 1) / this.#pageSize);
     for (let page = first; page <= last; page++) setBit(this.#written, page);
   }
 
@@ -53,14 +57,15 @@ export class GuestMemory {
 
   /** @throws ServiceError "gpa-not-mapped" */
   #view(address: number, length: number): DataView {
-    const pa = this.#at(address, length);
-    return new DataView(this.#host.memory.u8.buffer, pa, length);
+    const { ram, offset } = this.#at(address, length);
+    this.#host.pageGuard?.(ram.pa + offset, length);
+    return new DataView(this.#host.memory.u8.buffer, ram.pa + offset, length);
   }
 
-  #at(address: number, length: number): number {
+  #at(address: number, length: number): { ram: MemoryObject; offset: number } {
+    const ram = this.#ram;
     const offset = address - RAM_BASE;
-    const isIn = offset >= 0 && offset + length <= this.#bytes && this.#pa >= 0;
-    if (isIn) return this.#pa + offset;
+    if (offset >= 0 && offset + length <= this.#bytes && ram !== null) return { ram, offset };
     const where = `${length} bytes at 0x${address.toString(16)}`;
     throw new ServiceError("gpa-not-mapped", `a device wants ${where}, which isn't RAM`);
   }

@@ -6,6 +6,7 @@ import type { Saved } from "../../base/saved.js";
 import {
   armVcpuInit,
   createVcpu,
+  enableCap,
   KVM_ARM_VCPU,
   type Kvm,
   type Op,
@@ -48,6 +49,11 @@ export const PC = 0x6030_0000_0010_0040n;
 export const RAM_SLOT = 0;
 
 const LOG_DIRTY_PAGES = 1;
+/** KVM_CAP_DIRTY_LOG_RING_ACQ_REL and _WITH_BITMAP. */
+const DIRTY_RING = 223;
+const RING_WITH_BITMAP = 225;
+/** sizeof(struct kvm_dirty_gfn). @source linux/kvm.h */
+const RING_ENTRY_BYTES = 16;
 
 interface Built {
   readonly images: BoardImages;
@@ -116,12 +122,13 @@ export class Hardware {
     if (this.#isBuilding) throw new ServiceError("board-state", "The board has its image already.");
     const { memoryMiB, vcpus } = this.definition;
     const at = placeAll(images, memoryMiB);
-    this.#isBuilding = true;
     const { vm, regions } = this.#kvm;
+    yield* this.#enableRings();
+    this.#isBuilding = true;
     this.#chargeImages(images);
     const size = BigInt(memoryMiB * MIB);
     const ram = vm.mm.map({ size, userspaceAddr: null, backing: "ram", hugePages: true });
-    this.memory.attach(ram.pa);
+    this.memory.attach(ram);
     this.#plug(images);
     yield* regions.set(this.#ramRegion(BigInt(ram.userspaceAddr), 0), true);
     yield* this.settle();
@@ -129,6 +136,16 @@ export class Hardware {
     this.#resetGic = createGic(this.#kvm, this.definition);
     this.#built = { images, at, ramObject: ram.id };
     this.powerOn();
+  }
+
+  /** With a bitmap beside them, for what no vCPU writes. @throws KvmError EINVAL, E2BIG */
+  *#enableRings(): Op<void> {
+    const { dirtyRingEntries: entries } = this.definition;
+    const { vm } = this.#kvm;
+    if (entries === undefined || vm.caps.dirtyRingBytes !== 0) return;
+    const steps = enableCap(vm, DIRTY_RING, 0, [BigInt(entries * RING_ENTRY_BYTES)]);
+    if (steps !== null) yield* steps;
+    enableCap(vm, RING_WITH_BITMAP, 0, []);
   }
 
   /** Devices that need the images' bytes, or memory. */

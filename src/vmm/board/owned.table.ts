@@ -7,7 +7,7 @@ import type { Board } from "./board.js";
 import { FLASH_SLOTS } from "./flash.js";
 import { RAM_SLOT } from "./hardware.js";
 
-function isOwnSlot({ slot }: { slot: number }, { hardware }: Board): boolean {
+export function isOwnSlot({ slot }: { slot: number }, { hardware }: Board): boolean {
   const isFlash = FLASH_SLOTS.some((own) => own === slot);
   return slot === RAM_SLOT || (isFlash && hardware.definition.firmware !== undefined);
 }

@@ -3,6 +3,7 @@
 import { describe, expect, it } from "vitest";
 import { AssertionFailed } from "../../../src/base/assert.js";
 import { pageGeometry } from "../../../src/base/page.js";
+import { fillUnbackedPage } from "../../../src/base/unbacked-content.js";
 import { FrameAllocator } from "../../../src/machine/frame-allocator.js";
 import { HostMemory } from "../../../src/machine/host-memory.js";
 import { Host, UNBACKED_BASE, UnbackedMemory } from "../../../src/machine/index.js";
@@ -120,6 +121,27 @@ describe("UnbackedMemory", () => {
     const pages = Array.from({ length: 64 }, (_, i) => page(memory, pa + i * 4096));
     expect(new Set(pages.map(text)).size).toBe(64);
     expect(pages.every((bytes) => bytes.every((byte) => byte !== 0))).toBe(true);
+  });
+
+  it("can be computed beside it, and as of another page", () => {
+    const memory = new UnbackedMemory(K4, 42n);
+    const pa = memory.allocate(4 * 4096, 4096);
+    memory.setSequence(pa + 4096, 7);
+    const beside = (at: number, sequence: number) => {
+      const out = new Uint8Array(4096);
+      fillUnbackedPage(memory.seed, at, sequence, out);
+      return text(out);
+    };
+    expect(text(page(memory, pa + 4096))).toBe(beside(1, 7));
+    expect(text(page(memory, pa + 4095, 2))).toBe(
+      beside(0, 0).slice(-2) + beside(1, 7).slice(0, 2),
+    );
+    memory.setContentPage(pa, 4 * 4096, 1000);
+    expect([memory.contentPage(pa), memory.contentPage(pa + 3 * 4096)]).toEqual([1000, 1003]);
+    expect(text(page(memory, pa + 4096))).toBe(beside(1001, 7));
+    expect([...memory.sequences(pa, 3)]).toEqual([0, 7, 0]);
+    memory.release(pa, 4 * 4096);
+    expect(text(page(memory, pa))).toBe(beside(0, 0));
   });
 
   it("is a function of seed, page and number of stores", () => {

@@ -6,6 +6,8 @@ import {
   type Change,
   EMPTY_SHAPE,
   type EventRecord,
+  type MigrationRecord,
+  type MigrationRoundRecord,
   type VmRecord,
   type VmShape,
 } from "../../../src/store/index.js";
@@ -76,6 +78,70 @@ beforeEach(async () => {
   stores = await testStores();
 });
 afterEach(() => stores.remove());
+
+const MIGRATION: MigrationRecord = {
+  id: "mig_1",
+  seq: 4,
+  direction: "outgoing",
+  vmId: "vm_1",
+  vmUuid: "00000000-0000-4000-8000-000000000001",
+  vmName: null,
+  peer: "host-b",
+  peerSession: null,
+  state: "queued",
+  point: "none",
+  cancelRequested: false,
+  parameters: { strategy: "pre-copy", downtimeMs: 300 },
+  ...{ progress: null, decision: null, failure: null, resolution: null, statistics: null },
+  version: 1,
+  bootId: "boot",
+  createdAt: NOW,
+  startedAt: null,
+  endedAt: null,
+};
+
+const ROUND: MigrationRoundRecord = {
+  ...{ migrationId: "mig_1", round: 1, startMs: 1.25, durationMs: 1e3, pagesDirty: 2 ** 40 },
+  ...{ pagesSent: 10, pagesZero: 20, pagesDuplicate: 0, bytes: 2 ** 45, throttlePercent: 20 },
+  ...{ dirtyPagesPerSecond: 0.5, bytesPerSecond: 1e9 + 0.5, predictedDowntimeMs: null },
+  ...{ action: "next-round", why: "12 MiB are dirty", isConverging: true },
+};
+
+describe("migrations", () => {
+  it("come back as they were, with their rounds in order, and go with them", async () => {
+    const store = await stores.open();
+    await store.commit([{ kind: "put-migration", migration: MIGRATION }]);
+    const rounds = [{ ...ROUND, round: 2, predictedDowntimeMs: 12.5, isConverging: false }, ROUND];
+    await store.commit([{ kind: "put-migration-rounds", rounds }]);
+    const ended: MigrationRecord = {
+      ...MIGRATION,
+      ...{ state: "failed", point: "aborted", peerSession: "mig_9", cancelRequested: true },
+      failure: { side: "wire", causes: ["a", "b"] },
+      ...{ progress: { bytes: 1 }, decision: { why: "x" }, statistics: { totalMs: 3 } },
+      ...{ resolution: { runsOn: "source" }, startedAt: NOW, endedAt: NOW, version: 2 },
+    };
+    // The record changes under its rounds.
+    await store.commit([{ kind: "put-migration", migration: ended }]);
+    const after = await (await stores.afterKill()).open();
+    expect(await after.loadMigrations()).toEqual([ended]);
+    expect(await after.readMigrationRounds("mig_1")).toEqual([...rounds].reverse());
+    await store.commit([{ kind: "delete-migration", id: "mig_1" }]);
+    expect(await store.loadMigrations()).toEqual([]);
+    expect(await store.readMigrationRounds("mig_1")).toEqual([]);
+  });
+
+  it("a VM that went away keeps its uuid beside the one that came", async () => {
+    const store = await stores.open();
+    const { uuid } = vm(1);
+    const gone = vm(1, { state: "migrated" });
+    await store.commit([{ kind: "put-vm", vm: gone }]);
+    await store.commit([{ kind: "put-vm", vm: vm(2, { uuid }) }]);
+    expect((await store.loadVms()).map(({ vm: { state } }) => state)).toEqual([
+      "migrated",
+      "active",
+    ]);
+  });
+});
 
 describe("records", () => {
   it("come back as they went, also above 2^53", async () => {
@@ -189,7 +255,7 @@ describe("the write queue", () => {
         n % 3 === 0
           ? [
               { kind: "put-vm", vm: vm(n) },
-              { kind: "put-vm", vm: vm(n + 10_000, { uuid: vm(n).uuid }) },
+              { kind: "put-vm", vm: vm(n + 10_000, { seq: n }) },
             ]
           : [{ kind: "put-vm", vm: vm(n) }];
       await store.commit(changes).then(

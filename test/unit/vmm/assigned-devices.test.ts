@@ -2,6 +2,7 @@
 // restart of message 003 with it. Test process.
 import { expect, it } from "vitest";
 import type { EventfdCounters } from "../../../src/base/eventfd-counters.js";
+import { traceMask } from "../../../src/base/trace.table.js";
 import { IrqfdWorld } from "../../support/irqfd-world.js";
 
 const PIN = 8;
@@ -39,6 +40,34 @@ it("is masked with each interrupt, and fires again when unmasked while its line 
   expect([world.take(), world.take()]).toEqual([INTID, null]);
   expect(device()).toMatchObject({ isHigh: false, isMasked: false, interrupts: 2, unmasks: 2 });
   expect(world.kvm.passthrough?.(BASE + 16, 4, null)).toBeNull();
+});
+
+it("its interrupts are in the trace of the VM, between those of KVM", () => {
+  const { world, wires } = setUp();
+  assign(world, wires);
+  world.spi(PIN);
+  world.resample(wires.trigger, PIN, wires.unmask);
+  world.vm.call("startTrace", { categories: traceMask(["irq", "vfio"]) });
+  world.vm.call("raiseAssignedDevice", { id: 0, drain: true });
+  world.take();
+  const file = JSON.parse(Buffer.from(world.vm.call("readTrace", {})).toString());
+  const rows = (file.traceEvents as { name: string; ph: string; args: { level?: number } }[])
+    .filter(({ ph }) => ph === "i")
+    .map(({ name, args }) => [name, args.level]);
+  const fired = [
+    ["vfio_automasked_irq_handler", undefined],
+    ["kvm_set_irq", 1],
+    ["vgic_update_irq_pending", 1],
+  ];
+  expect(rows).toEqual([
+    ...fired,
+    ["kvm_ack_irq", undefined],
+    ["kvm_set_irq", 0],
+    ["vgic_update_irq_pending", 0],
+    ["vfio_platform_unmask", undefined],
+    // Nobody has lowered its line.
+    ...fired,
+  ]);
 });
 
 it("an unmask eventfd has one waiter; a released device keeps its line", () => {

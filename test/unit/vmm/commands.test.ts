@@ -5,9 +5,12 @@ import { isLent } from "../../../src/base/lent-bytes.js";
 import { BOARD_COMMANDS } from "../../../src/vmm/board/board-commands.js";
 import { COMMANDS } from "../../../src/vmm/command.table.js";
 import type { CommandName } from "../../../src/vmm/commands.js";
+import { TRACKING_COMMANDS } from "../../../src/vmm/migration/tracking-commands.js";
 import { guestImage, InlineBoard } from "../../support/board.js";
 import { BASE, Inline } from "../../support/inline.js";
 import { type Case, DEVICE_CASES } from "./device-cases.table.js";
+import { STATE_CASES, stateVm } from "./state-cases.js";
+import { setUpTracked, TRACKING_CASES } from "./tracking-cases.table.js";
 
 const none = {};
 const consume = { key: "k", after: null };
@@ -388,6 +391,7 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
       [{ settings: {}, seedBugs: ["B10"] }, "validation"],
     ],
   },
+  ...STATE_CASES,
   disassemble: {
     good: { vcpu: 7, address: BigInt(BASE), count: 4 },
     bad: [
@@ -407,6 +411,7 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
   readTrace: { good: none, bad: [] },
   stats: { good: { vcpu: 0 }, bad: [[{ vcpu: 1 }, "vcpu-not-found"]] },
   digest: { good: none, bad: [] },
+  ...TRACKING_CASES,
   shadowStart: { good: none, bad: [] },
   shadowTake: { good: { slot: 0 }, bad: [] },
 };
@@ -442,6 +447,8 @@ function withController(name: CommandName): Inline {
 
 /** A command of a board finds one that has its image, but for the one that brings it. */
 function setUpFor(name: CommandName): Inline {
+  if (Object.hasOwn(STATE_CASES, name)) return stateVm(name);
+  if (Object.hasOwn(TRACKING_COMMANDS, name)) return setUpTracked();
   if (!Object.hasOwn(BOARD_COMMANDS, name)) return withController(name);
   return name === "loadBoard" ? new InlineBoard() : InlineBoard.with(HELLO);
 }
@@ -474,7 +481,7 @@ describe("commands", () => {
     CASES[name].bad.map(([args, code]) => [name, code, args] as const),
   );
   it.each(refusals)("%s is refused with %s and leaves the VM as it was", (name, code, args) => {
-    const vm = setUp();
+    const vm = Object.hasOwn(STATE_CASES, name) ? stateVm(name) : setUp();
     const before = vm.instance.digest().parts;
     expect(vm.refused(name, args as never)).toBe(code);
     const after = vm.instance.digest().parts;

@@ -71,6 +71,28 @@ const SCRIPT: readonly Entry[] = [
   [20, command("deleteMemoryObject", { id: 1 })],
 ];
 
+const CONSUMER = "migrations/m1";
+const track = (consumer: string, on: boolean, method: string | null) =>
+  command("trackDirty", { consumer, on, method });
+const TAKEN = { blocks: [{ object: 1, pages: 1, bitmap: Uint8Array.of(4) }], pages: 1 };
+
+/** The same VM while the host tracks and throttles: vCPUs run from the ninth command on. */
+const TRACKED: readonly Entry[] = [
+  ...SCRIPT.slice(0, 9),
+  [40, track(CONSUMER, true, "hdbss+hacdbs")],
+  [60, command("setThrottle", { percent: 40, dirtyLimit: 20_000 })],
+  [70, command("harvestDirty", { consumer: CONSUMER })],
+  [30, command("returnDirty", { consumer: CONSUMER, pages: TAKEN })],
+  [90, track("dirty-rate", true, "manual-protect")],
+  [50, command("harvestDirty", { consumer: "dirty-rate" })],
+  [20, region(0, 0x9000_0000, 0)],
+  [50, command("harvestDirty", { consumer: CONSUMER })],
+  [30, track(CONSUMER, false, null)],
+  [20, command("setThrottle", { percent: 0, dirtyLimit: 0 })],
+  [30, track("dirty-rate", false, null)],
+  [40, command("kick", { vcpu: 7 })],
+];
+
 function run(vcpu: number): Command {
   return command("run", { vcpu, immediateExit: false, mmioData: null });
 }
@@ -87,11 +109,14 @@ function region(slot: number, gpa: number, flags: number): Entry & Command {
 }
 
 /** Plays the script; @returns each command's stamp and the digest when it went in. */
-function play(vm: Inline): { stamps: Stamp[]; digests: string[]; answers: string[] } {
+function play(
+  vm: Inline,
+  script = SCRIPT,
+): { stamps: Stamp[]; digests: string[]; answers: string[] } {
   const stamps: Stamp[] = [];
   const digests: string[] = [];
   const answers: string[] = [];
-  for (const [pump, todo] of SCRIPT) {
+  for (const [pump, todo] of script) {
     vm.pump(pump);
     digests.push(vm.digest());
     const at = stamps.length;
@@ -115,6 +140,25 @@ const MODES: readonly InlineOptions[] = [
 ];
 
 describe.each(MODES)("%o", (options) => {
+  it("a VM that the host tracks and throttles replays by its stamps", () => {
+    const nsPerInstruction = 1_000_000;
+    const clock = { mode: "virtual", nsPerInstruction, idle: "jump" } as const;
+    const first = new Inline({ ...options, clock });
+    const { stamps, digests, answers } = play(first, TRACKED);
+    expect(answers.filter((answer) => !answer.endsWith(":ok"))).toEqual([]);
+    expect(answers.length).toBeGreaterThanOrEqual(TRACKED.length - 1);
+    expect(first.counter("throttledUs")).toBeGreaterThan(0);
+    expect(first.counter("hacdbsBatches")).toBeGreaterThan(0);
+    const again = new Inline({ ...options, clock });
+    for (const [at, [, todo]] of TRACKED.entries()) {
+      expect(again.instance.advanceTo(stamps[at]!)).toBeNull();
+      expect(again.digest()).toBe(digests[at]);
+      expect(again.instance.submit(todo, () => {})).toEqual(stamps[at]);
+    }
+    again.pump(500);
+    expect(again.digest()).toBe(digests.at(-1));
+  });
+
   it("two VMs that are fed the same stay the same", () => {
     const [one, two] = [play(new Inline(options)), play(new Inline(options))];
     expect(two).toEqual(one);

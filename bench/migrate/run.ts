@@ -1,0 +1,161 @@
+// Owns: `npm run bench:migrate`: live migrations of a Linux guest between two of our hosts, beside
+// QEMU's between two of its processes, with the guest, working sets, rates and bandwidths of the
+// baselines; interleaved rounds, a table of medians.
+//   --rounds N     5
+//   --cases TEXT   only those whose names contain it; several by commas
+//   --ours         without QEMU
+//   --limit S      of one migration, 30
+//   --json FILE    the figures as JSON
+//   --strict       exit 1 when a bar is missed
+// Blackout: with QEMU from its STOP to the target's RESUME; ours from the first vCPU held to the
+// target's word, heard at the source, that it runs: never less than what the guest misses.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, loadavg, tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { missing, programVersion } from "../../tools/debian.mjs";
+import { initramfs, kernelFile, missingLinux, TUNED } from "../../tools/linux/initramfs.js";
+import { type Pair, startPair } from "../../tools/migrate/pair.js";
+import { migrateHere, type OurMove, ROUNDS_MAX } from "./ours.js";
+import { type Guest, migrateOnQemu, QEMU } from "./qemu.js";
+import { CASES, type MigrationCase, type Moved } from "./rows.table.js";
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    cases: { type: "string", default: "" },
+    ours: { type: "boolean", default: false },
+    limit: { type: "string", default: "30" },
+    json: { type: "string" },
+    strict: { type: "boolean", default: false },
+  },
+});
+
+interface Row {
+  readonly of: MigrationCase;
+  readonly ours: OurMove[];
+  readonly qemu: Moved[];
+}
+
+/** What ours may take longer. */
+const BLACKOUT_MORE_MS = 10;
+const TOTAL_RATIO = 1.1;
+const LIMIT_MS = Number(options.limit) * 1000;
+const SETTLE_MS = 1500;
+const PAGES_PER_MIB = 256;
+
+const wordsOf = ({ dirty }: MigrationCase): string =>
+  dirty === null ? "g.idle=600" : `g.dirty=${dirty.mib},${dirty.pagesPerSecond},0`;
+
+/** The whole working set has been written once by then. */
+function warmMsOf({ dirty }: MigrationCase): number {
+  if (dirty === null || dirty.pagesPerSecond === 0) return SETTLE_MS;
+  return ((dirty.mib * PAGES_PER_MIB) / dirty.pagesPerSecond) * 1000 + SETTLE_MS;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b);
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
+}
+
+const completedIn = (moves: readonly Moved[]) => moves.filter(({ completed }) => completed);
+
+/** Of a guest that QEMU moves: as fast; of one that it doesn't: seen early, ended, unharmed. */
+function verdictOf({ of, ours, qemu }: Row): string {
+  if (ours.some(({ bad }) => bad !== null && bad > 0)) return "BAD STAMPS";
+  if (of.dirty !== null && ours.some(({ bad }) => bad === null)) return "GUEST SILENT";
+  const ended = completedIn(ours);
+  if (ended.length < ours.length) return `MISSED: ${ours.length - ended.length} not completed`;
+  const theirs = completedIn(qemu);
+  if (of.endless === true) {
+    const seen = ours.every((move) => (move.notConverging ?? ROUNDS_MAX + 1) <= ROUNDS_MAX);
+    return seen ? "met" : "MISSED: not seen in time";
+  }
+  if (theirs.length === 0) return "";
+  const blackout = median(ended.map(({ blackoutMs }) => blackoutMs));
+  const allowed = median(theirs.map(({ blackoutMs }) => blackoutMs)) + BLACKOUT_MORE_MS;
+  const total = median(ended.map(({ totalMs }) => totalMs));
+  const ratio = total / median(theirs.map(({ totalMs }) => totalMs));
+  const faults = [
+    ...(blackout > allowed ? ["blackout"] : []),
+    ...(ratio > TOTAL_RATIO ? ["total"] : []),
+  ];
+  return faults.length === 0 ? "met" : `MISSED: ${faults.join(", ")}`;
+}
+
+function cells(moves: readonly Moved[]): readonly string[] {
+  const ended = completedIn(moves);
+  if (ended.length === 0) return [moves.length === 0 ? "" : "no end", "", "", ""];
+  const of = (value: (move: Moved) => number) => median(ended.map(value)).toFixed(0);
+  const bad = moves.map((move) => move.bad).find((one) => one !== 0);
+  return [
+    of(({ totalMs }) => totalMs),
+    of(({ blackoutMs }) => blackoutMs),
+    of(({ rounds }) => rounds),
+    `${of(({ megabytes }) => megabytes)}${bad === null ? " silent" : ""}`,
+  ];
+}
+
+function print(rows: readonly Row[]): void {
+  const heads = ["ms", "blackout", "rounds", "MB"];
+  const head = ["case", ...heads, ...heads.map((name) => `QEMU ${name}`), "bar"];
+  const table = rows.map((row) => [
+    row.of.name,
+    ...cells(row.ours),
+    ...cells(row.qemu),
+    verdictOf(row),
+  ]);
+  const widths = head.map((name, at) =>
+    Math.max(name.length, ...table.map((line) => line[at]?.length ?? 0)),
+  );
+  for (const line of [head, ...table]) {
+    console.log(line.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join("  "));
+  }
+}
+
+async function round(pair: Pair, guest: Guest, row: Row, at: number): Promise<void> {
+  const { of } = row;
+  const [words, warmMs] = [wordsOf(of), warmMsOf(of)];
+  const here = async () => row.ours.push(await migrateHere(pair, of, words, warmMs, LIMIT_MS));
+  const there = async () => {
+    const cmdline = `${guest.cmdline} ${words}`;
+    row.qemu.push(await migrateOnQemu({ ...guest, cmdline }, of, warmMs, LIMIT_MS));
+  };
+  const both = options.ours ? [here] : at % 2 === 0 ? [here, there] : [there, here];
+  for (const one of both) await one();
+}
+
+async function main(): Promise<void> {
+  const lacksQemu = !options.ours && programVersion(QEMU) === null;
+  const why = missingLinux("6.1") ?? (lacksQemu ? missing(QEMU) : null);
+  if (why !== null) throw new Error(why);
+  const names = options.cases.split(",");
+  const chosen = CASES.filter(({ name }) => names.some((part) => name.includes(part)));
+  const directory = mkdtempSync(join(tmpdir(), "tidemark-bench-"));
+  const initrd = join(directory, "initrd");
+  writeFileSync(initrd, initramfs("6.1"));
+  const guest = { kernel: kernelFile("6.1") ?? "", initrd, cmdline: TUNED };
+  const rows: Row[] = chosen.map((of) => ({ of, ours: [], qemu: [] }));
+  const pair = await startPair();
+  console.error(`bench:migrate: ${programVersion(QEMU)}; load ${loadavg()[0]?.toFixed(1)}`);
+  try {
+    for (let at = 0; at < Number(options.rounds); at++) {
+      for (const row of rows) {
+        console.error(`bench:migrate: round ${at + 1} of ${options.rounds}, ${row.of.name}`);
+        await round(pair, guest, row, at);
+      }
+    }
+  } finally {
+    await pair.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+  print(rows);
+  if (options.json !== undefined) {
+    const machine = { cpus: availableParallelism(), node: process.version };
+    writeFileSync(options.json, `${JSON.stringify({ machine, rows }, null, 2)}\n`);
+  }
+  const missed = rows.some((row) => /MISSED|BAD|SILENT/.test(verdictOf(row)));
+  if (options.strict && missed) process.exitCode = 1;
+}
+
+await main();

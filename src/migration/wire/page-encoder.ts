@@ -1,0 +1,310 @@
+// Owns: pages into frames, for one channel of the source. Data-plane thread, or inline.
+//
+// A guest may store while a page is copied: then that page is dirty again, and a later round sends
+// it. Checksums and changes are those of the copy.
+import { constants, deflateRawSync } from "node:zlib";
+import { fillUnbackedWords } from "../../base/unbacked-content.js";
+import type { DirtyPages, MemoryMap } from "../../runtime/index.js";
+import type { Sequences } from "../ports.js";
+import type { Compression } from "../types.js";
+import { encodeDelta, type SentPages } from "./delta.js";
+import { FRAME } from "./frame.js";
+import { BareBuilder, type Built, ContentBuilder, type FramePool } from "./frame-builder.js";
+import { anyIn, nextRun, type Run, setRun } from "./page-runs.js";
+import { Ram, type RamBlock } from "./ram.js";
+
+/** Pages that stay with one channel, so that changes follow what they change. */
+const CHUNK_PAGES = 1024;
+/** The same of unbacked memory, and how many sequences are asked for at once. */
+const SEQUENCES_AT_ONCE = 65_536;
+/** Copied at once: what a checksum then finds in the cache. */
+const COPY_BYTES = 65_536;
+/** Deflated content that is hardly smaller isn't worth the target's time. */
+const DEFLATE_WORTH = 0.9;
+
+/** Pages that were taken in or given out. */
+export interface PageCounts {
+  pagesSent: number;
+  pagesZero: number;
+  pagesDuplicate: number;
+}
+
+export interface EncoderParts {
+  readonly map: MemoryMap;
+  readonly sequences: Sequences;
+  readonly compression: Compression;
+  /** Which of how many. */
+  readonly channel: number;
+  readonly channels: number;
+  readonly pool: FramePool;
+  readonly sentPages: SentPages;
+  /** Of each object, what was sent in this session; all channels share it. */
+  readonly sentBefore: ReadonlyMap<number, Uint8Array>;
+}
+
+export class PageEncoder {
+  readonly #parts: EncoderParts;
+  readonly #ram: Ram;
+  readonly #pages: ContentBuilder;
+  readonly #delta: ContentBuilder;
+  readonly #unbacked: ContentBuilder;
+  readonly #zero = new BareBuilder(FRAME.zero);
+  readonly #untouched = new BareBuilder(FRAME.untouched);
+  readonly #run: Run = { first: 0, count: 0 };
+
+  constructor(parts: EncoderParts) {
+    this.#parts = parts;
+    this.#ram = new Ram(parts.map);
+    const { pageSize } = parts.map;
+    this.#pages = new ContentBuilder(FRAME.pages, parts.pool, pageSize);
+    this.#delta = new ContentBuilder(FRAME.delta, parts.pool, pageSize);
+    this.#unbacked = new ContentBuilder(FRAME.unbacked, parts.pool, pageSize, 4);
+  }
+
+  /**
+   * Frames of this channel's share of the pages, as they are now.
+   * @param pages null: every page of every block
+   * @param counts added to
+   */
+  async *frames(
+    pages: DirtyPages | null,
+    flags: number,
+    counts: PageCounts,
+  ): AsyncGenerator<Built> {
+    for (const block of this.#parts.map.blocks) {
+      if (block.backing === "device") continue;
+      const dirty = pages?.blocks.find(({ object }) => object === block.object);
+      if (pages !== null && dirty === undefined) continue;
+      const bitmap = dirty?.bitmap ?? null;
+      const of = block.backing === "ram" ? this.#ramFrames : this.#unbackedFrames;
+      yield* of.call(this, block, bitmap, flags, counts);
+    }
+  }
+
+  /** Frames of some runs of one block, whatever channel they belong to. */
+  async *runFrames(
+    block: RamBlock,
+    runs: readonly Run[],
+    flags: number,
+    counts: PageCounts,
+  ): AsyncGenerator<Built> {
+    const { sequences } = this.#parts;
+    this.#begin(block, flags);
+    for (const { first, count } of runs) {
+      if (block.backing === "ram") {
+        yield* this.#ramRun(block, first, first + count, true, counts);
+        continue;
+      }
+      const numbers = await sequences.read(block.object, first, count);
+      yield* this.#unbackedRun(block, first, numbers, counts);
+    }
+    yield* this.#flush();
+  }
+
+  #begin(block: RamBlock, flags: number): number {
+    const builders = [this.#pages, this.#delta, this.#unbacked, this.#zero, this.#untouched];
+    for (const builder of builders) builder.begin(block.object, flags);
+    return block.bytes / this.#parts.map.pageSize;
+  }
+
+  *#flush(): Generator<Built> {
+    const all = [
+      this.#buildPages(),
+      this.#delta.build(),
+      this.#unbacked.build(),
+      this.#zero.build(),
+      this.#untouched.build(),
+    ];
+    for (const built of all) if (built !== null) yield built;
+  }
+
+  async *#ramFrames(
+    block: RamBlock,
+    bitmap: Uint8Array | null,
+    flags: number,
+    counts: PageCounts,
+  ): AsyncGenerator<Built> {
+    const { channel, channels } = this.#parts;
+    const pages = this.#begin(block, flags);
+    const step = CHUNK_PAGES * channels;
+    for (let chunk = channel * CHUNK_PAGES; chunk < pages; chunk += step) {
+      const end = Math.min(chunk + CHUNK_PAGES, pages);
+      let page = chunk;
+      while (nextRun(bitmap, page, end, this.#run)) {
+        const { first, count } = this.#run;
+        page = first + count;
+        yield* this.#ramRun(block, first, page, bitmap === null, counts);
+      }
+    }
+    yield* this.#flush();
+  }
+
+  /** @param isAll every page is sent whole */
+  *#ramRun(
+    block: RamBlock,
+    first: number,
+    end: number,
+    isAll: boolean,
+    counts: PageCounts,
+  ): Generator<Built> {
+    const { pageSize } = this.#parts.map;
+    const ram = this.#ram;
+    ram.refresh();
+    // Nothing was sent before the first round, so there is nothing that changes could refer to.
+    const byDelta = this.#parts.compression === "delta" && !isAll;
+    this.#count(block.object, first, end - first, counts);
+    let page = first;
+    while (page < end) {
+      if (ram.isZero(block.pa + page * pageSize)) {
+        if (!this.#zero.takes(page)) yield* some(this.#zero.build());
+        this.#zero.add(page, 1);
+        counts.pagesZero += 1;
+        this.#parts.sentPages.forget(block.object, page);
+        page += 1;
+        continue;
+      }
+      counts.pagesSent += 1;
+      if (byDelta) {
+        yield* this.#changedPage(block, page);
+        page += 1;
+        continue;
+      }
+      let next = page + 1;
+      const limit = Math.min(end, page + this.#pages.room(page) / pageSize);
+      while (next < limit && !ram.isZero(block.pa + next * pageSize)) {
+        counts.pagesSent += 1;
+        next += 1;
+      }
+      yield* this.#wholePages(block, page, next - page);
+      page = next;
+    }
+  }
+
+  /** Room for the first of the pages is made if there is none; then all of them must fit. */
+  *#wholePages(block: RamBlock, first: number, count: number): Generator<Built> {
+    const { pageSize } = this.#parts.map;
+    const bytes = count * pageSize;
+    if (this.#pages.room(first) < bytes) yield* some(this.#buildPages());
+    const from = block.pa + first * pageSize;
+    for (let at = 0; at < bytes; at += COPY_BYTES) {
+      const part = Math.min(COPY_BYTES, bytes - at);
+      this.#ram.copyOut(from + at, this.#pages.space.subarray(0, part));
+      this.#pages.taken(part);
+    }
+    this.#pages.add(first, count);
+    if (this.#pages.room(first + count) < pageSize) yield* some(this.#buildPages());
+  }
+
+  *#changedPage(block: RamBlock, page: number): Generator<Built> {
+    const { map, sentPages } = this.#parts;
+    const { object } = block;
+    const words = map.pageSize / 4;
+    const before = sentPages.get(object, page);
+    // The copy is what is sent and what is remembered: the page may change while we look.
+    const copy = this.#copy.subarray(0, words);
+    this.#ram.copyOut(block.pa + page * map.pageSize, new Uint8Array(copy.buffer, 0, map.pageSize));
+    if (before !== undefined) {
+      if (this.#delta.room(page) < map.pageSize + 4) yield* some(this.#delta.build());
+      const length = encodeDelta(before, copy, this.#delta.spaceWords, 0);
+      if (length >= 0) {
+        this.#delta.taken((length + 1) * 4);
+        this.#delta.add(page, 1);
+        sentPages.put(object, page, copy);
+        return;
+      }
+    }
+    sentPages.put(object, page, copy);
+    if (this.#pages.room(page) < map.pageSize) yield* some(this.#buildPages());
+    this.#pages.spaceWords.set(copy);
+    this.#pages.taken(map.pageSize);
+    this.#pages.add(page, 1);
+  }
+
+  readonly #copy = new Uint32Array(WORDS_MAX);
+
+  async *#unbackedFrames(
+    block: RamBlock,
+    bitmap: Uint8Array | null,
+    flags: number,
+    counts: PageCounts,
+  ): AsyncGenerator<Built> {
+    const { channel, channels, sequences } = this.#parts;
+    const pages = this.#begin(block, flags);
+    const step = SEQUENCES_AT_ONCE * channels;
+    for (let piece = channel * SEQUENCES_AT_ONCE; piece < pages; piece += step) {
+      const end = Math.min(piece + SEQUENCES_AT_ONCE, pages);
+      if (!anyIn(bitmap, piece, end)) continue;
+      const numbers = await sequences.read(block.object, piece, end - piece);
+      let page = piece;
+      while (nextRun(bitmap, page, end, this.#run)) {
+        const { first, count } = this.#run;
+        page = first + count;
+        yield* this.#unbackedRun(
+          block,
+          first,
+          numbers.subarray(first - piece, page - piece),
+          counts,
+        );
+      }
+    }
+    yield* this.#flush();
+  }
+
+  /** @param numbers write sequences of the run's pages */
+  *#unbackedRun(
+    block: RamBlock,
+    first: number,
+    numbers: Uint32Array,
+    counts: PageCounts,
+  ): Generator<Built> {
+    this.#count(block.object, first, numbers.length, counts);
+    let at = 0;
+    while (at < numbers.length) {
+      // Most of a large VM was never stored to.
+      const from = at;
+      while (at < numbers.length && numbers[at] === 0) at++;
+      if (at > from) {
+        if (!this.#untouched.takes(first + from)) yield* some(this.#untouched.build());
+        this.#untouched.add(first + from, at - from);
+        counts.pagesZero += at - from;
+      }
+      if (at === numbers.length) return;
+      yield* this.#unbackedPage(block, first + at, numbers[at] as number);
+      counts.pagesSent += 1;
+      at += 1;
+    }
+  }
+
+  *#unbackedPage(block: RamBlock, page: number, sequence: number): Generator<Built> {
+    const { pageSize, unbackedSeed } = this.#parts.map;
+    const bytes = pageSize + 4;
+    if (this.#unbacked.room(page) < bytes) yield* some(this.#unbacked.build());
+    const space = this.#unbacked.spaceWords;
+    space[0] = sequence;
+    const words = space.subarray(1, bytes / 4);
+    fillUnbackedWords(unbackedSeed, block.contentPage + page, sequence, words);
+    this.#unbacked.taken(bytes);
+    this.#unbacked.add(page, 1);
+  }
+
+  #buildPages(): Built | null {
+    return this.#pages.build(this.#parts.compression === "deflate" ? deflated : undefined);
+  }
+
+  #count(object: number, first: number, count: number, counts: PageCounts): void {
+    const bitmap = this.#parts.sentBefore.get(object);
+    if (bitmap !== undefined) counts.pagesDuplicate += setRun(bitmap, first, count);
+  }
+}
+
+/** Words of the largest page. */
+const WORDS_MAX = 65_536 / 4;
+
+function* some(built: Built | null): Generator<Built> {
+  if (built !== null) yield built;
+}
+
+function deflated(content: Uint8Array): Uint8Array | null {
+  const smaller = deflateRawSync(content, { level: constants.Z_BEST_SPEED });
+  return smaller.length < content.length * DEFLATE_WORTH ? smaller : null;
+}

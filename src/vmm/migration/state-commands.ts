@@ -1,0 +1,33 @@
+// Owns: what each command of holding, describing, saving and loading a VM does: one row per name of
+// StateCommands. VM thread.
+import type { Row } from "../command-row.js";
+import { allPagesHere, awaitPages, pagesArrived } from "./absent-pages.js";
+import type { StateCommands } from "./commands.js";
+import { describeMemory, readSequences, writeSequences } from "./memory-map.js";
+import { loadState, requireMovable, saveState } from "./state.js";
+
+export const STATE_COMMANDS: { readonly [K in keyof StateCommands]: Row<K> } = {
+  describeMemory: {
+    now: (m) => {
+      requireMovable(m);
+      return describeMemory(m);
+    },
+  },
+  holdVm: { op: (m, { hold, why }) => (hold ? m.held.hold(why) : m.held.letGo(why)) },
+  saveState: { now: (m) => saveState(m) },
+  loadState: {
+    op: (m, { parts, eventfds = [] }) => {
+      return loadState(m, parts, new Map(eventfds.map(({ local, fd }) => [local, fd.index])));
+    },
+  },
+  awaitPages: { now: (m, args) => awaitPages(m, args) },
+  pagesArrived: { now: (m) => pagesArrived(m) },
+  allPagesHere: { now: (m) => allPagesHere(m) },
+  readSequences: { now: (m, { object, first, count }) => readSequences(m, object, first, count) },
+  writeSequences: {
+    now: (m, { object, pages, sequences }) => {
+      writeSequences(m, object, pages, sequences);
+      return null;
+    },
+  },
+};

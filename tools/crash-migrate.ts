@@ -1,0 +1,53 @@
+// Owns: `npm run crash:migrate`: migrations between two processes, cut by SIGKILL of either side at
+// random moments; a table of who died when and what became of the VM.
+//   --rounds 200   how many
+//   --seed N       of every choice; printed. Moments are the machine's as well
+// Exit status 1 when either host says anything untrue, a page is lost, or a next move fails.
+import { parseArgs } from "node:util";
+import { Prng } from "../dist/base/prng.js";
+import { KillRounds, type Round } from "./migrate/kill-round.js";
+import { startPair } from "./migrate/pair.js";
+
+const { values: options } = parseArgs({
+  options: { rounds: { type: "string", default: "200" }, seed: { type: "string" } },
+});
+
+const ROUNDS = Number(options.rounds);
+const SEED = options.seed === undefined ? BigInt(Date.now()) : BigInt(options.seed);
+
+function print(rounds: readonly Round[]): void {
+  const rows = new Map<string, number>();
+  for (const { killed, phase, outcome } of rounds) {
+    const row = `${killed.padEnd(8)}${phase.padEnd(22)}${outcome.word}`;
+    rows.set(row, (rows.get(row) ?? 0) + 1);
+  }
+  console.log(`\n${"killed".padEnd(8)}${"last seen".padEnd(22)}${"outcome".padEnd(22)}rounds`);
+  for (const [row, count] of [...rows].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    console.log(`${row.padEnd(52)}${count}`);
+  }
+}
+
+async function main(): Promise<void> {
+  console.log(`seed ${SEED}`);
+  const pair = await startPair();
+  const rounds: Round[] = [];
+  try {
+    const killing = new KillRounds(pair, new Prng(SEED));
+    for (let n = 1; n <= ROUNDS; n++) {
+      const round = await killing.round(n);
+      rounds.push(round);
+      const { guest, killed, phase, outcome } = round;
+      const lies = outcome.lies.length === 0 ? "" : `: ${outcome.lies.join("; ")}`;
+      console.log(`${n}  ${guest}, ${killed} killed in ${phase}: ${outcome.word}${lies}`);
+    }
+  } finally {
+    await pair.close();
+  }
+  print(rounds);
+  const lies = rounds.reduce((sum, { outcome }) => sum + outcome.lies.length, 0);
+  const boards = rounds.filter(({ guest }) => guest === "board").length;
+  console.log(`${rounds.length} rounds, ${boards} of them boards; lies: ${lies}`);
+  if (lies > 0) process.exitCode = 1;
+}
+
+await main();

@@ -1,0 +1,205 @@
+// Owns: one migration between two real hosts, cut by SIGKILL at a random moment, and what must be
+// true after it. Tool and test process.
+import { systemClock } from "../../dist/base/clock.js";
+import type { Prng } from "../../dist/base/prng.js";
+import { boardGuest, type MovingGuest, syntheticGuest } from "./guests.js";
+import { type Asked, type Migration, migrate, vmOf } from "./move.js";
+import { type Name, other, type Pair } from "./pair.js";
+import { hasEnded, judge, type Outcome, sessionsOf, told } from "./truth.js";
+
+export interface Round {
+  readonly n: number;
+  readonly guest: MovingGuest["kind"];
+  readonly killed: "source" | "target" | "both";
+  /** The last that the source's session was seen to say before. */
+  readonly phase: string;
+  readonly outcome: Outcome;
+}
+
+/** The kill comes so long after this is seen. */
+const MOMENTS = [...([null, "setup", "active", "active", "device", "completed"] as const)] as const;
+const BOARD_EVERY = 4;
+const AFTER_MS_MAX = 60;
+/** Of a kill that waits for nothing. */
+const BLIND_MS_MAX = 600;
+const SEE_MS = 2;
+const SEEN_WITHIN_MS = 20_000;
+const SETTLED_WITHIN_MS = 90_000;
+const POLL_MS = 50;
+const NEXT_MS = 90_000;
+const MIB = 2 ** 20;
+
+/** Slow enough to be met in its rounds, or as fast as it can. */
+function parametersOf(prng: Prng): NonNullable<Asked["parameters"]> {
+  const bandwidth = prng.pick([0, 0, 8 * MIB, 32 * MIB]);
+  return {
+    bandwidthBytesPerSecond: bandwidth,
+    channels: prng.pick([1, 2]),
+    verify: prng.below(2) === 0,
+    downtimeMs: 300,
+  };
+}
+
+class Watched {
+  phase = "none";
+  readonly #pair: Pair;
+  readonly #from: Name;
+  readonly #asked: Asked;
+  #id: string | null = null;
+
+  constructor(pair: Pair, from: Name, asked: Asked) {
+    this.#pair = pair;
+    this.#from = from;
+    this.#asked = asked;
+  }
+
+  /** Asks, and doesn't mind that the host dies meanwhile. */
+  begin(): void {
+    this.#pair
+      .client(this.#from)
+      .call("createMigration", {}, this.#asked)
+      .then(
+        (made) => {
+          this.#id = (made as Migration).id;
+        },
+        () => {},
+      );
+  }
+
+  async look(): Promise<string> {
+    if (this.#id === null) return this.phase;
+    const client = this.#pair.client(this.#from);
+    const { state, point } = await client.call("getMigration", { migration: this.#id });
+    this.phase = point === "none" || state === "completed" ? state : `${state}, ${point}`;
+    return state;
+  }
+
+  /** Until the session is in a state, or past it. */
+  async until(state: string): Promise<void> {
+    const deadline = systemClock.monotonicMs() + SEEN_WITHIN_MS;
+    for (;;) {
+      const now = await this.look();
+      const isOver = now === "completed" || now === "failed";
+      if (now === state || isOver || systemClock.monotonicMs() > deadline) return;
+      await systemClock.sleep(SEE_MS);
+    }
+  }
+}
+
+export class KillRounds {
+  readonly #pair: Pair;
+  readonly #prng: Prng;
+
+  constructor(pair: Pair, prng: Prng) {
+    this.#pair = pair;
+    this.#prng = prng;
+  }
+
+  async round(n: number): Promise<Round> {
+    const prng = this.#prng;
+    const from = prng.pick(["a", "b"] as const);
+    const killed = prng.pick(["source", "source", "target", "target", "both"] as const);
+    const guest = n % BOARD_EVERY === 0 ? boardGuest() : syntheticGuest(prng.u32());
+    const client = this.#pair.client(from);
+    const vm = await guest.create(client);
+    const { uuid } = await client.call("getVm", { vm });
+    const phase = await this.#cut(from, vm, killed);
+    const names = namesOf(from, killed);
+    await this.#settled(uuid, from);
+    const told1 = await told(this.#pair, uuid, from, names);
+    const judged = judge(told1);
+    const lies = [...judged.lies, ...(await this.#after(guest, uuid, judged.runsOn))];
+    const word = lies.length === 0 ? judged.word : "untrue";
+    if (lies.length === 0) await this.#forget(uuid);
+    return { n, guest: guest.kind, killed, phase, outcome: { ...judged, word, lies } };
+  }
+
+  /** @returns the phase that was seen last */
+  async #cut(from: Name, vm: string, killed: Round["killed"]): Promise<string> {
+    const prng = this.#prng;
+    const strategy = prng.pick(["pre-copy", "pre-copy", "stop-and-copy"] as const);
+    const parameters = parametersOf(prng);
+    const asked = { vmId: vm, peer: `host-${other(from)}`, strategy, parameters };
+    const moment = prng.pick(MOMENTS);
+    const after = prng.below(moment === null ? BLIND_MS_MAX : AFTER_MS_MAX);
+    const watched = new Watched(this.#pair, from, asked);
+    watched.begin();
+    if (moment !== null) await watched.until(moment);
+    await systemClock.sleep(after);
+    await watched.look();
+    const names = namesOf(from, killed);
+    await Promise.all(names.map((name) => this.#pair.crash(name)));
+    // Who is back first differs.
+    const order = prng.below(2) === 0 ? names : [...names].reverse();
+    for (const name of order) await this.#pair.start(name);
+    return watched.phase;
+  }
+
+  /** Waits until no session of the VM is under way at either host. */
+  async #settled(uuid: string, from: Name): Promise<void> {
+    const deadline = systemClock.monotonicMs() + SETTLED_WITHIN_MS;
+    for (;;) {
+      const outgoing = await sessionsOf(this.#pair.client(from), uuid, "outgoing");
+      const incoming = await sessionsOf(this.#pair.client(other(from)), uuid, "incoming");
+      if ([...outgoing, ...incoming].every(hasEnded)) return;
+      // What is still under way is told as a lie.
+      if (systemClock.monotonicMs() > deadline) return;
+      await systemClock.sleep(POLL_MS);
+    }
+  }
+
+  /** What is wrong with the copy that runs, with the next life of a lost one, and the next move. */
+  async #after(guest: MovingGuest, uuid: string, runsOn: Name | null): Promise<readonly string[]> {
+    try {
+      if (runsOn === null) return await this.#moveAnew(uuid);
+      const before = await this.#checked(guest, uuid, runsOn);
+      if (before.length > 0) return before;
+      return (await this.#move(uuid, runsOn)) ?? this.#checked(guest, uuid, other(runsOn));
+    } catch (error) {
+      return [`afterwards: ${(error as Error).message}`];
+    }
+  }
+
+  async #checked(guest: MovingGuest, uuid: string, at: Name): Promise<readonly string[]> {
+    const client = this.#pair.client(at);
+    const wrong = await guest.check(client, await vmOf(client, uuid));
+    return wrong.map((what) => `at ${at}: ${what}`);
+  }
+
+  /** @returns null: it went well */
+  async #move(uuid: string, from: Name): Promise<readonly string[] | null> {
+    const client = this.#pair.client(from);
+    const asked = { vmId: await vmOf(client, uuid), peer: `host-${other(from)}` };
+    const { state, failure } = await migrate(client, asked, NEXT_MS);
+    if (state === "completed") return null;
+    return [`the next move is ${state}: ${failure?.detail ?? "no reason"}`];
+  }
+
+  /** A lost VM is built anew where it was lost, and moves. */
+  async #moveAnew(uuid: string): Promise<readonly string[]> {
+    for (const name of ["a", "b"] as const) {
+      const client = this.#pair.client(name);
+      const { items } = await client.call("listVms", {}, undefined, { limit: "1000" });
+      const lost = items.find((vm) => vm.uuid === uuid && vm.state === "lost");
+      if (lost === undefined) continue;
+      await client.call("startVm", { vm: lost.id });
+      return (await this.#move(uuid, name)) ?? [];
+    }
+    return ["nobody has it"];
+  }
+
+  async #forget(uuid: string): Promise<void> {
+    for (const name of ["a", "b"] as const) {
+      const client = this.#pair.client(name);
+      const { items } = await client.call("listVms", {}, undefined, { limit: "1000" });
+      for (const { id, uuid: found } of items) {
+        if (found === uuid) await client.call("deleteVm", { vm: id });
+      }
+    }
+  }
+}
+
+function namesOf(from: Name, killed: Round["killed"]): readonly Name[] {
+  if (killed === "both") return [from, other(from)];
+  return [killed === "source" ? from : other(from)];
+}

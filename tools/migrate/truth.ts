@@ -1,0 +1,134 @@
+// Owns: what both hosts must say of a VM and its sessions once everything is settled after a kill.
+// Tool and test process.
+import type { Client } from "../../dist/cli/client.js";
+import type { Operations } from "../../dist/generated/client.js";
+import type { Migration } from "./move.js";
+import { type Name, other, type Pair } from "./pair.js";
+
+type Vm = Operations["listVms"]["answer"]["items"][number];
+
+/** What can be told of one VM's move. */
+export interface Told {
+  readonly from: Name;
+  readonly killed: readonly Name[];
+  /** Null: the request was lost with its host, or nobody was asked yet. */
+  readonly source: Migration | null;
+  readonly target: Migration | null;
+  /** The VM's records by host; what it left behind is one, too. */
+  readonly vms: Readonly<Record<Name, readonly Vm[]>>;
+}
+
+export interface Outcome {
+  /** Where it runs; null: it is lost. */
+  readonly runsOn: Name | null;
+  readonly word: "moved" | "stays" | "lost at the source" | "lost at the target" | "untrue";
+  readonly lies: readonly string[];
+}
+
+const ENDED: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
+
+export const hasEnded = ({ state }: Migration): boolean => ENDED.has(state);
+
+export async function sessionsOf(
+  client: Client,
+  uuid: string,
+  direction: "outgoing" | "incoming",
+): Promise<readonly Migration[]> {
+  const query = { direction, limit: "1000" };
+  const { items } = await client.call("listMigrations", {}, undefined, query);
+  return items.filter(({ vmUuid }) => vmUuid === uuid);
+}
+
+async function recordsOf(client: Client, uuid: string): Promise<readonly Vm[]> {
+  const { items } = await client.call("listVms", {}, undefined, { limit: "1000" });
+  return items.filter((vm) => vm.uuid === uuid);
+}
+
+export async function told(
+  pair: Pair,
+  uuid: string,
+  from: Name,
+  killed: readonly Name[],
+): Promise<Told> {
+  const to = other(from);
+  const [source = null] = await sessionsOf(pair.client(from), uuid, "outgoing");
+  const [target = null] = await sessionsOf(pair.client(to), uuid, "incoming");
+  const vms = {
+    a: await recordsOf(pair.client("a"), uuid),
+    b: await recordsOf(pair.client("b"), uuid),
+  };
+  return { from, killed, source, target, vms };
+}
+
+/** Where exactly one copy is left, or the place where the only one died. */
+export function judge(told: Told): Outcome {
+  const lies = [...liesOfSessions(told), ...liesOfVms(told)];
+  const { vms, from } = told;
+  const active = (["a", "b"] as const).filter((name) => isIn(vms[name], "active"));
+  const runsOn = active[0] ?? null;
+  if (lies.length > 0) return { runsOn, word: "untrue", lies };
+  if (runsOn !== null) return { runsOn, word: runsOn === from ? "stays" : "moved", lies };
+  const atSource = isIn(vms[from], "lost");
+  return { runsOn, word: atSource ? "lost at the source" : "lost at the target", lies };
+}
+
+function isIn(records: readonly Vm[], state: Vm["state"]): boolean {
+  return records.some((vm) => vm.state === state);
+}
+
+/** The target ran it, whatever became of it then. */
+const ranThere = ({ target }: Told): boolean => target?.point === "running";
+
+function* liesOfSessions(told: Told): Iterable<string> {
+  const { source, target } = told;
+  for (const [side, session] of [
+    ["source", source],
+    ["target", target],
+  ] as const) {
+    if (session === null) continue;
+    const { state, failure, endedAt, point } = session;
+    const says = `the ${side}'s session says ${state} at ${point}`;
+    if (!hasEnded(session)) yield `${says}: it has not ended`;
+    if (endedAt === null) yield `${says}, and not when it ended`;
+    if (state === "failed" && (failure?.detail ?? "") === "") yield `${says}, and not why`;
+    if ((state === "completed") !== ranThere(told)) {
+      yield `${says}; the VM ${ranThere(told) ? "came to run" : "never ran"} at the target`;
+    }
+  }
+  if (source !== null && target !== null && source.peerSession !== null) {
+    if (source.peerSession !== target.id) yield "the source's session names another one";
+  }
+  if (target !== null && target.peerSession !== source?.id) {
+    yield "the target's session has no source";
+  }
+}
+
+function* liesOfVms(told: Told): Iterable<string> {
+  const { vms, from, killed } = told;
+  const to = other(from);
+  const all = [...vms.a, ...vms.b];
+  const active = all.filter(({ state }) => state === "active");
+  if (active.length > 1) yield `it is active ${active.length} times`;
+  const [here, there] = [vms[from], vms[to]];
+  if (here.length !== 1) yield `the source has ${here.length} records of it`;
+  if (there.length !== (ranThere(told) ? 1 : 0)) yield `the target has ${there.length} records`;
+  if (ranThere(told)) {
+    if (!isIn(here, "migrated")) yield `it moved, and is ${here[0]?.state} at the source`;
+    yield* copyLies("target", there[0], killed.includes(to));
+  } else {
+    yield* copyLies("source", here[0], killed.includes(from));
+  }
+}
+
+/** Of the only copy: it is lost where its host was killed, says why, and else it is there. */
+function* copyLies(side: string, vm: Vm | undefined, isKilled: boolean): Iterable<string> {
+  if (vm === undefined) {
+    yield `the ${side} has no record of the only copy`;
+    return;
+  }
+  const { state, stateReason } = vm;
+  if (state !== (isKilled ? "lost" : "active")) {
+    yield `the only copy is ${state} at the ${side}, which was ${isKilled ? "" : "not "}killed`;
+  }
+  if (state === "lost" && (stateReason ?? "") === "") yield "it is lost without a reason";
+}
