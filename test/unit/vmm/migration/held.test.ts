@@ -115,9 +115,10 @@ describe("a client's VM", () => {
     vm.pump(9);
     const args = { hold: true, why: "One." };
     const both = [vm.begin("holdVm", args), vm.begin("holdVm", { ...args, why: "Two." })];
-    const free = vm.begin("holdVm", { hold: false, why: "" });
+    const free = ["One.", "Two."].map((why) => vm.begin("holdVm", { hold: false, why }));
     for (const held of both) expect(vm.finish(held)).toEqual({ wasRunning: true });
-    expect(vm.finish(free)).toEqual({ wasRunning: true });
+    // The last one to let go lets it run.
+    expect(free.map((one) => vm.finish(one).wasRunning)).toEqual([false, true]);
     expect(vm.refused("run", { vcpu: 0, immediateExit: true, mmioData: null })).toBeNull();
   });
 });
