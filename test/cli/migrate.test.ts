@@ -28,8 +28,12 @@ afterAll(async () => {
   await command.close();
 });
 
-async function boot(name: string): Promise<string> {
-  const board = { image: "hello", memoryMiB: 8 };
+/** Megabytes of no zeros, so that a slow link is busy with them. */
+const BALLAST = new Uint8Array(4 * 2 ** 20).fill(0xa5);
+
+async function boot(name: string, initrd?: string): Promise<string> {
+  const memory = initrd === undefined ? 8 : 32;
+  const board = { image: "hello", memoryMiB: memory, ...(initrd === undefined ? {} : { initrd }) };
   const made = await fetch(`${service.origin}/v1/vms`, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -68,7 +72,10 @@ describe("tidemark migrate", () => {
   it(
     "detaches, is cancelled by Ctrl-C, and says what can't be",
     async () => {
-      const vm = await boot("other");
+      const url = `${service.origin}/v1/images/ballast`;
+      const headers = { "content-type": "application/octet-stream" };
+      await fetch(url, { method: "PUT", headers, body: Buffer.from(BALLAST) });
+      const vm = await boot("other", "ballast");
       const slow = ["--bandwidth", "0.2", "--channels", "1"];
       const args = ["migrate", vm, "--to", "local", ...slow, "--server", service.origin];
       const { child, ended } = command.start(...args);
@@ -80,15 +87,8 @@ describe("tidemark migrate", () => {
       expect([code, out]).toEqual([130, expect.stringContaining("The migration is cancelled")]);
       const nobody = await run("migrate", vm, "--to", "nobody");
       expect([nobody.code, nobody.err]).toEqual([125, expect.stringContaining("knows no peer")]);
-      const post = await run(
-        "migrate",
-        vm,
-        "--to",
-        "local",
-        "--strategy",
-        "post-copy",
-        "--dry-run",
-      );
+      const late = ["--strategy", "post-copy", "--verify", "--dry-run"];
+      const post = await run("migrate", vm, "--to", "local", ...late);
       expect([post.code, post.out]).toEqual([125, expect.stringContaining("It can't move.")]);
       const detached = await run("migrate", vm, "--to", "local", "--detach");
       expect([detached.code, detached.out]).toEqual([0, expect.stringMatching(/^mig_\S+\n$/)]);
