@@ -3,7 +3,6 @@
 // @source interrupts.md 0.3, 3.9; S003 is the message on irqfd for ARM
 import { row, type SettingRow } from "../base/settings.js";
 
-// biome-ignore format: one row per line reads as a table
 export const IRQ_POLICIES = {
   "irq.era": row(["modern", "pre617"], "Whether an eventfd serves one irqfd in the whole host (Linux 6.17), or one in each VM, the oldest taking what is signalled.", "interrupts.md 1.3"),
   "irq.irqfdFastPath": row(["on", "off"], "Whether an irqfd injects where it is signalled; off: always by deferred work, which pulses the line (before Linux 5.8).", "interrupts.md 1.5"),

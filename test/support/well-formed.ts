@@ -1,11 +1,10 @@
 // Owns: whether a text is well-formed XML, as far as a picture uses it. Test process.
-// @source XML 1.0, productions 1, 14, 39 to 44, 66 to 68
+// @source XML 1.0, productions 1, 2, 14, 39 to 44, 66 to 68
 
 const TOKEN = /<!--[\s\S]*?-->|<(\/?)([A-Za-z][\w:.-]*)((?:\s+[\w:.-]+="[^"<]*")*)\s*(\/?)>/gy;
 const TEXT = /[^<]*/y;
 const ENTITY = /&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: XML has no place for them
-const NO_CHARACTER = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/;
+const NO_CHARACTER = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/u;
 
 /** What is wrong with it, or null. */
 export function malformed(xml: string): string | null {

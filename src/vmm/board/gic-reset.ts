@@ -2,34 +2,12 @@
 // each register through the device, as QEMU's does. VM thread.
 // @source hw/intc/arm_gic_kvm.c, arm_gicv3_kvm.c, arm_gic_common.c by behaviour
 import type { KvmDevice, Vcpu } from "../../kvm/index.js";
+import { GICD, GICR, PLPIS, SGI_FRAME } from "../gic-offsets.table.js";
 
 /** KVM_DEV_ARM_VGIC_GRP_*. */
 const GROUP = { DIST: 1, CPU: 2, REDIST: 5, SYSREG: 6, LEVEL: 7 } as const;
 const ALL = 0xffff_ffff;
 const PRIVATE = 32;
-/** The second frame of a redistributor. */
-const SGI_FRAME = 0x1_0000;
-
-/** Registers at the same offsets of a distributor and of a redistributor's second frame. */
-const GICD = {
-  CTLR: 0x0,
-  IIDR: 0x8,
-  STATUSR: 0x10,
-  IGROUPR: 0x80,
-  ISENABLER: 0x100,
-  ICENABLER: 0x180,
-  ISPENDR: 0x200,
-  ICPENDR: 0x280,
-  ISACTIVER: 0x300,
-  ICACTIVER: 0x380,
-  IPRIORITYR: 0x400,
-  ITARGETSR: 0x800,
-  ICFGR: 0xc00,
-  CPENDSGIR: 0xf10,
-  IROUTER: 0x6000,
-} as const;
-const GICR = { CTLR: 0x0, TYPER: 0x8, STATUSR: 0x10, PROPBASER: 0x70, PENDBASER: 0x78 } as const;
-const PLPIS = 1;
 /** CTLR, PMR, BPR, ABPR, APR0 of a GICv2's CPU interface; ABPR is one more than BPR can be. */
 const GICC: readonly (readonly [offset: number, value: number])[] = [
   [0x00, 0],

@@ -1,6 +1,7 @@
 // Owns: the registers of a vGIC that are state, by device attributes, in the order in which they
 // are restored. VM thread. @source interrupts.md 7.1, 7.2; kvm-uapi.md 12.1, 12.3
 import type { KvmDevice } from "../../kvm/index.js";
+import { GICD, GICR, PLPIS, SGI_FRAME } from "../gic-offsets.table.js";
 import { attribute, GROUP, getU32, getU64, setU32, setU64 } from "./state-attributes.js";
 
 /** One word: where it is read, and what is written first where a set alone can't take away. */
@@ -12,27 +13,6 @@ interface Word {
 const ALL = 0xffff_ffff;
 const PRIVATE = 32;
 const SGIS = 16;
-const SGI_FRAME = 0x1_0000;
-const GICD = {
-  CTLR: 0x0,
-  IIDR: 0x8,
-  STATUSR: 0x10,
-  IGROUPR: 0x80,
-  ISENABLER: 0x100,
-  ICENABLER: 0x180,
-  ISPENDR: 0x200,
-  ICPENDR: 0x280,
-  ISACTIVER: 0x300,
-  ICACTIVER: 0x380,
-  IPRIORITYR: 0x400,
-  ITARGETSR: 0x800,
-  ICFGR: 0xc00,
-  CPENDSGIR: 0xf10,
-  SPENDSGIR: 0xf20,
-  IROUTER: 0x6000,
-} as const;
-const GICR = { CTLR: 0x0, TYPER: 0x8, STATUSR: 0x10, PROPBASER: 0x70, PENDBASER: 0x78 } as const;
-const PLPIS = 1;
 /** CTLR, PMR, BPR, ABPR, APR0. */
 const GICC_OFFSETS = [0x00, 0x04, 0x08, 0x1c, 0xd0];
 const GICC: readonly Word[] = GICC_OFFSETS.map((offset) => ({ offset }));
