@@ -2,10 +2,9 @@
 // each register through the device, as QEMU's does. VM thread.
 // @source hw/intc/arm_gic_kvm.c, arm_gicv3_kvm.c, arm_gic_common.c by behaviour
 import type { KvmDevice, Vcpu } from "../../kvm/index.js";
+import { attribute, GROUP, getU32, setU32 } from "../device-attributes.js";
 import { GICD, GICR, PLPIS, SGI_FRAME } from "../gic-offsets.table.js";
 
-/** KVM_DEV_ARM_VGIC_GRP_*. */
-const GROUP = { DIST: 1, CPU: 2, REDIST: 5, SYSREG: 6, LEVEL: 7 } as const;
 const ALL = 0xffff_ffff;
 const PRIVATE = 32;
 /** CTLR, PMR, BPR, ABPR, APR0 of a GICv2's CPU interface; ABPR is one more than BPR can be. */
@@ -24,14 +23,6 @@ const ICC_CTLR = 0xc664n;
 const CTLR_MODES = 3n;
 
 type Write = (offset: number, value: number) => void;
-
-function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
-}
-
-const attribute = (cpu: number, offset: number): bigint => (BigInt(cpu) << 32n) | BigInt(offset);
 
 /** Every interrupt of a range: off, neither pending nor active, a level, priority 0, group 0. */
 function quiet(write: Write, first: number, count: number): void {
@@ -55,7 +46,7 @@ const writerOf =
   (device: KvmDevice) =>
   (group: number, cpu: number): Write =>
   (offset, value) =>
-    device.set(group, attribute(cpu, offset), u32(value));
+    setU32(device, group, attribute(cpu, offset), value);
 
 /** @param irqs the number that the device has */
 export function resetGicV2(device: KvmDevice, vcpus: readonly Vcpu[], irqs: number): void {
@@ -64,7 +55,7 @@ export function resetGicV2(device: KvmDevice, vcpus: readonly Vcpu[], irqs: numb
   shared(GICD.CTLR, 0);
   // Groups of a GICv2 are userspace's to write only once it has shown that it knows IIDR.
   const iidr = attribute(0, GICD.IIDR);
-  device.set(GROUP.DIST, iidr, device.get(GROUP.DIST, iidr, u32(0)));
+  setU32(device, GROUP.DIST, iidr, getU32(device, GROUP.DIST, iidr));
   for (const { id } of vcpus) {
     const banked = writer(GROUP.DIST, id);
     quiet(banked, 0, PRIVATE);
@@ -113,8 +104,7 @@ export function resetGicV3(device: KvmDevice, vcpus: readonly Vcpu[], irqs: numb
 }
 
 function hasLpis(device: KvmDevice, affinity: number): boolean {
-  const typer = device.get(GROUP.REDIST, attribute(affinity, GICR.TYPER), u32(0));
-  return ((typer[0] ?? 0) & PLPIS) !== 0;
+  return (getU32(device, GROUP.REDIST, attribute(affinity, GICR.TYPER)) & PLPIS) !== 0;
 }
 
 function resetIcc(device: KvmDevice, affinity: number): void {

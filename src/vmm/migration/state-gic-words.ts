@@ -1,8 +1,8 @@
 // Owns: the registers of a vGIC that are state, by device attributes, in the order in which they
 // are restored. VM thread. @source interrupts.md 7.1, 7.2; kvm-uapi.md 12.1, 12.3
 import type { KvmDevice } from "../../kvm/index.js";
+import { attribute, GROUP, getU32, getU64, setU32, setU64 } from "../device-attributes.js";
 import { GICD, GICR, PLPIS, SGI_FRAME } from "../gic-offsets.table.js";
-import { attribute, GROUP, getU32, getU64, setU32, setU64 } from "./state-attributes.js";
 
 /** One word: where it is read, and what is written first where a set alone can't take away. */
 interface Word {

@@ -14,7 +14,6 @@ import {
   type VgicLatent,
   vgicLatent,
 } from "../../kvm/index.js";
-import type { Machine } from "../machine.js";
 import {
   ADDR,
   CTRL,
@@ -25,7 +24,8 @@ import {
   setU64,
   u32Bytes,
   u64Bytes,
-} from "./state-attributes.js";
+} from "../device-attributes.js";
+import type { Machine } from "../machine.js";
 import {
   type GicV2Words,
   type GicV3Words,

@@ -16,9 +16,9 @@ import {
   vcpuLatent,
 } from "../../kvm/index.js";
 import type { Program } from "../commands.js";
+import { NOTHING, u32Bytes, u64Bytes } from "../device-attributes.js";
 import type { Machine } from "../machine.js";
 import { programSource } from "../programs.js";
-import { NOTHING, u32Bytes, u64Bytes } from "./state-attributes.js";
 import type { StatePart } from "./state-part.js";
 
 const TARGET_GENERIC_V8 = 5;

@@ -1,6 +1,6 @@
-// Owns: numbers and bytes of KVM's device attributes, as who saves and restores state uses them.
+// Owns: numbers and bytes of KVM's device attributes, as a VMM uses them.
 // VM thread. @source asm/kvm.h (KVM_DEV_ARM_VGIC_*), kvm-uapi.md 6.2
-import type { KvmDevice } from "../../kvm/index.js";
+import type { KvmDevice } from "../kvm/index.js";
 
 /** KVM_DEV_ARM_VGIC_GRP_*. */
 export const GROUP = {
