@@ -3,8 +3,8 @@
 // anybody else waits. Bench process.
 import { systemClock } from "../dist/base/clock.js";
 import type { Client } from "../dist/cli/client.js";
+import { NAMES, type Name, TwoHosts } from "../test/support/two-hosts.js";
 import { type Asked, type Migration, migrate, vmOf } from "../tools/migrate/move.js";
-import { type Name, type Pair, startPair } from "../tools/migrate/pair.js";
 import { Connection } from "./support/client.js";
 import { GIB, MIB, PAGE } from "./support/guest.js";
 import { quantile } from "./support/measure.js";
@@ -18,7 +18,6 @@ const AT_ONCE = 20;
 /** One in so many stores without end; the others have stored to every page once. */
 const BUSY_EVERY = 5;
 const SWEEP = { pattern: "sequential", bytes: 64 * MIB } as const;
-const NAMES = ["a", "b"] as const;
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
@@ -60,9 +59,9 @@ function requireCompleted({ state, failure }: Migration): void {
 
 async function large(context: BenchContext): Promise<void> {
   const [all, stored] = context.quick ? [8 * GIB, GIB / 4] : [64 * GIB, 4 * GIB];
-  const pair = await startPair();
+  const hosts = await TwoHosts.start("scale");
   try {
-    const client = pair.client("a");
+    const client = hosts.client("host-a");
     const vm = await vmWith(client, all, "unbacked", 2);
     const pages = stored / PAGE;
     const run = await store(client, vm, "0", {
@@ -73,13 +72,13 @@ async function large(context: BenchContext): Promise<void> {
     await untilExited(client, vm, run);
     // While it moves another vCPU goes on with a part of them.
     await store(client, vm, "1", { pattern: "uniform", bytes: 32 * MIB, count: 0 });
-    const peaks = () => NAMES.map((name) => pair.service(name).peakMib());
+    const peaks = () => NAMES.map((name) => hosts.host(name).peakMib());
     const before = peaks();
     const parameters = { downtimeMs: 2000, channels: 2 };
     const moved = await migrate(client, { vmId: vm, peer: "host-b", parameters }, MOVE_MS);
     requireCompleted(moved);
     const { uuid } = await client.call("getVm", { vm });
-    await vmOf(pair.client("b"), uuid);
+    await vmOf(hosts.client("host-b"), uuid);
     const { pagesSent = 0, pagesZero = 0, round = 0, bytes = 0 } = moved.progress ?? {};
     if (pagesSent < pages) throw new Error(`${pagesSent} pages went, ${pages} were stored to`);
     const totalMs = moved.statistics?.totalMs ?? 0;
@@ -96,15 +95,15 @@ async function large(context: BenchContext): Promise<void> {
       context.report({ what: `peak of the ${side}`, figure, unit: "MiB", bar: PEAK_BAR });
     }
   } finally {
-    await pair.close();
+    await hosts.stop();
   }
 }
 
-async function latency(context: BenchContext, pair: Pair, name: Name, what: string) {
-  const connection = await Connection.open(pair.service(name).port);
-  const times = await paced(connection, context.quick ? 200 : 1000);
+async function latency(context: BenchContext, hosts: TwoHosts, name: Name, what: string) {
+  const connection = await Connection.open(hosts.host(name).port);
+  const times = await paced(connection, context.quick ? 200 : 1000, hosts.headers);
   connection.close();
-  const side = name === "a" ? "source" : "target";
+  const side = name === "host-a" ? "source" : "target";
   const p99 = quantile(times, 0.99);
   const bar = what === "before" ? {} : { bar: P99_BAR };
   context.report({ what: `GET /v1/vms p99, ${side}, ${what}`, figure: p99, unit: "ms", ...bar });
@@ -112,9 +111,12 @@ async function latency(context: BenchContext, pair: Pair, name: Name, what: stri
 
 /** Each is slow enough to be under way until all are measured. */
 async function many(context: BenchContext): Promise<void> {
-  const pair = await startPair({ MIGRATIONS_MAX: String(AT_ONCE), OVERLOAD_DELAY_MS: "0" });
+  const hosts = await TwoHosts.start("many", {
+    MIGRATIONS_MAX: String(AT_ONCE),
+    OVERLOAD_DELAY_MS: "0",
+  });
   try {
-    const client = pair.client("a");
+    const client = hosts.client("host-a");
     const vms: string[] = [];
     for (let n = 0; n < AT_ONCE; n++) vms.push(await vmWith(client, 64 * MIB, "ram", 1));
     for (const [n, vm] of vms.entries()) {
@@ -123,13 +125,13 @@ async function many(context: BenchContext): Promise<void> {
       const run = await store(client, vm, "0", { ...SWEEP, count });
       if (!isBusy) await untilExited(client, vm, run);
     }
-    for (const name of NAMES) await latency(context, pair, name, "before");
+    for (const name of NAMES) await latency(context, hosts, name, "before");
     const parameters = { bandwidthBytesPerSecond: 2 * MIB, downtimeMs: 50_000 };
     const asked: readonly Asked[] = vms.map((vmId) => ({ vmId, peer: "host-b", parameters }));
     const start = systemClock.monotonicMs();
     const moving = Promise.all(asked.map((one) => migrate(client, one, MOVE_MS)));
     moving.catch(() => {});
-    await Promise.all(NAMES.map((name) => latency(context, pair, name, `${AT_ONCE} migrations`)));
+    await Promise.all(NAMES.map((name) => latency(context, hosts, name, `${AT_ONCE} migrations`)));
     const query = { state: "active", limit: "1000" };
     const { items } = await client.call("listMigrations", {}, undefined, query);
     context.note(`${items.length} of ${AT_ONCE} under way when it had been measured`);
@@ -137,7 +139,7 @@ async function many(context: BenchContext): Promise<void> {
     const seconds = (systemClock.monotonicMs() - start) / 1000;
     context.report({ what: `${AT_ONCE} migrations at once, total`, figure: seconds, unit: "s" });
   } finally {
-    await pair.close();
+    await hosts.stop();
   }
 }
 

@@ -5,8 +5,8 @@
 // Exit status 1 when either host says anything untrue, a page is lost, or a next move fails.
 import { parseArgs } from "node:util";
 import { Prng } from "../dist/base/prng.js";
+import { TwoHosts } from "../test/support/two-hosts.js";
 import { KillRounds, type Round } from "./migrate/kill-round.js";
-import { startPair } from "./migrate/pair.js";
 
 const { values: options } = parseArgs({
   options: { rounds: { type: "string", default: "200" }, seed: { type: "string" } },
@@ -29,10 +29,10 @@ function print(rounds: readonly Round[]): void {
 
 async function main(): Promise<void> {
   console.log(`seed ${SEED}`);
-  const pair = await startPair();
+  const hosts = await TwoHosts.start("crash");
   const rounds: Round[] = [];
   try {
-    const killing = new KillRounds(pair, new Prng(SEED));
+    const killing = new KillRounds(hosts, new Prng(SEED));
     for (let n = 1; n <= ROUNDS; n++) {
       const round = await killing.round(n);
       rounds.push(round);
@@ -41,7 +41,7 @@ async function main(): Promise<void> {
       console.log(`${n}  ${guest}, ${killed} killed in ${phase}: ${outcome.word}${lies}`);
     }
   } finally {
-    await pair.close();
+    await hosts.stop();
   }
   print(rounds);
   const lies = rounds.reduce((sum, { outcome }) => sum + outcome.lies.length, 0);

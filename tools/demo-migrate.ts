@@ -12,11 +12,11 @@
 // Own process; starts two hosts and ends them.
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { type Name, other, TwoHosts } from "../test/support/two-hosts.js";
 import { createLinux } from "./linux/boot.js";
 import { KERNELS, type KernelName, missingLinux } from "./linux/initramfs.js";
 import { ConsoleWatch, reportsIn } from "./migrate/console.js";
 import { type Migration, migrate, vmOf } from "./migrate/move.js";
-import { type Name, other, type Pair, startPair } from "./migrate/pair.js";
 
 const METHODS = [
   ...(["bitmap", "manual-protect", "ring", "hdbss", "hdbss+hacdbs", "async-run"] as const),
@@ -75,7 +75,7 @@ function whyOf({ state, failure, stateReason }: Migration): string {
 }
 
 class Journey {
-  readonly #pair: Pair;
+  readonly #hosts: TwoHosts;
   readonly #method: Method;
   readonly #totalMs: number[] = [];
   readonly #downtimeMs: number[] = [];
@@ -84,14 +84,14 @@ class Journey {
   /** What the console said, whole. */
   #said = "";
 
-  constructor(pair: Pair, method: Method) {
-    this.#pair = pair;
+  constructor(hosts: TwoHosts, method: Method) {
+    this.#hosts = hosts;
     this.#method = method;
   }
 
   async run(): Promise<Row> {
-    let at: Name = "a";
-    let vm = await createLinux(this.#pair.client(at), {
+    let at: Name = "host-a";
+    let vm = await createLinux(this.#hosts.client(at), {
       kernel: KERNEL,
       gic: GIC,
       smp: Number(options.smp),
@@ -99,20 +99,20 @@ class Journey {
       words: `g.dirty=${options.dirty},0`,
       ...(this.#method === "ring" ? { dirtyRingEntries: RING_ENTRIES } : {}),
     });
-    const { uuid } = await this.#pair.client(at).call("getVm", { vm });
+    const { uuid } = await this.#hosts.client(at).call("getVm", { vm });
     try {
-      await this.#pair.client(at).call("startVm", { vm });
+      await this.#hosts.client(at).call("startVm", { vm });
       await this.#hear(at, vm, BOOT_MS);
       for (let n = 0; n < TIMES; n++) {
         await this.#move(at, vm);
         at = other(at);
-        vm = await vmOf(this.#pair.client(at), uuid);
+        vm = await vmOf(this.#hosts.client(at), uuid);
         await this.#hear(at, vm, REPORT_MS);
       }
     } catch (error) {
       this.#faults.push((error as Error).message);
     }
-    await this.#pair
+    await this.#hosts
       .client(at)
       .call("deleteVm", { vm })
       .catch(() => {});
@@ -120,9 +120,9 @@ class Journey {
   }
 
   async #move(from: Name, vm: string): Promise<void> {
-    const client = this.#pair.client(from);
+    const client = this.#hosts.client(from);
     const parameters = { tracking: this.#method, verify: true, downtimeMs: 300 };
-    const asked = { vmId: vm, peer: `host-${other(from)}`, parameters };
+    const asked = { vmId: vm, peer: other(from), parameters };
     const moved = await migrate(client, asked, MOVE_MS);
     if (moved.state !== "completed") throw new Error(whyOf(moved));
     this.#totalMs.push(moved.statistics?.totalMs ?? Number.NaN);
@@ -135,7 +135,7 @@ class Journey {
   /** Waits for a report that is new; its program's clock never goes back. */
   async #hear(at: Name, vm: string, limitMs: number): Promise<void> {
     const known = reportsIn(this.#said).length;
-    const watch = new ConsoleWatch(this.#pair.client(at), vm);
+    const watch = new ConsoleWatch(this.#hosts.client(at), vm);
     try {
       await watch.until((text) => reportsIn(text).length > known, limitMs);
       this.#said = watch.text;
@@ -188,16 +188,16 @@ function print(row: Row): void {
 async function main(): Promise<void> {
   const missing = missingLinux(KERNEL);
   if (missing !== null) throw new Error(missing);
-  const pair = await startPair();
+  const hosts = await TwoHosts.start("demo");
   const rows: Row[] = [];
   try {
     for (const method of methods()) {
-      const row = await new Journey(pair, method).run();
+      const row = await new Journey(hosts, method).run();
       rows.push(row);
       print(row);
     }
   } finally {
-    await pair.close();
+    await hosts.stop();
   }
   if (options.json !== undefined) {
     writeFileSync(options.json, `${JSON.stringify(rows, null, 2)}\n`);

@@ -8,9 +8,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Client } from "../dist/cli/client.js";
+import { type Name, other, TwoHosts } from "../test/support/two-hosts.js";
 import { ConsoleWatch } from "./migrate/console.js";
 import { migrate, vmOf } from "./migrate/move.js";
-import { type Name, other, type Pair, startPair } from "./migrate/pair.js";
 
 interface Test {
   readonly name: string;
@@ -69,14 +69,14 @@ async function create(client: Client, { name, flat, words, vcpus, its }: Test): 
 }
 
 /** Moves it as often as it asks. */
-async function run(pair: Pair, test: Test): Promise<Verdict> {
-  let at: Name = "a";
-  let vm = await create(pair.client(at), test);
-  const { uuid } = await pair.client(at).call("getVm", { vm });
-  await pair.client(at).call("startVm", { vm });
+async function run(hosts: TwoHosts, test: Test): Promise<Verdict> {
+  let at: Name = "host-a";
+  let vm = await create(hosts.client(at), test);
+  const { uuid } = await hosts.client(at).call("getVm", { vm });
+  await hosts.client(at).call("startVm", { vm });
   for (let moves = 0; ; moves++) {
     const asked = (text: string) => (text.match(ASKS) ?? []).length > moves;
-    const watch = new ConsoleWatch(pair.client(at), vm);
+    const watch = new ConsoleWatch(hosts.client(at), vm);
     try {
       await watch.until((text) => asked(text) || SAYS.test(text), ASK_MS);
     } finally {
@@ -85,17 +85,13 @@ async function run(pair: Pair, test: Test): Promise<Verdict> {
     const status = SAYS.exec(watch.text)?.[1];
     if (status !== undefined) return verdictOf(watch.text, Number(status), moves);
     const how = { parameters: { verify: true } };
-    const moved = await migrate(
-      pair.client(at),
-      { vmId: vm, peer: `host-${other(at)}`, ...how },
-      ASK_MS,
-    );
+    const moved = await migrate(hosts.client(at), { vmId: vm, peer: other(at), ...how }, ASK_MS);
     if (moved.state !== "completed") {
       return { passed: false, moves, says: `${moved.state}: ${moved.failure?.detail ?? ""}` };
     }
     at = other(at);
-    vm = await vmOf(pair.client(at), uuid);
-    await pair.client(at).call("typeConsole", { vm }, { text: "\n" });
+    vm = await vmOf(hosts.client(at), uuid);
+    await hosts.client(at).call("typeConsole", { vm }, { text: "\n" });
   }
 }
 
@@ -109,17 +105,17 @@ function verdictOf(text: string, status: number, moves: number): Verdict {
 async function main(): Promise<void> {
   if (options.images === undefined) throw new Error("--images DIR: where the *.flat files are");
   const tests = TESTS.filter(({ name }) => options.only?.includes(name) ?? true);
-  const pair = await startPair();
+  const hosts = await TwoHosts.start("kut");
   try {
     for (const test of tests) {
-      const { passed, moves, says } = await run(pair, test).catch((error: Error): Verdict => {
+      const { passed, moves, says } = await run(hosts, test).catch((error: Error): Verdict => {
         return { passed: false, moves: 0, says: error.message };
       });
       console.log(`${passed ? "PASS" : "FAIL"}  ${test.name}  ${moves} moves  ${says}`);
       if (!passed) process.exitCode = 1;
     }
   } finally {
-    await pair.close();
+    await hosts.stop();
   }
 }
 

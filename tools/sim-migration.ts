@@ -9,6 +9,7 @@ import {
   runSeeds,
   WAYS,
 } from "../test/simulation/migration/campaign.js";
+import { KINDS } from "../test/simulation/migration/kinds.table.js";
 import { MIGRATION_PLANTS } from "../test/simulation/migration/plants.js";
 import { simulateMigration } from "../test/simulation/migration/simulate.js";
 
@@ -16,6 +17,8 @@ export const MIGRATION_MODE = "migration";
 
 /** Toys for each board: one costs as much as a hundred of them. */
 const BOARD_COST = 50;
+/** Toys for each large one. */
+const STREAM_COST = 10;
 
 export interface MigrationJob {
   readonly firstSeed: number;
@@ -49,17 +52,18 @@ export async function migrationWork(job: MigrationJob): Promise<MigrationReport>
   }
   const first = firstSeed + part;
   await runSeeds(totals, { first, count: count - part, step: of });
-  const boards = { first, count: Math.max(Math.floor(count / BOARD_COST), 1) - part, step: of };
-  await runSeeds(totals, boards, true);
+  const some = (cost: number) => Math.max(Math.floor(count / cost), 1) - part;
+  await runSeeds(totals, { first, count: some(STREAM_COST), step: of }, "stream");
+  await runSeeds(totals, { first, count: some(BOARD_COST), step: of }, "board");
   if (count > 1) for (const way of WAYS.filter(isMine)) await runEveryNth(totals, way);
   return { totals, plants };
 }
 
 /** One seed, told. */
 async function tell(seed: number): Promise<void> {
-  for (const isReal of [false, true]) {
-    const { story } = await simulateMigration({ seed, isReal, isWire: isReal });
-    console.log(isReal ? "  a board, over the real page stream:" : "  a toy:");
+  for (const { said, is } of Object.values(KINDS)) {
+    const { story } = await simulateMigration({ seed, ...is });
+    console.log(said === null ? "  a toy:" : `  ${said}, over the real page stream:`);
     for (const line of story) console.log(`  ${line}`);
   }
 }

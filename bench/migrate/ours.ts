@@ -1,10 +1,10 @@
 // Owns: one migration between two of our hosts, with the guest and settings of a baseline.
 // Bench process.
 import type { Client } from "../../dist/cli/client.js";
+import type { TwoHosts } from "../../test/support/two-hosts.js";
 import { createLinux } from "../../tools/linux/boot.js";
 import { ConsoleWatch, reportsIn } from "../../tools/migrate/console.js";
 import { type Asked, migrate, vmOf } from "../../tools/migrate/move.js";
-import type { Pair } from "../../tools/migrate/pair.js";
 import { DOWNTIME_MS, MEMORY_MIB, type MigrationCase, type Moved } from "./rows.table.js";
 
 const READY_MS = 120_000;
@@ -41,13 +41,13 @@ async function roundOfDoubt(client: Client, migration: string): Promise<number |
 
 /** @param kernel of the initramfs that both have */
 export async function migrateHere(
-  pair: Pair,
+  hosts: TwoHosts,
   of: MigrationCase,
   words: string,
   warmMs: number,
   limitMs: number,
 ): Promise<OurMove> {
-  const [from, to] = [pair.client("a"), pair.client("b")];
+  const [from, to] = [hosts.client("host-a"), hosts.client("host-b")];
   const vm = await createLinux(from, {
     kernel: "6.1",
     gic: 3,

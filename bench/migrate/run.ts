@@ -13,9 +13,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { TwoHosts } from "../../test/support/two-hosts.js";
 import { missing, programVersion } from "../../tools/debian.mjs";
 import { initramfs, kernelFile, missingLinux, TUNED } from "../../tools/linux/initramfs.js";
-import { type Pair, startPair } from "../../tools/migrate/pair.js";
 import { migrateHere, type OurMove, ROUNDS_MAX } from "./ours.js";
 import { type Guest, migrateOnQemu, QEMU } from "./qemu.js";
 import { CASES, type MigrationCase, type Moved } from "./rows.table.js";
@@ -113,10 +113,10 @@ function print(rows: readonly Row[]): void {
   }
 }
 
-async function round(pair: Pair, guest: Guest, row: Row, at: number): Promise<void> {
+async function round(hosts: TwoHosts, guest: Guest, row: Row, at: number): Promise<void> {
   const { of } = row;
   const [words, warmMs] = [wordsOf(of), warmMsOf(of)];
-  const here = async () => row.ours.push(await migrateHere(pair, of, words, warmMs, LIMIT_MS));
+  const here = async () => row.ours.push(await migrateHere(hosts, of, words, warmMs, LIMIT_MS));
   const there = async () => {
     const cmdline = `${guest.cmdline} ${words}`;
     row.qemu.push(await migrateOnQemu({ ...guest, cmdline }, of, warmMs, LIMIT_MS));
@@ -136,17 +136,17 @@ async function main(): Promise<void> {
   writeFileSync(initrd, initramfs("6.1"));
   const guest = { kernel: kernelFile("6.1") ?? "", initrd, cmdline: TUNED };
   const rows: Row[] = chosen.map((of) => ({ of, ours: [], qemu: [] }));
-  const pair = await startPair();
+  const hosts = await TwoHosts.start("bench");
   console.error(`bench:migrate: ${programVersion(QEMU)}; load ${loadavg()[0]?.toFixed(1)}`);
   try {
     for (let at = 0; at < Number(options.rounds); at++) {
       for (const row of rows) {
         console.error(`bench:migrate: round ${at + 1} of ${options.rounds}, ${row.of.name}`);
-        await round(pair, guest, row, at);
+        await round(hosts, guest, row, at);
       }
     }
   } finally {
-    await pair.close();
+    await hosts.stop();
     rmSync(directory, { recursive: true, force: true });
   }
   print(rows);

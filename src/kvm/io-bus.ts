@@ -44,6 +44,16 @@ interface Ioeventfd {
   readonly eventfd: number;
 }
 
+/** An ioeventfd as KVM_IOEVENTFD names it when it de-assigns. */
+export interface IoeventfdView {
+  readonly eventfd: number;
+  readonly addr: bigint;
+  readonly len: number;
+  /** 0 without DATAMATCH. */
+  readonly datamatch: bigint;
+  readonly flags: number;
+}
+
 export interface CoalescedZone {
   readonly kind: "zone";
   readonly bus: BusName;
@@ -210,6 +220,19 @@ export class IoBus {
     );
   }
 
+  /** By address; KVM itself tells nobody. */
+  ioeventfds(): readonly IoeventfdView[] {
+    return this.#devices
+      .filter((d): d is Ioeventfd => d.kind === "ioeventfd")
+      .map(({ eventfd, addr, length, wildcard, datamatch, bus }) => ({
+        eventfd,
+        addr,
+        len: length,
+        datamatch: wildcard ? 0n : datamatch,
+        flags: (wildcard ? 0 : KVM_IOEVENTFD.DATAMATCH) | BUS_FLAGS[bus],
+      }));
+  }
+
   zones(): readonly CoalescedZone[] {
     return this.#devices.filter((d): d is CoalescedZone => d.kind === "zone");
   }
@@ -238,6 +261,12 @@ export class IoBus {
     this.#ring.splice(0, this.#ring.length, ...data.ring);
   }
 }
+
+const BUS_FLAGS: Readonly<Record<BusName, number>> = {
+  mmio: 0,
+  pio: KVM_IOEVENTFD.PIO,
+  "virtio-ccw": KVM_IOEVENTFD.VIRTIO_CCW_NOTIFY,
+};
 
 function busOf(flags: number): BusName {
   if ((flags & KVM_IOEVENTFD.PIO) !== 0) return "pio";

@@ -1,6 +1,7 @@
 // Owns: migration's front door: sessions over ports that the service implements. HTTP thread, or
 // inline.
 export { startDataPlane } from "./data-plane/thread-data-plane.js";
+export { SILENCE_MS } from "./limits.js";
 export type * from "./ports.js";
 export { PeerError, SESSION_ABORTED, SESSION_READY } from "./ports.js";
 export { whyNot } from "./preflight.js";

@@ -52,6 +52,8 @@ export interface TargetSpec {
   readonly clock: Clock;
   /** Null: this host has no way to ask the source. */
   readonly source: SourceVoice | null;
+  /** A source that says nothing for so long is asked. */
+  readonly silenceMs?: number;
 }
 
 /** After the last page: its source waits for the word that it has come. */
@@ -430,20 +432,21 @@ export class TargetSession {
 
   /** Asks the source: at once and again while ready, now and then while it is silent. */
   async #watch(): Promise<void> {
-    const { clock } = this.#spec;
+    const { clock, silenceMs = SILENCE_MS } = this.#spec;
     let pauseMs = RETRY_FIRST_MS;
     let received = -1;
     const isOver = () => this.notes.isEnded || this.notes.point === "running";
+    const lookMs = Math.min(RETRY_LAST_MS, silenceMs);
     while (!isOver()) {
       const isReady = this.notes.point === "ready";
       if (isReady) await pause(clock, pauseMs);
-      else await Promise.race([pause(clock, RETRY_LAST_MS), this.#readied.happened]);
+      else await Promise.race([pause(clock, lookMs), this.#readied.happened]);
       if (isReady) pauseMs = Math.min(pauseMs * 2, RETRY_LAST_MS);
       if (isOver()) return;
       if (this.traffic.bytes !== received) this.#hear();
       received = this.traffic.bytes;
       const silentMs = clock.monotonicMs() - this.#heardMs;
-      if (isReady || silentMs >= SILENCE_MS) await this.ask(silentMs);
+      if (isReady || silentMs >= silenceMs) await this.ask(silentMs);
     }
   }
 

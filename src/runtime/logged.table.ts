@@ -98,6 +98,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   drainCoalescedRing: { logged: true, args: consume },
 
   ioeventfd: { logged: true, args: ioeventfd },
+  listIoeventfds: { logged: false, args: {} },
   irqfd: {
     logged: true,
     args: { fd: "eventfd", gsi: "u32", flags: "u32", resamplefd: "eventfd", drain: "flag", found: "found?" },

@@ -134,7 +134,6 @@ export class Eventfds implements EventfdService {
     return { index: -1, isEventfd: true };
   }
 
-  /** The eventfd of an index; null: its descriptor is closed. */
   named(index: number | null): { readonly id: string; readonly isSemaphore: boolean } | null {
     return [...this.#byId.values()].find((eventfd) => eventfd.index === index) ?? null;
   }

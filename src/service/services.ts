@@ -248,6 +248,8 @@ export interface EventfdService {
   ): Promise<{ eventfd: EventfdResource | null; seen: number }>;
   /** For bodies: index of an eventfd id; index -1 when there is none. */
   resolve(id: string | null): { index: number; isEventfd: boolean };
+  /** The eventfd of an index; null: its descriptor is closed. */
+  named(index: number | null): { readonly id: string; readonly isSemaphore: boolean } | null;
 }
 
 /** One line of the service's history; CloudEvents field names. */

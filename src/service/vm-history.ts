@@ -7,7 +7,9 @@ import { definitionToJson } from "./definition.js";
 import type { EventLog } from "./event-log.js";
 import type { VmSpec } from "./services.js";
 
-const GONE = "Guest memory, vCPU state, the dirty log and eventfd bindings are gone.";
+const GONE =
+  "Guest memory, vCPU state, in-kernel devices, interrupt routes, the dirty log and eventfd " +
+  "bindings are gone.";
 const KEPT = "Its definition and parts are kept: start it to build it anew.";
 
 export const STOPPED = `${GONE} ${KEPT}`;

@@ -375,6 +375,10 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
       return null;
     },
   },
+  listIoeventfds: {
+    now: ({ kvm: { vm } }) =>
+      vm.bus.ioeventfds().map((one) => ({ ...one, index: vm.eventfds.outside(one.eventfd) })),
+  },
   irqfd: {
     now: (m, args) => {
       const id = m.kvm.vm.irqfds.irqfd(args);
@@ -387,7 +391,14 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
     now: (m, { id, drain }) => settled(m, drain, m.assigned.raise(id)),
   },
   releaseDevice: { now: (m, { id, drain }) => settled(m, drain, m.assigned.release(id)) },
-  listIrqfds: { now: (m) => m.kvm.vm.irqfds.list() },
+  listIrqfds: {
+    now: ({ kvm: { vm } }) =>
+      vm.irqfds.list().map((one) => ({
+        ...one,
+        index: vm.eventfds.outside(one.eventfd),
+        resampleIndex: one.resamplefd === null ? null : vm.eventfds.outside(one.resamplefd),
+      })),
+  },
   wakeEventfd: {
     now: (m, { fd, drain }) => {
       const isKnown = fd.index >= 0 && m.held.mayWake(fd.index);

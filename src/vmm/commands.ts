@@ -260,6 +260,24 @@ export interface IrqfdView {
   readonly flags: number;
 }
 
+/** As it is listed: process-wide indexes too; null: nobody outside of the VM knows it. */
+export interface ListedIrqfd extends IrqfdView {
+  readonly index: number | null;
+  readonly resampleIndex: number | null;
+}
+
+export interface ListedIoeventfd {
+  /** The VM's own number. */
+  readonly eventfd: number;
+  /** Process-wide; null: nobody outside of the VM knows it. */
+  readonly index: number | null;
+  readonly addr: bigint;
+  readonly len: number;
+  /** 0 without DATAMATCH. */
+  readonly datamatch: bigint;
+  readonly flags: number;
+}
+
 /** Name → [arguments, result]. The table of commands is vmm/command.table.ts. */
 export interface VmCommands
   extends AssignedCommands,
@@ -364,6 +382,7 @@ export interface VmCommands
     { datamatch: bigint; addr: bigint; len: number; fd: EventfdRef; flags: number },
     null,
   ];
+  listIoeventfds: [Record<string, never>, readonly ListedIoeventfd[]];
   /** KVM_IRQFD. The number of what was assigned; null after a deassignment. */
   irqfd: [
     {
@@ -377,7 +396,7 @@ export interface VmCommands
     },
     { id: number | null },
   ];
-  listIrqfds: [Record<string, never>, readonly IrqfdView[]];
+  listIrqfds: [Record<string, never>, readonly ListedIrqfd[]];
   /** An eventfd that this VM waits on was signalled by somebody else, and has been taken. */
   wakeEventfd: [{ fd: EventfdRef; drain: boolean }, { woken: boolean }];
   /** The descriptor of an eventfd that this VM waits on is about to be closed. */

@@ -6,23 +6,23 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { systemClock } from "../../src/base/clock.js";
 import { Prng } from "../../src/base/prng.js";
 import { KillRounds } from "../../tools/migrate/kill-round.js";
-import { type Pair, startPair } from "../../tools/migrate/pair.js";
+import { TwoHosts } from "../support/two-hosts.js";
 
 const ROUNDS = Number(process.env["MIGRATE_ROUNDS"] ?? 4);
 const SEED = BigInt(process.env["MIGRATE_SEED"] ?? systemClock.nowMs());
 const ROUND_MS = 120_000;
 
-let pair: Pair;
+let hosts: TwoHosts;
 
 beforeAll(async () => {
-  pair = await startPair();
+  hosts = await TwoHosts.start("crash");
 }, ROUND_MS);
-afterAll(() => pair.close());
+afterAll(() => hosts.stop());
 
 it(
   `no host says anything untrue (MIGRATE_SEED=${SEED})`,
   async () => {
-    const killing = new KillRounds(pair, new Prng(SEED));
+    const killing = new KillRounds(hosts, new Prng(SEED));
     for (let n = 1; n <= ROUNDS; n++) {
       const { guest, killed, phase, outcome } = await killing.round(n);
       expect(outcome.lies, `${guest}, ${killed} killed in ${phase}`).toEqual([]);

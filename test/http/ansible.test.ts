@@ -6,8 +6,8 @@ import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { missing, program, programVersion } from "../../tools/debian.mjs";
-import { startTwoHosts, type TwoHosts } from "../support/host-pair.js";
 import { ROOT } from "../support/real-service.js";
+import { type Name, TwoHosts } from "../support/two-hosts.js";
 
 const COMMAND = "ansible-playbook";
 const LONG_MS = 240_000;
@@ -17,7 +17,7 @@ let hosts: TwoHosts;
 /** A copy of the example, which is what a user has. */
 let folder: string;
 beforeAll(async () => {
-  hosts = await startTwoHosts("ansible");
+  hosts = await TwoHosts.start("ansible");
   folder = join(hosts.folder, "example");
   cpSync(join(ROOT, "examples/ansible"), folder, { recursive: true });
 }, LONG_MS);
@@ -25,7 +25,7 @@ afterAll(() => hosts.stop());
 
 /** Runs it; what it is told differs from the example's hosts.yml only in this. */
 function play(vars: object): Promise<{ code: number | null; output: string }> {
-  const url = (name: "host-a" | "host-b") => `http://127.0.0.1:${hosts.port(name)}`;
+  const url = (name: Name) => `http://127.0.0.1:${hosts.port(name)}`;
   const given = {
     source: { name: "host-a", url: url("host-a") },
     target: { name: "host-b", url: url("host-b") },
@@ -49,12 +49,12 @@ function play(vars: object): Promise<{ code: number | null; output: string }> {
   });
 }
 
-async function namesOf(host: "host-a" | "host-b"): Promise<readonly unknown[]> {
+async function namesOf(host: Name): Promise<readonly unknown[]> {
   const { body } = await hosts.call(host, "GET", "/v1/vms");
   return (body["items"] as { name: unknown }[]).map(({ name }) => name);
 }
 
-async function migrationsOf(host: "host-a" | "host-b") {
+async function migrationsOf(host: Name) {
   const { body } = await hosts.call(host, "GET", "/v1/migrations");
   return (body["items"] as Record<string, unknown>[]).map(({ direction, peer, state }) => {
     return { direction, peer, state };

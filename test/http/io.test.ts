@@ -36,6 +36,14 @@ describe("eventfds", () => {
 
 describe("ioeventfds", () => {
   const body = { addr: "0x9000000", len: 4 };
+  const one = { eventfd: 0, index: 0, addr: 0x900_0000n, len: 4, datamatch: 0n, flags: 0 };
+  type Listed = typeof one | (Omit<typeof one, "index"> & { index: null });
+  /** What the VM says that it has, the next time it is asked. */
+  const has = (...there: Listed[]) => face.control.answer("listIoeventfds", there);
+  const list = async (...there: Listed[]) => {
+    has(...there);
+    return (await face.call("get", `${vm}/ioeventfds`).expect(200)).body.items;
+  };
 
   it("is assigned, listed and de-assigned by id", async () => {
     const id = await eventfd();
@@ -45,12 +53,37 @@ describe("ioeventfds", () => {
       .expect(201);
     expect(made.body).toMatchObject({ datamatch: "0x7", flags: 1 });
     expect(lastArgs()).toMatchObject({ datamatch: 7n, fd: { index: 0 }, flags: 1 });
-    const list = await face.call("get", `${vm}/ioeventfds`);
-    expect(list.body.items).toEqual([made.body]);
+    const there = { ...one, datamatch: 7n, flags: 1 };
+    expect(await list(there)).toEqual([made.body]);
+    has(there);
     await face.call("delete", String(made.headers["location"])).expect(204);
     expect(lastArgs()["flags"]).toBe(5);
-    expect((await face.call("get", `${vm}/ioeventfds`)).body.items).toEqual([]);
+    expect(await list()).toEqual([]);
+    has();
     await face.call("delete", String(made.headers["location"])).expect(404);
+  });
+
+  it("is what the VM has, wherever it came from", async () => {
+    const id = await eventfd();
+    const first = (await face.call("get", "/v1/eventfds").expect(200)).body.items[0].id;
+    const made = await face
+      .call("post", `${vm}/ioeventfds`)
+      .send({ ...body, addr: "0x9000010", eventfd: id })
+      .expect(201);
+    const pio = { ...one, index: null, flags: 2 };
+    const there = [one, pio, { ...one, addr: 0x900_0010n, index: 1 }];
+    const items = await list(...there);
+    const place = { addr: "0x9000000", len: 4, datamatch: null };
+    expect(items).toEqual([
+      made.body,
+      { id: items[1].id, ...place, eventfd: first, flags: 0 },
+      { id: items[2].id, ...place, eventfd: null, flags: 2 },
+    ]);
+    expect(await list(...there)).toEqual(items);
+    has(...there);
+    await face.call("delete", `${vm}/ioeventfds/${items[1].id}`).expect(204);
+    expect(lastArgs()).toMatchObject({ addr: 0x900_0000n, fd: { index: 0 }, flags: 4 });
+    expect(await list(pio)).toEqual([items[2]]);
   });
 
   it("is de-assigned by its members, in the query or by flags", async () => {
@@ -62,13 +95,15 @@ describe("ioeventfds", () => {
         .expect(201);
     await make();
     await face.call("delete", `${vm}/ioeventfds?eventfd=${id}&addr=0x9000000&len=4`).expect(204);
-    expect((await face.call("get", `${vm}/ioeventfds`)).body.items).toEqual([]);
+    expect(lastArgs()).toMatchObject({ addr: 0x900_0000n, len: 4, fd: { index: 0 }, flags: 4 });
     await make();
     await face
       .call("post", `${vm}/ioeventfds`)
       .send({ ...body, eventfd: id, flags: 4 })
       .expect(204);
-    expect((await face.call("get", `${vm}/ioeventfds`)).body.items).toEqual([]);
+    expect(lastArgs()["flags"]).toBe(4);
+    const again = await make();
+    expect(await list(one)).toEqual([again.body]);
     face.control.refuse("ioeventfd", new KvmError("ENOENT", "KVM_IOEVENTFD", "No match."));
     const none = await face.call("delete", `${vm}/ioeventfds?eventfd=${id}&addr=0&len=4`);
     expect(none.body).toMatchObject({ status: 422, errno: "ENOENT" });
@@ -101,8 +136,8 @@ describe("interrupts", () => {
     // The VM says which there are; those that nobody assigned here come from a log.
     const none = { eventfd: null, gsi: 42, flags: 0, resampleEventfd: null };
     face.control.answer("listIrqfds", [
-      { id: 1, eventfd: 0, gsi: 32, flags: 2, resamplefd: 0 },
-      { id: 2, eventfd: 1, gsi: 42, flags: 0, resamplefd: null },
+      { id: 1, eventfd: 0, gsi: 32, flags: 2, resamplefd: 0, index: 0, resampleIndex: 0 },
+      { id: 2, eventfd: 1, gsi: 42, flags: 0, resamplefd: null, index: null, resampleIndex: null },
     ]);
     const list = await face.call("get", `${vm}/irqfds`).expect(200);
     expect(list.body.items).toEqual([made.body, { id: list.body.items[1].id, ...none }]);

@@ -1,142 +1,42 @@
 // Goal: a board moves between two hosts with its console, its uuid and its memory, and both say
 // the truth about it; what stands in the way is told beforehand.
 // Method: the compiled service as two processes that have each other in their lists, with tokens.
-import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { systemClock } from "../../src/base/clock.js";
 import { guestImage } from "../support/board.js";
-import { freePort, type RealService, startReal, temporary } from "../support/real-service.js";
+import { type Json, type Migration, type Name, TwoHosts, until } from "../support/two-hosts.js";
 
-type Json = Record<string, unknown>;
-interface Migration extends Json {
-  readonly id: string;
-  readonly state: string;
-  readonly point: string;
-  readonly vmId: string;
-  readonly failure: Json | null;
-}
-
-const TOKEN = "a-token-of-this-test";
-const WAIT_MS = 60_000;
 const LONG_MS = 150_000;
-const POLL_MS = 50;
-const names = ["host-a", "host-b"] as const;
-type Name = (typeof names)[number];
 
-const hosts = new Map<Name, RealService>();
-let folder: { path: string; remove(): Promise<void> };
-const ports = new Map<Name, number>();
-
-function configure(name: Name): Record<string, string> {
-  const other = names.find((one) => one !== name) ?? name;
-  const file = (kind: string) => join(folder.path, `${name}-${kind}`);
-  const digest = createHash("sha256").update(TOKEN).digest("hex");
-  writeFileSync(file("tokens"), `operator * ${digest}\n`);
-  writeFileSync(file("token"), `${TOKEN}\n`);
-  const peer = {
-    name: other,
-    url: `http://127.0.0.1:${ports.get(other)}`,
-    tokenFile: file("token"),
-  };
-  writeFileSync(file("peers.json"), JSON.stringify([peer]));
-  return {
-    INSTANCE_NAME: name,
-    PEERS_FILE: file("peers.json"),
-    TOKENS_FILE: file("tokens"),
-  };
-}
-
-async function start(name: Name): Promise<void> {
-  const options = { dataDir: join(folder.path, name), port: ports.get(name) ?? 0 };
-  hosts.set(name, await startReal({ ...options, env: configure(name) }));
-}
-
+let hosts: TwoHosts;
 beforeAll(async () => {
-  folder = await temporary("migration");
-  for (const name of names) ports.set(name, await freePort());
-  for (const name of names) await start(name);
+  hosts = await TwoHosts.start("migration");
 });
-afterAll(async () => {
-  for (const host of hosts.values()) await host.stop();
-  await folder.remove();
-});
+afterAll(() => hosts.stop());
 
-async function call(host: Name, method: string, path: string, body?: unknown) {
-  const isBytes = body instanceof Uint8Array;
-  const type = isBytes ? "application/octet-stream" : "application/json";
-  const answer = await fetch(`${hosts.get(host)?.origin}${path}`, {
-    method,
-    headers: {
-      authorization: `Bearer ${TOKEN}`,
-      ...(body === undefined ? {} : { "content-type": type }),
-    },
-    ...(body === undefined ? {} : { body: isBytes ? Buffer.from(body) : JSON.stringify(body) }),
-  });
-  const text = await answer.text();
-  const isJson = answer.headers.get("content-type")?.includes("json") === true;
-  return { status: answer.status, body: (isJson ? JSON.parse(text) : { text }) as Json };
-}
-
-const get = async (host: Name, path: string) => (await call(host, "GET", path)).body;
-
-async function until<T>(look: () => Promise<T | null>, what: string): Promise<T> {
-  const end = systemClock.monotonicMs() + WAIT_MS;
-  while (systemClock.monotonicMs() < end) {
-    const found = await look();
-    if (found !== null) return found;
-    await systemClock.sleep(POLL_MS);
-  }
-  throw new Error(`never ${what}`);
-}
+const call = (host: Name, method: string, path: string, body?: unknown) =>
+  hosts.call(host, method, path, body);
+const get = (host: Name, path: string) => hosts.get(host, path);
+const ended = (host: Name, id: string) => hosts.reached(host, id);
+const move = (from: Name, vm: string, body: Json) => hosts.move(from, vm, body);
 
 const consoleOf = async (host: Name, vm: string) =>
-  String((await get(host, `${vm}/console?offset=0`))["text"] ?? "");
+  (await call(host, "GET", `${vm}/console?offset=0`)).text;
 
 const says = (host: Name, vm: string, text: string) =>
   until(async () => ((await consoleOf(host, vm)).includes(text) ? true : null), `says ${text}`);
 
-async function boot(host: Name, image: string): Promise<string> {
-  const put = await call(host, "PUT", `/v1/images/${image}`, guestImage(image));
-  expect(put.status).toBeLessThan(300);
-  const made = await call(host, "POST", "/v1/vms", {
-    name: `${image}-guest`,
-    labels: { team: "migration" },
-    board: { image, memoryMiB: 16 },
-  });
-  expect([made.status, made.body]).toEqual([201, made.body]);
-  const vm = `/v1/vms/${made.body["id"]}`;
-  await call(host, "POST", `${vm}:start`);
-  return vm;
-}
-
-/** Waits until a session has ended. */
-const ended = (host: Name, id: string): Promise<Migration> =>
-  until(async () => {
-    const found = (await get(host, `/v1/migrations/${id}?wait=5`)) as Migration;
-    return ["completed", "failed", "cancelled"].includes(found.state) ? found : null;
-  }, "ended");
+const boot = (host: Name, image: string): Promise<string> =>
+  hosts.boot(host, image, guestImage(image), { labels: { team: "migration" } });
 
 /** A migration that sends pages and takes its time. */
 async function beginSlowly(from: Name, vm: string, peer: Name) {
-  const vmId = vm.split("/").at(-1);
   const parameters = { bandwidthBytesPerSecond: 1000 };
-  const made = await call(from, "POST", "/v1/migrations", { vmId, peer, parameters });
-  expect([made.status, made.body]).toEqual([202, made.body]);
-  const id = String(made.body["id"]);
+  const id = await hosts.begin(from, vm, { peer, parameters });
   const there = await until(async () => {
     const { state, peerSession } = (await get(from, `/v1/migrations/${id}`)) as Migration;
     return state === "active" ? String(peerSession) : null;
   }, "active");
   return { id, there };
-}
-
-async function move(from: Name, vm: string, body: Json): Promise<Migration> {
-  const vmId = vm.split("/").at(-1);
-  const made = await call(from, "POST", "/v1/migrations", { vmId, ...body });
-  expect([made.status, made.body]).toEqual([202, made.body]);
-  return ended(from, String(made.body["id"]));
 }
 
 describe("two hosts", () => {
@@ -198,8 +98,8 @@ describe("two hosts", () => {
     expect(items.length).toBeGreaterThan(1);
     for (const round of items) expect((round["decision"] as Json)["why"]).not.toBe("");
     const chart = await call("host-a", "GET", `/v1/migrations/${id}/chart.svg`);
-    expect(String(chart.body["text"])).toMatch(/^<svg/);
-    const metrics = String((await get("host-a", "/metrics"))["text"]);
+    expect(chart.text).toMatch(/^<svg/);
+    const metrics = (await call("host-a", "GET", "/metrics")).text;
     expect(metrics).toMatch(/tidemark_migrations\{direction="outgoing",state="completed"\} [1-9]/);
     expect(metrics).toMatch(/tidemark_migration_bytes_total [1-9]/);
   });
@@ -218,13 +118,13 @@ describe("two hosts", () => {
   it("fail with the reason when the other is gone, and the VM goes on", async () => {
     const vm = await boot("host-a", "hello");
     await says("host-a", vm, "\n");
-    await hosts.get("host-b")?.crash();
+    await hosts.crash("host-b");
     const failed = await move("host-a", vm, { peer: "host-b" });
     expect(failed.state).toBe("failed");
     expect(failed.failure).toMatchObject({ side: "wire", code: "peer-unreachable" });
     await call("host-a", "POST", `${vm}/console`, { text: "still here\n" });
     await says("host-a", vm, "still here");
-    await start("host-b");
+    await hosts.start("host-b");
   });
 
   it(
@@ -233,8 +133,8 @@ describe("two hosts", () => {
       const vm = await boot("host-a", "hello");
       await says("host-a", vm, "\n");
       const { id, there } = await beginSlowly("host-a", vm, "host-b");
-      await hosts.get("host-b")?.crash();
-      await start("host-b");
+      await hosts.crash("host-b");
+      await hosts.start("host-b");
       const failed = await ended("host-a", id);
       expect([failed.state, failed.failure?.["side"]]).toEqual(["failed", "wire"]);
       await call("host-a", "POST", `${vm}/console`, { text: "not my end\n" });
@@ -253,8 +153,8 @@ describe("two hosts", () => {
       const vm = await boot("host-a", "hello");
       await says("host-a", vm, "\n");
       const { id, there } = await beginSlowly("host-a", vm, "host-b");
-      await hosts.get("host-a")?.crash();
-      await start("host-a");
+      await hosts.crash("host-a");
+      await hosts.start("host-a");
       const failed = await ended("host-a", id);
       expect([failed.state, failed.failure?.["code"]]).toEqual(["failed", "host-restarted"]);
       expect(await get("host-a", vm)).toMatchObject({ state: "lost" });

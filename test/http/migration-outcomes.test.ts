@@ -13,9 +13,9 @@ import {
   startHosts,
   type TestHost,
   throughPages,
-  until,
 } from "../support/migration-hosts.js";
 import type { Asked, Hop } from "../support/request-proxy.js";
+import { until } from "../support/two-hosts.js";
 
 const LONG_MS = 120_000;
 const guest = syntheticGuest(7);

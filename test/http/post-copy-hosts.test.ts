@@ -3,7 +3,7 @@
 // Method: the compiled service as two processes; a guest that stamps 16 MiB and checks its stamps.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stampingGuest } from "../support/stamping-guest.js";
-import { type Json, type Migration, TwoHosts, until } from "../support/two-hosts.js";
+import { type Json, type Migration, type Name, TwoHosts, until } from "../support/two-hosts.js";
 
 const STAMPING = { data: 0x4100_0000, count: 0x4080_0000, pagesLog2: 12 };
 const LAP = 2 ** STAMPING.pagesLog2;
@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(() => hosts.stop());
 
 /** Its count, and bad stamps. */
-async function stamps(host: "host-a" | "host-b", vm: string): Promise<[bigint, bigint]> {
+async function stamps(host: Name, vm: string): Promise<[bigint, bigint]> {
   const path = `${vm}/physical-memory?gpa=0x${STAMPING.count.toString(16)}&length=16`;
   const answer = await hosts.fetch(host, path);
   expect(answer.status).toBe(200);
@@ -25,11 +25,11 @@ async function stamps(host: "host-a" | "host-b", vm: string): Promise<[bigint, b
   return [view.getBigUint64(0, true), view.getBigUint64(8, true)];
 }
 
-const stamped = (host: "host-a" | "host-b", vm: string, least: bigint) =>
+const stamped = (host: Name, vm: string, least: bigint) =>
   until(async () => ((await stamps(host, vm))[0] >= least ? true : null), `stamped ${least}`);
 
 async function stamping(): Promise<string> {
-  const vm = await hosts.boot("host-a", "stamping", stampingGuest(STAMPING), 64);
+  const vm = await hosts.boot("host-a", "stamping", stampingGuest(STAMPING), { memoryMiB: 64 });
   await stamped("host-a", vm, BigInt(2 * LAP));
   return vm;
 }

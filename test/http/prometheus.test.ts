@@ -4,16 +4,14 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { systemClock } from "../../src/base/clock.js";
 import { missing, program, programVersion } from "../../tools/debian.mjs";
 import { guestImage } from "../support/board.js";
-import { startTwoHosts, type TwoHosts } from "../support/host-pair.js";
 import { freePort, ROOT } from "../support/real-service.js";
+import { type Json, TwoHosts, until as untilWithin } from "../support/two-hosts.js";
 
 const EXAMPLE = join(ROOT, "examples/prometheus");
 const LONG_MS = 180_000;
 const WAIT_MS = 90_000;
-const POLL_MS = 250;
 const isThere = programVersion("promtool") !== null && programVersion("prometheus") !== null;
 const WHY = missing("promtool");
 
@@ -29,42 +27,23 @@ let hosts: TwoHosts;
 /** A copy of the example. */
 let folder: string;
 beforeAll(async () => {
-  hosts = await startTwoHosts("prometheus");
+  hosts = await TwoHosts.start("prometheus");
   folder = join(hosts.folder, "example");
   cpSync(EXAMPLE, folder, { recursive: true });
   cpSync(hosts.tokenFile, join(folder, "token"));
 }, LONG_MS);
 afterAll(() => hosts.stop());
 
-async function until<T>(look: () => Promise<T | null>, what: string): Promise<T> {
-  const end = systemClock.monotonicMs() + WAIT_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== null) return found;
-    if (systemClock.monotonicMs() > end) throw new Error(`never ${what}`);
-    await systemClock.sleep(POLL_MS);
-  }
-}
+const until = <T>(look: () => Promise<T | null>, what: string): Promise<T> =>
+  untilWithin(look, what, WAIT_MS);
 
 async function boot(): Promise<string> {
-  await hosts.call("host-a", "PUT", "/v1/images/hello", guestImage("hello"));
-  const board = { image: "hello", memoryMiB: 8 };
-  const made = await hosts.call("host-a", "POST", "/v1/vms", { board });
-  expect([made.status, made.body]).toEqual([201, made.body]);
-  const vmId = String(made.body["id"]);
-  await hosts.call("host-a", "POST", `/v1/vms/${vmId}:start`);
-  return vmId;
+  const vm = await hosts.boot("host-a", "hello", guestImage("hello"), { memoryMiB: 8 });
+  return vm.split("/").at(-1) ?? "";
 }
 
-async function move(vmId: string, peer: string): Promise<string> {
-  const made = await hosts.call("host-a", "POST", "/v1/migrations", { vmId, peer });
-  expect([made.status, made.body]).toEqual([202, made.body]);
-  return until(async () => {
-    const { body } = await hosts.call("host-a", "GET", `/v1/migrations/${made.body["id"]}?wait=5`);
-    const state = String(body["state"]);
-    return ["completed", "failed", "cancelled"].includes(state) ? state : null;
-  }, "ended");
-}
+const move = async (vmId: string, peer: string): Promise<string> =>
+  (await hosts.move("host-a", vmId, { peer })).state;
 
 const metricsOf = async (): Promise<string> => (await hosts.call("host-a", "GET", "/metrics")).text;
 
@@ -157,8 +136,6 @@ describe("examples/prometheus", () => {
   });
 });
 
-type Json = Record<string, unknown>;
-
 /** Prometheus on the example's files, but every second, and on the test's two hosts. */
 async function startPrometheus() {
   const config = readFileSync(join(folder, "prometheus.yml"), "utf8");
@@ -215,14 +192,14 @@ describe("Prometheus", () => {
         expect((await alerts()).filter((one) => one.includes("HostDown"))).toEqual([]);
 
         const vmId = await boot();
-        await hosts.host("host-b").crash();
+        await hosts.crash("host-b");
         expect(await move(vmId, "host-b")).toBe("failed");
         await is(`TidemarkMigrationFailed firing ${a}`);
         await is(`TidemarkHostDown pending ${b}`);
         await hosts.start("host-b");
         await until(both, "both are up again");
 
-        await hosts.host("host-a").crash();
+        await hosts.crash("host-a");
         await hosts.start("host-a");
         const isLost = `TidemarkVmLost firing ${a}`;
         await is(isLost);

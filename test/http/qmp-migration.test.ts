@@ -1,74 +1,25 @@
 // Goal: a script written for QEMU's migration moves a VM of ours, and reads how it went.
 // Method: two compiled services that have each other in their lists; a QMP socket at either side.
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { guestImage } from "../support/board.js";
 import { type Message, QmpClient } from "../support/qmp-client.js";
-import { freePort, type RealService, startReal, temporary } from "../support/real-service.js";
+import { type Name, TwoHosts, until } from "../support/two-hosts.js";
 
-const NAMES = ["host-a", "host-b"] as const;
-type Name = (typeof NAMES)[number];
-const WAIT_MS = 60_000;
-const JSON_TYPE = { "content-type": "application/json" };
-
-const hosts = new Map<Name, RealService>();
-let folder: Awaited<ReturnType<typeof temporary>>;
-
+let hosts: TwoHosts;
 beforeAll(async () => {
-  folder = await temporary("qmp-move");
-  const ports = new Map<Name, number>();
-  for (const name of NAMES) ports.set(name, await freePort());
-  for (const name of NAMES) {
-    const other = NAMES.find((one) => one !== name) ?? name;
-    const file = join(folder.path, `${name}.json`);
-    writeFileSync(
-      file,
-      JSON.stringify([{ name: other, url: `http://127.0.0.1:${ports.get(other)}` }]),
-    );
-    const env = { INSTANCE_NAME: name, PEERS_FILE: file, QMP: "on" };
-    const options = { dataDir: join(folder.path, name), port: ports.get(name) ?? 0 };
-    hosts.set(name, await startReal({ ...options, env }));
-  }
+  hosts = await TwoHosts.start("qmp-move", { QMP: "on" });
 });
-afterAll(async () => {
-  for (const host of hosts.values()) await host.stop();
-  await folder.remove();
-});
-
-async function call(host: Name, method: string, path: string, body?: unknown) {
-  const answer = await fetch(`${hosts.get(host)?.origin}${path}`, {
-    method,
-    ...(body === undefined ? {} : { headers: JSON_TYPE, body: JSON.stringify(body) }),
-  });
-  const text = await answer.text();
-  if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-  return (text === "" ? {} : JSON.parse(text)) as Message;
-}
-
-async function until<T>(look: () => Promise<T | null>, what: string): Promise<T> {
-  for (const end = performance.now() + WAIT_MS; performance.now() < end; ) {
-    const found = await look();
-    if (found !== null) return found;
-    await new Promise((resolve) => setTimeout(resolve, 30));
-  }
-  throw new Error(`never ${what}`);
-}
+afterAll(() => hosts.stop());
 
 /** A guest that waits at its console. @returns its id */
 async function boot(name: string): Promise<string> {
-  const image = guestImage("hello");
-  await fetch(`${hosts.get("host-a")?.origin}/v1/images/hello`, {
-    method: "PUT",
-    headers: { "content-type": "application/octet-stream" },
-    body: Buffer.from(image),
-  });
+  await hosts.ok("host-a", "PUT", "/v1/images/hello", guestImage("hello"));
   const board = { image: "hello", memoryMiB: 16 };
-  return String((await call("host-a", "POST", "/v1/vms", { name, board }))["id"]);
+  return String((await hosts.ok("host-a", "POST", "/v1/vms", { name, board }))["id"]);
 }
 
 async function open(host: Name, vm: string): Promise<QmpClient> {
-  const { path } = await call(host, "POST", `/v1/vms/${vm}/qmp`, { listen: "unix" });
+  const { path } = await hosts.ok(host, "POST", `/v1/vms/${vm}/qmp`, { listen: "unix" });
   return QmpClient.open({ path: String(path) });
 }
 
@@ -100,7 +51,7 @@ describe("a script for QEMU's migration", () => {
     expect(await source.done("query-status")).toMatchObject({ status: "running" });
 
     const arriving = await until(async () => {
-      const { items } = await call("host-b", "GET", "/v1/vms");
+      const { items } = await hosts.ok("host-b", "GET", "/v1/vms");
       return (items as Message[]).find((one) => one["state"] === "incoming") ?? null;
     }, "arrived");
     const target = await open("host-b", String(arriving["id"]));

@@ -129,6 +129,59 @@ describe("a client's VM", () => {
     expect([diff.status, diff.body["code"]]).toEqual([409, "snapshot-parent"]);
   });
 
+  it("has its ioeventfds after a restore, and they are listed", async () => {
+    const own = pathOf(await ok("POST", "/v1/vms", {}));
+    await ok("PUT", `${own}/vcpus/0`);
+    const [bell, gone] = [
+      await ok("POST", "/v1/eventfds", {}),
+      await ok("POST", "/v1/eventfds", {}),
+    ];
+    const at = (addr: string, eventfd: unknown) =>
+      ok("POST", `${own}/ioeventfds`, { eventfd, addr, len: 4, datamatch: "0x2a" });
+    const second = await at("0x9000010", gone["id"]);
+    const first = await at("0x9000000", bell["id"]);
+    const list = async () => (await ok("GET", `${own}/ioeventfds`))["items"] as Body[];
+    expect(await list()).toEqual([second, first]);
+    const taken = await snap(own, {});
+    await ok("DELETE", `${own}/ioeventfds/${second["id"]}`);
+    await ok("DELETE", `/v1/eventfds/${gone["id"]}`);
+    await ok("POST", `${own}:restore`, {});
+    const [one, two] = await list();
+    expect([one, two]).toMatchObject([
+      { ...first, id: one?.["id"] },
+      // Its eventfd was closed meanwhile, and was made anew.
+      { ...second, id: two?.["id"], eventfd: expect.not.stringMatching(String(gone["id"])) },
+    ]);
+    expect((await ok("GET", `/v1/eventfds/${two?.["eventfd"]}`))["count"]).toBe("0x0");
+    await ok("DELETE", `${own}/ioeventfds/${one?.["id"]}`);
+    expect(await list()).toEqual([two]);
+    const again = await call("POST", `${own}/ioeventfds`, {
+      ...{ eventfd: bell["id"], addr: "0x9000010", len: 4, datamatch: "0x2a" },
+    });
+    expect([again.status, again.body["errno"]]).toEqual([409, "EEXIST"]);
+    await ok("DELETE", own);
+    await ok("DELETE", `/v1/snapshots/${taken["id"]}`);
+  });
+
+  it("has its in-kernel devices again by a snapshot, and else says they are gone", async () => {
+    const own = pathOf(await ok("POST", "/v1/vms", {}));
+    await ok("PUT", `${own}/vcpus/0`);
+    await ok("POST", `${own}/devices`, { type: 7 });
+    const devices = async () => (await ok("GET", `${own}/devices`))["items"] as Body[];
+    const before = await devices();
+    expect(before).toMatchObject([{ type: 7 }]);
+    const taken = await snap(own, {});
+    const stopped = await ok("POST", `${own}:stop`);
+    expect(stopped["stateReason"]).toContain("in-kernel devices, interrupt routes");
+    await ok("POST", `${own}:start`);
+    expect(await devices()).toEqual([]);
+    expect((await ok("GET", `${own}/vcpus`))["items"]).toHaveLength(1);
+    await ok("POST", `${own}:restore`, {});
+    expect(await devices()).toEqual(before);
+    await ok("DELETE", own);
+    await ok("DELETE", `/v1/snapshots/${taken["id"]}`);
+  });
+
   it("is given whole as a file, which is refused once it was changed", async () => {
     const content = await call("GET", `/v1/snapshots/${second["id"]}/content`);
     expect(content.bytes.length).toBe(second["fileBytes"]);

@@ -14,14 +14,23 @@ import { MIGRATION_PLANTS } from "./migration/plants.js";
 
 const SEEDS = 200;
 const BOARDS = 20;
+const STREAMS = 30;
 /** Found by few seeds, so that it costs little; `npm run sim` plants all. */
 const QUICK = [
   "commit-not-repeated",
+  "cut-forgets-pages",
+  "death-unnoticed",
+  "demanded-page-forgotten",
   "hold-left",
   "impatient-target",
   "last-harvest-dropped",
+  "newer-page-overwritten",
+  "postcopy-ends-early",
+  "postcopy-released-early",
+  "push-skips-a-page",
   "restart-forgets-ready",
   "round-forgotten",
+  "stale-pages-kept",
   "tables-dropped",
   "tables-late",
   "undecided-is-released",
@@ -43,11 +52,19 @@ describe("two hosts and a migration between them", () => {
 
   it("end with one running board, whose guest misses no stamp", { timeout: 240_000 }, async () => {
     const totals = noMigrations();
-    await runSeeds(totals, { first: 1, count: BOARDS, step: 1 }, true);
+    await runSeeds(totals, { first: 1, count: BOARDS, step: 1 }, "board");
     expect(totals.failures).toEqual([]);
     expect(totals.moved).toBeGreaterThan(BOARDS / 4);
     // The second migration of each comes on top.
     expect(totals.handOvers).toBeGreaterThan(BOARDS);
+  });
+
+  it("end with one running copy, over the real page stream", { timeout: 120_000 }, async () => {
+    const totals = noMigrations();
+    await runSeeds(totals, { first: 1, count: STREAMS, step: 1 }, "stream");
+    expect(totals.failures).toEqual([]);
+    expect(totals.moved).toBeGreaterThan(STREAMS / 4);
+    expect(totals.stayed).toBeGreaterThan(0);
   });
 
   it.each(WAYS)(

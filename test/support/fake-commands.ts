@@ -308,12 +308,17 @@ export const COMMAND_RESULTS: Results = {
     entries: [{ physAddr: 0x900_0000n, len: 4, pio: 0, data: new Uint8Array([42, 0, 0, 0]) }],
   }),
   ioeventfd: () => null,
+  listIoeventfds: () => [
+    { eventfd: 0, index: null, addr: 0x1000n, len: 4, datamatch: 0n, flags: 0 },
+  ],
   irqfd: ({ flags }) => ({ id: (flags & 1) === 0 ? 1 : null }),
   assignDevice: ({ base, isHigh }) => ({ ...assigned, base, isHigh }),
   listAssignedDevices: () => [assigned],
   raiseAssignedDevice: () => ({ ...assigned, isHigh: true }),
   releaseDevice: () => assigned,
-  listIrqfds: () => [{ id: 1, eventfd: 0, gsi: 42, flags: 0, resamplefd: null }],
+  listIrqfds: () => [
+    { id: 1, eventfd: 0, gsi: 42, flags: 0, resamplefd: null, index: null, resampleIndex: null },
+  ],
   wakeEventfd: () => ({ woken: true }),
   hangUpEventfd: () => null,
   setGsiRouting: () => null,

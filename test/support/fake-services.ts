@@ -300,6 +300,7 @@ function eventfdService(fake: Fake): Services["eventfds"] {
     },
     follow: async (id) => ({ eventfd: fake.eventfds.get(id) ?? null, seen: 0 }),
     resolve: (id) => ({ index: id !== null && fake.eventfds.has(id) ? 0 : -1, isEventfd: true }),
+    named: (index) => (index === null ? null : ([...fake.eventfds.values()][index] ?? null)),
   };
 }
 

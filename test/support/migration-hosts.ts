@@ -16,11 +16,12 @@ import type { Migration } from "../../tools/migrate/move.js";
 import { CuttingProxy } from "./cutting-proxy.js";
 import { freePort, ROOT, temporary } from "./real-service.js";
 import { type Answered, RequestProxy } from "./request-proxy.js";
+import { until } from "./two-hosts.js";
 
 /** A cut of the pages' way is given up so soon. */
 const GIVE_UP_MS = 3_000;
-const POLL_MS = 20;
-const WAIT_MS = 60_000;
+/** A target that hears nothing asks so soon. */
+const SILENCE_MS = 2_000;
 const MIB = 2 ** 20;
 
 export type Name = "a" | "b";
@@ -84,6 +85,7 @@ async function startHost(name: Name, port: number, proxy: RequestProxy, other: R
     peers: [{ ...peer, token: null, certificatePin: null, ca: null }],
     plane,
     runningMax: 8,
+    silenceMs: SILENCE_MS,
   };
   const services = await createServices({
     store: guarded(store, (change) => state.full?.(change) ?? false),
@@ -136,17 +138,6 @@ export async function throughPages(host: TestHost, answered: Answered): Promise<
   host.pages ??= await CuttingProxy.start(offer.dataPlane.url);
   offer.dataPlane.url = host.pages.url;
   return { ...answered, body: Buffer.from(JSON.stringify(offer)) };
-}
-
-/** Waits until something is so. @throws Error after a minute */
-export async function until<T>(look: () => Promise<T | null>, what: string): Promise<T> {
-  const end = systemClock.monotonicMs() + WAIT_MS;
-  while (systemClock.monotonicMs() < end) {
-    const found = await look();
-    if (found !== null) return found;
-    await systemClock.sleep(POLL_MS);
-  }
-  throw new Error(`never ${what}`);
 }
 
 const ENDED: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);

@@ -1,9 +1,9 @@
-// Owns: the compiled service as two processes that have each other in their lists, with tokens.
-// Test process.
+// Owns: the compiled service as two processes that have each other in their lists, with a token.
+// Test, tool and bench process; starts them and ends them by id.
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { Client } from "../../dist/cli/client.js";
 import { systemClock } from "../../src/base/clock.js";
 import { freePort, type RealService, startReal, temporary } from "./real-service.js";
 
@@ -16,122 +16,209 @@ export interface Migration extends Json {
   readonly failure: Json | null;
 }
 
-const TOKEN = "a-token-of-this-test";
+export interface Answer {
+  readonly status: number;
+  readonly text: string;
+  /** {} where the answer is no JSON. */
+  readonly body: Json;
+}
+
+export const NAMES = ["host-a", "host-b"] as const;
+export type Name = (typeof NAMES)[number];
+export const other = (name: Name): Name => (name === "host-a" ? "host-b" : "host-a");
+
 const WAIT_MS = 60_000;
-const POLL_MS = 50;
-const NAMES = ["host-a", "host-b"] as const;
-type Name = (typeof NAMES)[number];
+const POLL_MS = 20;
 const ENDED = ["completed", "failed", "cancelled"];
 
+/** The same in each of a host's lives. */
+interface Place {
+  readonly port: number;
+  readonly dataPort: number;
+  service: RealService | null;
+}
+
 export class TwoHosts {
-  readonly #hosts = new Map<Name, RealService>();
-  readonly #ports = new Map<Name, number>();
-  readonly #folder: { path: string; remove(): Promise<void> };
+  /** A folder of whoever started them, removed in the end. */
+  readonly folder: string;
+  readonly tokenFile: string;
+  readonly #token: string;
+  readonly #places: Readonly<Record<Name, Place>>;
+  readonly #env: Readonly<Record<string, string>>;
+  readonly #remove: () => Promise<void>;
 
-  static async start(what: string): Promise<TwoHosts> {
-    const hosts = new TwoHosts(await temporary(what));
-    for (const name of NAMES) hosts.#ports.set(name, await freePort());
-    for (const name of NAMES) await hosts.start(name);
-    return hosts;
+  /**
+   * @param what names the folder
+   * @param env more of the environment of both
+   */
+  static async start(what: string, env: Readonly<Record<string, string>> = {}): Promise<TwoHosts> {
+    const folder = await temporary(what);
+    const [a, b] = [await freePlace(), await freePlace()];
+    const hosts = new TwoHosts(what, folder, { "host-a": a, "host-b": b }, env);
+    const started = await Promise.allSettled(NAMES.map((name) => hosts.start(name)));
+    const failed = started.find(({ status }) => status === "rejected");
+    if (failed === undefined) return hosts;
+    await hosts.stop();
+    throw (failed as PromiseRejectedResult).reason;
   }
 
-  private constructor(folder: { path: string; remove(): Promise<void> }) {
-    this.#folder = folder;
+  private constructor(
+    what: string,
+    folder: { path: string; remove(): Promise<void> },
+    places: Readonly<Record<Name, Place>>,
+    env: Readonly<Record<string, string>>,
+  ) {
+    this.folder = folder.path;
+    this.#token = `token-of-${what}`;
+    this.tokenFile = join(folder.path, "token");
+    this.#places = places;
+    this.#env = env;
+    this.#remove = folder.remove;
+    const digest = createHash("sha256").update(this.#token).digest("hex");
+    writeFileSync(this.tokenFile, `${this.#token}\n`);
+    writeFileSync(this.#tokensFile, `operator * ${digest}\n`);
   }
 
+  get #tokensFile(): string {
+    return join(this.folder, "tokens");
+  }
+
+  /** On the same ports, with the same data. */
   async start(name: Name): Promise<void> {
-    const dataDir = join(this.#folder.path, name);
-    const port = this.#ports.get(name) ?? 0;
-    this.#hosts.set(name, await startReal({ dataDir, port, env: this.#configure(name) }));
+    const place = this.#places[name];
+    const peersFile = join(this.folder, `peers-of-${name}.json`);
+    const url = `http://127.0.0.1:${this.port(other(name))}`;
+    const peer = { name: other(name), url, tokenFile: this.tokenFile };
+    writeFileSync(peersFile, JSON.stringify([peer]));
+    place.service = await startReal({
+      dataDir: join(this.folder, name),
+      port: place.port,
+      env: {
+        INSTANCE_NAME: name,
+        PEERS_FILE: peersFile,
+        TOKENS_FILE: this.#tokensFile,
+        DATA_PLANE_PORT: String(place.dataPort),
+        ...this.#env,
+      },
+    });
   }
 
-  #configure(name: Name): Record<string, string> {
-    const other = NAMES.find((one) => one !== name) ?? name;
-    const file = (kind: string) => join(this.#folder.path, `${name}-${kind}`);
-    const digest = createHash("sha256").update(TOKEN).digest("hex");
-    writeFileSync(file("tokens"), `operator * ${digest}\n`);
-    writeFileSync(file("token"), `${TOKEN}\n`);
-    const url = `http://127.0.0.1:${this.#ports.get(other)}`;
-    writeFileSync(
-      file("peers.json"),
-      JSON.stringify([{ name: other, url, tokenFile: file("token") }]),
-    );
-    return {
-      INSTANCE_NAME: name,
-      PEERS_FILE: file("peers.json"),
-      TOKENS_FILE: file("tokens"),
-    };
-  }
-
+  /** SIGKILL. */
   async crash(name: Name): Promise<void> {
-    await this.#hosts.get(name)?.crash();
+    await this.host(name).crash();
+    this.#places[name].service = null;
   }
 
   async stop(): Promise<void> {
-    for (const host of this.#hosts.values()) await host.stop();
-    await this.#folder.remove();
+    for (const { service } of Object.values(this.#places)) await service?.stop();
+    await this.#remove();
   }
 
-  async fetch(host: Name, path: string): Promise<Response> {
-    const headers = { authorization: `Bearer ${TOKEN}` };
-    return fetch(`${this.#hosts.get(host)?.origin}${path}`, { headers });
+  /** As it runs now. */
+  host(name: Name): RealService {
+    const { service } = this.#places[name];
+    if (service === null) throw new Error(`${name} doesn't run`);
+    return service;
   }
 
-  async call(host: Name, method: string, path: string, body?: unknown) {
+  port(name: Name): number {
+    return this.#places[name].port;
+  }
+
+  client(name: Name): Client {
+    return new Client(this.host(name).origin, this.#token);
+  }
+
+  get headers(): { readonly authorization: string } {
+    return { authorization: `Bearer ${this.#token}` };
+  }
+
+  fetch(host: Name, path: string): Promise<Response> {
+    return fetch(`${this.host(host).origin}${path}`, { headers: this.headers });
+  }
+
+  async call(host: Name, method: string, path: string, body?: unknown): Promise<Answer> {
     const isBytes = body instanceof Uint8Array;
     const type = isBytes ? "application/octet-stream" : "application/json";
-    const answer = await fetch(`${this.#hosts.get(host)?.origin}${path}`, {
+    const answer = await fetch(`${this.host(host).origin}${path}`, {
       method,
-      headers: {
-        authorization: `Bearer ${TOKEN}`,
-        ...(body === undefined ? {} : { "content-type": type }),
-      },
+      headers: { ...this.headers, ...(body === undefined ? {} : { "content-type": type }) },
       ...(body === undefined ? {} : { body: isBytes ? Buffer.from(body) : JSON.stringify(body) }),
     });
     const text = await answer.text();
     const isJson = answer.headers.get("content-type")?.includes("json") === true;
-    return { status: answer.status, body: (isJson ? JSON.parse(text) : { text }) as Json };
+    return { status: answer.status, text, body: (isJson ? JSON.parse(text) : {}) as Json };
   }
 
   async get(host: Name, path: string): Promise<Json> {
     return (await this.call(host, "GET", path)).body;
   }
 
+  /** @throws Error unless it is answered with one of these statuses; none: with success */
+  async ok(
+    host: Name,
+    method: string,
+    path: string,
+    body?: unknown,
+    statuses: readonly number[] = [],
+  ): Promise<Json> {
+    const answer = await this.call(host, method, path, body);
+    const { status, text } = answer;
+    if (statuses.includes(status) || (statuses.length === 0 && status < 300)) return answer.body;
+    throw new Error(`${method} ${path} at ${host}: ${status} ${text}`);
+  }
+
   /** A board with an image, running. */
-  async boot(host: Name, name: string, image: Uint8Array, memoryMiB: number): Promise<string> {
-    const put = await this.call(host, "PUT", `/v1/images/${name}`, image);
-    expect(put.status).toBeLessThan(300);
+  async boot(
+    host: Name,
+    name: string,
+    image: Uint8Array,
+    { memoryMiB = 16, labels = {} }: { memoryMiB?: number; labels?: Record<string, string> } = {},
+  ): Promise<string> {
+    await this.ok(host, "PUT", `/v1/images/${name}`, image);
     const board = { image: name, memoryMiB };
-    const made = await this.call(host, "POST", "/v1/vms", { name: `${name}-guest`, board });
-    expect([made.status, made.body]).toEqual([201, made.body]);
-    const vm = `/v1/vms/${made.body["id"]}`;
-    await this.call(host, "POST", `${vm}:start`);
+    const body = { name: `${name}-guest`, labels, board };
+    const vm = `/v1/vms/${(await this.ok(host, "POST", "/v1/vms", body, [201]))["id"]}`;
+    await this.ok(host, "POST", `${vm}:start`);
     return vm;
   }
 
   /** @returns the session's id */
   async begin(from: Name, vm: string, body: Json): Promise<string> {
-    const vmId = vm.split("/").at(-1);
-    const made = await this.call(from, "POST", "/v1/migrations", { vmId, ...body });
-    expect([made.status, made.body]).toEqual([202, made.body]);
-    return String(made.body["id"]);
+    const asked = { vmId: vm.split("/").at(-1), ...body };
+    return String((await this.ok(from, "POST", "/v1/migrations", asked, [202]))["id"]);
   }
 
   /** Until a session has ended, or is in one of these states. */
-  async reached(host: Name, id: string, states: readonly string[] = ENDED): Promise<Migration> {
+  reached(host: Name, id: string, states: readonly string[] = ENDED): Promise<Migration> {
+    const path = `/v1/migrations/${id}${states === ENDED ? "?wait=5" : ""}`;
     return until(async () => {
-      const found = (await this.get(host, `/v1/migrations/${id}`)) as Migration;
+      const found = (await this.get(host, path)) as Migration;
       return states.includes(found.state) || ENDED.includes(found.state) ? found : null;
     }, `was ${states}`);
   }
+
+  /** From its beginning to its end. */
+  async move(from: Name, vm: string, body: Json): Promise<Migration> {
+    return this.reached(from, await this.begin(from, vm, body));
+  }
 }
 
-export async function until<T>(look: () => Promise<T | null>, what: string): Promise<T> {
-  const end = systemClock.monotonicMs() + WAIT_MS;
-  while (systemClock.monotonicMs() < end) {
+async function freePlace(): Promise<Place> {
+  return { port: await freePort(), dataPort: await freePort(), service: null };
+}
+
+/** Waits until something is so. @throws Error when it is too late */
+export async function until<T>(
+  look: () => Promise<T | null>,
+  what: string,
+  withinMs = WAIT_MS,
+): Promise<T> {
+  const end = systemClock.monotonicMs() + withinMs;
+  for (;;) {
     const found = await look();
     if (found !== null) return found;
+    if (systemClock.monotonicMs() > end) throw new Error(`never ${what}`);
     await systemClock.sleep(POLL_MS);
   }
-  throw new Error(`never ${what}`);
 }

@@ -2,9 +2,9 @@
 // true after it. Tool and test process.
 import { systemClock } from "../../dist/base/clock.js";
 import type { Prng } from "../../dist/base/prng.js";
+import { NAMES, type Name, other, type TwoHosts } from "../../test/support/two-hosts.js";
 import { boardGuest, type MovingGuest, syntheticGuest } from "./guests.js";
 import { type Asked, type Migration, migrate, vmOf } from "./move.js";
-import { type Name, other, type Pair } from "./pair.js";
 import { hasEnded, judge, type Outcome, sessionsOf, told } from "./truth.js";
 
 export interface Round {
@@ -42,20 +42,20 @@ function parametersOf(prng: Prng): NonNullable<Asked["parameters"]> {
 
 class Watched {
   phase = "none";
-  readonly #pair: Pair;
+  readonly #hosts: TwoHosts;
   readonly #from: Name;
   readonly #asked: Asked;
   #id: string | null = null;
 
-  constructor(pair: Pair, from: Name, asked: Asked) {
-    this.#pair = pair;
+  constructor(hosts: TwoHosts, from: Name, asked: Asked) {
+    this.#hosts = hosts;
     this.#from = from;
     this.#asked = asked;
   }
 
   /** Asks, and doesn't mind that the host dies meanwhile. */
   begin(): void {
-    this.#pair
+    this.#hosts
       .client(this.#from)
       .call("createMigration", {}, this.#asked)
       .then(
@@ -68,7 +68,7 @@ class Watched {
 
   async look(): Promise<string> {
     if (this.#id === null) return this.phase;
-    const client = this.#pair.client(this.#from);
+    const client = this.#hosts.client(this.#from);
     const { state, point } = await client.call("getMigration", { migration: this.#id });
     this.phase = point === "none" || state === "completed" ? state : `${state}, ${point}`;
     return state;
@@ -87,26 +87,26 @@ class Watched {
 }
 
 export class KillRounds {
-  readonly #pair: Pair;
+  readonly #hosts: TwoHosts;
   readonly #prng: Prng;
 
-  constructor(pair: Pair, prng: Prng) {
-    this.#pair = pair;
+  constructor(hosts: TwoHosts, prng: Prng) {
+    this.#hosts = hosts;
     this.#prng = prng;
   }
 
   async round(n: number): Promise<Round> {
     const prng = this.#prng;
-    const from = prng.pick(["a", "b"] as const);
+    const from = prng.pick(NAMES);
     const killed = prng.pick(["source", "source", "target", "target", "both"] as const);
     const guest = n % BOARD_EVERY === 0 ? boardGuest() : syntheticGuest(prng.u32());
-    const client = this.#pair.client(from);
+    const client = this.#hosts.client(from);
     const vm = await guest.create(client);
     const { uuid } = await client.call("getVm", { vm });
     const phase = await this.#cut(from, vm, killed);
     const names = namesOf(from, killed);
     await this.#settled(uuid, from);
-    const told1 = await told(this.#pair, uuid, from, names);
+    const told1 = await told(this.#hosts, uuid, from, names);
     const judged = judge(told1);
     const lies = [...judged.lies, ...(await this.#after(guest, uuid, judged.runsOn))];
     const word = lies.length === 0 ? judged.word : "untrue";
@@ -119,19 +119,19 @@ export class KillRounds {
     const prng = this.#prng;
     const strategy = prng.pick(["pre-copy", "pre-copy", "stop-and-copy"] as const);
     const parameters = parametersOf(prng);
-    const asked = { vmId: vm, peer: `host-${other(from)}`, strategy, parameters };
+    const asked = { vmId: vm, peer: other(from), strategy, parameters };
     const moment = prng.pick(MOMENTS);
     const after = prng.below(moment === null ? BLIND_MS_MAX : AFTER_MS_MAX);
-    const watched = new Watched(this.#pair, from, asked);
+    const watched = new Watched(this.#hosts, from, asked);
     watched.begin();
     if (moment !== null) await watched.until(moment);
     await systemClock.sleep(after);
     await watched.look();
     const names = namesOf(from, killed);
-    await Promise.all(names.map((name) => this.#pair.crash(name)));
+    await Promise.all(names.map((name) => this.#hosts.crash(name)));
     // Who is back first differs.
     const order = prng.below(2) === 0 ? names : [...names].reverse();
-    for (const name of order) await this.#pair.start(name);
+    for (const name of order) await this.#hosts.start(name);
     return watched.phase;
   }
 
@@ -139,8 +139,8 @@ export class KillRounds {
   async #settled(uuid: string, from: Name): Promise<void> {
     const deadline = systemClock.monotonicMs() + SETTLED_WITHIN_MS;
     for (;;) {
-      const outgoing = await sessionsOf(this.#pair.client(from), uuid, "outgoing");
-      const incoming = await sessionsOf(this.#pair.client(other(from)), uuid, "incoming");
+      const outgoing = await sessionsOf(this.#hosts.client(from), uuid, "outgoing");
+      const incoming = await sessionsOf(this.#hosts.client(other(from)), uuid, "incoming");
       if ([...outgoing, ...incoming].every(hasEnded)) return;
       // What is still under way is told as a lie.
       if (systemClock.monotonicMs() > deadline) return;
@@ -161,15 +161,15 @@ export class KillRounds {
   }
 
   async #checked(guest: MovingGuest, uuid: string, at: Name): Promise<readonly string[]> {
-    const client = this.#pair.client(at);
+    const client = this.#hosts.client(at);
     const wrong = await guest.check(client, await vmOf(client, uuid));
     return wrong.map((what) => `at ${at}: ${what}`);
   }
 
   /** @returns null: it went well */
   async #move(uuid: string, from: Name): Promise<readonly string[] | null> {
-    const client = this.#pair.client(from);
-    const asked = { vmId: await vmOf(client, uuid), peer: `host-${other(from)}` };
+    const client = this.#hosts.client(from);
+    const asked = { vmId: await vmOf(client, uuid), peer: other(from) };
     const { state, failure } = await migrate(client, asked, NEXT_MS);
     if (state === "completed") return null;
     return [`the next move is ${state}: ${failure?.detail ?? "no reason"}`];
@@ -177,8 +177,8 @@ export class KillRounds {
 
   /** A lost VM is built anew where it was lost, and moves. */
   async #moveAnew(uuid: string): Promise<readonly string[]> {
-    for (const name of ["a", "b"] as const) {
-      const client = this.#pair.client(name);
+    for (const name of NAMES) {
+      const client = this.#hosts.client(name);
       const { items } = await client.call("listVms", {}, undefined, { limit: "1000" });
       const lost = items.find((vm) => vm.uuid === uuid && vm.state === "lost");
       if (lost === undefined) continue;
@@ -189,8 +189,8 @@ export class KillRounds {
   }
 
   async #forget(uuid: string): Promise<void> {
-    for (const name of ["a", "b"] as const) {
-      const client = this.#pair.client(name);
+    for (const name of NAMES) {
+      const client = this.#hosts.client(name);
       const { items } = await client.call("listVms", {}, undefined, { limit: "1000" });
       for (const { id, uuid: found } of items) {
         if (found === uuid) await client.call("deleteVm", { vm: id });

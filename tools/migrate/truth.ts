@@ -2,8 +2,8 @@
 // Tool and test process.
 import type { Client } from "../../dist/cli/client.js";
 import type { Operations } from "../../dist/generated/client.js";
+import { NAMES, type Name, other, type TwoHosts } from "../../test/support/two-hosts.js";
 import type { Migration } from "./move.js";
-import { type Name, other, type Pair } from "./pair.js";
 
 type Vm = Operations["listVms"]["answer"]["items"][number];
 
@@ -45,17 +45,17 @@ async function recordsOf(client: Client, uuid: string): Promise<readonly Vm[]> {
 }
 
 export async function told(
-  pair: Pair,
+  hosts: TwoHosts,
   uuid: string,
   from: Name,
   killed: readonly Name[],
 ): Promise<Told> {
   const to = other(from);
-  const [source = null] = await sessionsOf(pair.client(from), uuid, "outgoing");
-  const [target = null] = await sessionsOf(pair.client(to), uuid, "incoming");
+  const [source = null] = await sessionsOf(hosts.client(from), uuid, "outgoing");
+  const [target = null] = await sessionsOf(hosts.client(to), uuid, "incoming");
   const vms = {
-    a: await recordsOf(pair.client("a"), uuid),
-    b: await recordsOf(pair.client("b"), uuid),
+    "host-a": await recordsOf(hosts.client("host-a"), uuid),
+    "host-b": await recordsOf(hosts.client("host-b"), uuid),
   };
   return { from, killed, source, target, vms };
 }
@@ -64,7 +64,7 @@ export async function told(
 export function judge(told: Told): Outcome {
   const lies = [...liesOfSessions(told), ...liesOfVms(told)];
   const { vms, from } = told;
-  const active = (["a", "b"] as const).filter((name) => isIn(vms[name], "active"));
+  const active = NAMES.filter((name) => isIn(vms[name], "active"));
   const runsOn = active[0] ?? null;
   if (lies.length > 0) return { runsOn, word: "untrue", lies };
   if (runsOn !== null) return { runsOn, word: runsOn === from ? "stays" : "moved", lies };
@@ -106,7 +106,7 @@ function* liesOfSessions(told: Told): Iterable<string> {
 function* liesOfVms(told: Told): Iterable<string> {
   const { vms, from, killed } = told;
   const to = other(from);
-  const all = [...vms.a, ...vms.b];
+  const all = NAMES.flatMap((name) => vms[name]);
   const active = all.filter(({ state }) => state === "active");
   if (active.length > 1) yield `it is active ${active.length} times`;
   const [here, there] = [vms[from], vms[to]];

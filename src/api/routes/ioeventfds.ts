@@ -1,7 +1,7 @@
 // Owns: ioeventfds: KVM_IOEVENTFD, assign and de-assign. HTTP thread.
 import { ServiceError } from "../../base/errors.js";
 import { hex } from "../../base/hex.js";
-import type { Ioeventfd as Entry, IoeventfdKey } from "../bindings.js";
+import { type Ioeventfd as Entry, IOEVENTFD_FLAG, type IoeventfdKey } from "../bindings.js";
 import type { ApiDeps } from "../deps.js";
 import { empty, json, type Operation, operation, withHeaders } from "../operation.js";
 import { VmParams } from "../schemas/common.schema.js";
@@ -15,9 +15,7 @@ import {
 import { big, bigOr, created, LOCATION } from "../support.js";
 import { vmPath } from "../views/vm.js";
 
-/** KVM_IOEVENTFD_FLAG_*. @source linux/kvm.h */
-const DATAMATCH = 1;
-const DEASSIGN = 4;
+const { DATAMATCH, DEASSIGN } = IOEVENTFD_FLAG;
 
 const common = { tag: "ioeventfds", path: "/v1/vms/{vm}/ioeventfds", params: VmParams } as const;
 
@@ -59,7 +57,21 @@ async function ioctl({ services }: ApiDeps, vm: string, key: IoeventfdKey): Prom
 
 async function deassign(deps: ApiDeps, vm: string, key: IoeventfdKey): Promise<void> {
   await ioctl(deps, vm, { ...key, flags: (key.flags | DEASSIGN) >>> 0 });
-  deps.bindings.remove(vm, { ...key, flags: (key.flags & ~DEASSIGN) >>> 0 });
+  deps.bindings.removeIoeventfd(vm, { ...key, flags: (key.flags & ~DEASSIGN) >>> 0 });
+}
+
+/** What KVM has, with the ids that it was given here. */
+async function assigned({ services, bindings }: ApiDeps, vm: string): Promise<readonly Entry[]> {
+  const { eventfds, vms } = services;
+  const { value } = await vms.command(vm, "listIoeventfds", {});
+  const present = value.map(({ index, addr, len, datamatch, flags }) => ({
+    eventfd: eventfds.named(index)?.id ?? null,
+    addr,
+    len,
+    datamatch,
+    flags,
+  }));
+  return bindings.ioeventfds(vm, present);
 }
 
 function assign(deps: ApiDeps): Operation {
@@ -84,7 +96,7 @@ function assign(deps: ApiDeps): Operation {
         return reply.code(204).send();
       }
       await ioctl(deps, params.vm, key);
-      const entry = deps.bindings.add(params.vm, key);
+      const entry = deps.bindings.addIoeventfd(params.vm, key);
       return created(reply, `${vmPath(params.vm)}/ioeventfds/${entry.id}`).send(view(entry));
     },
   });
@@ -98,12 +110,13 @@ function listAndDelete(deps: ApiDeps): readonly Operation[] {
       method: "GET",
       scope: "vm:read",
       summary: "List ioeventfds",
-      description: "In order of assignment.",
+      description:
+        "In order of assignment; those that came with a restored or moved VM follow by address.",
       answers: { 200: json("All of the VM.", Ioeventfds) },
-      problems: ["vm-not-found"],
+      problems: ["vm-not-found", "vm-not-active"],
       handle: async ({ params }) => {
         const { state } = await deps.services.vms.get(params.vm);
-        const entries = state === "active" ? deps.bindings.list(params.vm) : [];
+        const entries = state === "active" ? await assigned(deps, params.vm) : [];
         return { items: entries.map(view), nextCursor: null };
       },
     }),
@@ -119,9 +132,9 @@ function listAndDelete(deps: ApiDeps): readonly Operation[] {
       answers: { 204: empty("De-assigned.") },
       problems: ["vm-not-found", "ioeventfd-not-found", "vm-not-active", "kvm-errno"],
       handle: async ({ params, reply }) => {
-        await deps.services.vms.get(params.vm);
-        const entry = deps.bindings.find(params.vm, params.id);
-        if (entry === null) {
+        const entries = await assigned(deps, params.vm);
+        const entry = entries.find(({ id }) => id === params.id);
+        if (entry === undefined) {
           throw new ServiceError("ioeventfd-not-found", `The VM has no ioeventfd ${params.id}.`);
         }
         await deassign(deps, params.vm, entry);

@@ -41,8 +41,16 @@ async function ioctl({ services }: ApiDeps, vm: string, request: Request): Promi
 
 /** What KVM has, with the ids that it was given here. */
 async function assigned({ services, bindings }: ApiDeps, vm: string): Promise<readonly Entry[]> {
-  const { value } = await services.vms.command(vm, "listIrqfds", {});
-  return bindings.irqfds(vm, value);
+  const { eventfds, vms } = services;
+  const { value } = await vms.command(vm, "listIrqfds", {});
+  const present = value.map(({ id: number, gsi, flags, index, resampleIndex }) => ({
+    number,
+    eventfd: eventfds.named(index)?.id ?? null,
+    gsi,
+    flags,
+    resampleEventfd: eventfds.named(resampleIndex)?.id ?? null,
+  }));
+  return bindings.irqfds(vm, present);
 }
 
 async function require(deps: ApiDeps, vm: string, id: string): Promise<Entry> {

@@ -227,8 +227,8 @@ function verb(deps: ApiDeps, name: "start" | "stop"): Operation {
     heavy: true,
     summary: isStart ? "Start a VM anew" : "Stop a VM",
     description: isStart
-      ? "Builds a stopped, lost or failed VM from its records: same shape, empty memory. A " +
-        "board that is off is switched on."
+      ? "Builds a stopped, lost or failed VM from its records: same shape, empty memory, and no " +
+        "in-kernel device but a board's. A board that is off is switched on."
       : "Ends the VM's thread; guest memory and KVM's state are gone, the record stays.",
     params: VmParams,
     answers: { 200: withHeaders(json("The VM.", Vm), ETAG) },

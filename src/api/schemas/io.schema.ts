@@ -130,7 +130,12 @@ export const IoeventfdCreate = Type.Object(
 export const Ioeventfd = Type.Object(
   {
     id: text("", "ioe_01hqs4ym8x"),
-    eventfd: ioeventfd.eventfd,
+    eventfd: nullable(
+      Type.String({
+        description: "null: nobody has it open, or it is an input log's.",
+        examples: ["efd_01hqs4ym8x"],
+      }),
+    ),
     addr: hexU64("", "0x9000000"),
     len: ioeventfd.len,
     datamatch: nullable(hexU64("null without DATAMATCH.", "0x1")),

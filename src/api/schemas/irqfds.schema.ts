@@ -39,7 +39,7 @@ export const Irqfd = Type.Object(
     id: text("Ours: KVM itself knows eventfd and gsi.", "irq_01hqs4ym8x"),
     eventfd: nullable(
       Type.String({
-        description: "null after a replay: the log's eventfds are nobody's.",
+        description: "null: nobody has it open, or it is an input log's.",
         examples: ["efd_01hqs4ym8x"],
       }),
     ),

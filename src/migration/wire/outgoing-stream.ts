@@ -23,9 +23,9 @@ import { TokenBucket } from "./token-bucket.js";
 import type { ChannelTransport, DemandTransport } from "./transport.js";
 
 /** Bytes of all channels that are kept for being sent again. */
-const WINDOW_BYTES = 8 * 2 ** 20;
+const WINDOW_BYTES = 16 * 2 ** 20;
 /** The same of one channel: twice what the target confirms at once. */
-const CHANNEL_WINDOW_BYTES = 4 * 2 ** 20;
+const CHANNEL_WINDOW_BYTES = 8 * 2 ** 20;
 /** Pages that the source remembers for sending their changes. */
 const SENT_PAGES_BYTES = 64 * 2 ** 20;
 const PROGRESS_MS = 50;

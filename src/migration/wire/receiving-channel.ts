@@ -111,7 +111,7 @@ interface FeedSource {
 }
 
 /** Between two confirmations: each costs both threads a wake-up. A barrier is confirmed at once. */
-const TELL_BYTES = 2 ** 21;
+const TELL_BYTES = 2 ** 22;
 const TELL_MS = 50;
 
 /** One connection that feeds a channel. */

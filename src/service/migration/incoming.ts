@@ -41,6 +41,8 @@ export interface IncomingDeps {
   readonly engine: Engine;
   readonly plane: DataPlane;
   readonly runtime: Runtime;
+  /** A source that says nothing for so long is asked. */
+  readonly silenceMs: number;
 }
 
 interface Made {
@@ -149,7 +151,7 @@ export class Incoming implements IncomingService {
   }
 
   async #make(passport: Passport, parameters: MigrationParameters): Promise<Made> {
-    const { book, engine, plane, peers } = this.#deps;
+    const { book, engine, plane, peers, silenceMs } = this.#deps;
     const { instance, session: peerSession } = passport.source;
     const peer = instance === peers.instance ? LOCAL : instance;
     const session = await book.add({
@@ -170,7 +172,7 @@ export class Incoming implements IncomingService {
     const { clock } = book.deps;
     const target = engine.target({
       session: session.id,
-      ...{ passport, parameters, streams: STREAM_VERSIONS, clock },
+      ...{ passport, parameters, streams: STREAM_VERSIONS, clock, silenceMs },
       journal: this.#journal(session),
       dataPlane: plane,
       host: this.#host(session),

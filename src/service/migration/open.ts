@@ -1,7 +1,7 @@
 // Owns: putting the sessions together over the VMs, the peers and the engine. HTTP thread.
 import type { Clock } from "../../base/clock.js";
 import type { Log } from "../../base/log.js";
-import type { DataPlane } from "../../migration/index.js";
+import { type DataPlane, SILENCE_MS } from "../../migration/index.js";
 import type { Runtime } from "../../runtime/index.js";
 import type { Store } from "../../store/index.js";
 import type { EventLog } from "../event-log.js";
@@ -32,6 +32,8 @@ export interface MigrationConfig {
   readonly plane: DataPlane;
   /** Outgoing sessions that run at once. */
   readonly runningMax: number;
+  /** A target that hears nothing asks its source after this. */
+  readonly silenceMs: number;
 }
 
 interface Deps {
@@ -53,6 +55,7 @@ const DEFAULTS: MigrationConfig = {
   engine: ENGINE,
   plane: lazyPlane(() => Promise.reject(new Error("this service was started without one"))),
   runningMax: 8,
+  silenceMs: SILENCE_MS,
 };
 
 export interface OpenMigrations {
@@ -66,14 +69,15 @@ export async function openMigrations(
   given: Partial<MigrationConfig>,
   deps: Deps,
 ): Promise<OpenMigrations> {
-  const { instance, peers: entries, engine, plane, runningMax } = { ...DEFAULTS, ...given };
+  const config = { ...DEFAULTS, ...given };
+  const { instance, peers: entries, engine, plane, runningMax, silenceMs } = config;
   const { store, recorder, events, clock, log, bootId, registry, vms, images, runtime } = deps;
   const book = await SessionBook.open({ store, recorder, events, clock, log, bootId });
   const peers = new PeerBook(instance, entries, { bytes: (hash) => images.withHash(hash) });
   const moves = new VmMoves({ book, registry, vms, images });
   const outgoing = new Outgoing({ book, registry, moves, peers, engine, plane, runningMax });
   const incoming = new Incoming({
-    ...{ book, registry, vms, images, moves, peers, engine, plane, runtime },
+    ...{ book, registry, vms, images, moves, peers, engine, plane, runtime, silenceMs },
   });
   const service = new Migrations({ book, registry, peers, engine, outgoing, incoming });
   peers.addLocal(new LocalPeer(incoming, (id) => service.verdict(id)));

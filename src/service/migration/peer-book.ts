@@ -13,8 +13,9 @@ export class PeerBook {
 
   constructor(instance: string, entries: readonly PeerEntry[], images: ImageSource) {
     this.instance = instance;
-    this.#entries = entries;
-    for (const entry of entries) this.#open.set(entry.name, new HttpPeer(entry, images));
+    // All hosts may have the same list.
+    this.#entries = entries.filter(({ name }) => name !== instance);
+    for (const entry of this.#entries) this.#open.set(entry.name, new HttpPeer(entry, images));
   }
 
   /** This host is a peer, too. */

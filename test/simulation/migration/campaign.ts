@@ -2,7 +2,8 @@
 // until it is caught.
 import type { MigrationParameters } from "../../../src/migration/index.js";
 import { FAULT_KINDS, type FaultKind } from "./faults.table.js";
-import type { MigrationPlant } from "./plants.js";
+import { KINDS, type Kind } from "./kinds.table.js";
+import type { MigrationPlant } from "./plant.js";
 import { type MigrationResult, simulateMigration } from "./simulate.js";
 
 export interface MigrationFailure {
@@ -54,16 +55,12 @@ function add(
 export async function runSeeds(
   totals: MigrationTotals,
   seeds: { readonly first: number; readonly count: number; readonly step: number },
-  isReal = false,
+  kind: Kind = "toy",
 ): Promise<void> {
+  const { said, is } = KINDS[kind];
   for (let n = 0; n < seeds.count; n += seeds.step) {
     const seed = seeds.first + n;
-    add(
-      totals,
-      await simulateMigration({ seed, isReal, isWire: isReal }),
-      seed,
-      isReal ? "a board" : null,
-    );
+    add(totals, await simulateMigration({ seed, ...is }), seed, said);
   }
 }
 
@@ -142,9 +139,10 @@ const PLANT_FAULTS_MAX = 12;
 
 /** Seed after seed, until it is caught. */
 export async function catchMigrationPlant(plant: MigrationPlant): Promise<PlantCaught> {
-  const { name, faults } = plant;
+  const { name, faults, parameters, kind = "toy" } = plant;
+  const given = parameters === undefined ? {} : { parameters };
   for (let seed = 1; seed <= PLANT_SEEDS_MAX; seed++) {
-    const common = { seed, faults, most: PLANT_FAULTS_MAX };
+    const common = { seed, faults, most: PLANT_FAULTS_MAX, ...given, ...KINDS[kind].is };
     const { failure: why } = await simulateMigration({ ...common, plant });
     if (why === null) continue;
     const { failure } = await simulateMigration(common);

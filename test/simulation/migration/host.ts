@@ -27,7 +27,7 @@ import { LoopbackDataPlane, type LoopbackNetwork } from "../../../src/migration/
 import type { Net } from "./net.js";
 import type { Oracle } from "./oracle.js";
 import { type Listeners, SimPlane } from "./plane.js";
-import type { MigrationPlant } from "./plants.js";
+import type { MigrationPlant } from "./plant.js";
 import type { SimVm, VmKind } from "./sim-vm.js";
 import type { Life, World } from "./world.js";
 

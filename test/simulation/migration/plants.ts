@@ -1,50 +1,8 @@
 // Defects planted into sessions from outside, to prove that the simulation sees them.
-
 import { NO_PAGES } from "../../../src/migration/dirty-pages.js";
-import type {
-  Kept,
-  Peer,
-  ResumedSource,
-  SourceSession,
-  SourceVoice,
-  TargetSession,
-} from "../../../src/migration/index.js";
-import type { FaultKind } from "./faults.table.js";
-
-/** What is overridden, in every session of a run. */
-interface Planting {
-  readonly source?: (session: SourceSession) => void;
-  readonly target?: (session: TargetSession) => void;
-  readonly resumed?: (session: ResumedSource) => void;
-  readonly peer?: (peer: Peer, isResumed: boolean) => Peer;
-  readonly voice?: (voice: SourceVoice) => SourceVoice;
-  readonly kept?: (kept: Kept) => Kept;
-}
-
-export interface MigrationPlant extends Planting {
-  readonly name: string;
-  /** What goes wrong. */
-  readonly breaks: string;
-  /** Faults that make it visible; runs without the plant have them too. */
-  readonly faults?: ReadonlyMap<FaultKind, number>;
-}
-
-const none = async (): Promise<void> => {};
-const faults = (rows: readonly (readonly [FaultKind, number])[]) => new Map(rows);
-
-/** Changes the switchover as soon as there is one. */
-function atSwitchover(
-  change: (switchover: NonNullable<SourceSession["connection"]>["switchover"]) => void,
-): (session: SourceSession) => void {
-  return (session) => {
-    const setup = session.setup.bind(session);
-    session.setup = async () => {
-      const made = await setup();
-      change(made.connection.switchover);
-      return made;
-    };
-  };
-}
+import type { SourceSession } from "../../../src/migration/index.js";
+import { atSwitchover, faults, type MigrationPlant, none } from "./plant.js";
+import { POSTCOPY_PLANTS } from "./plants-postcopy.js";
 
 /** Harvests of a held VM, by their number. */
 function heldHarvests(isDropped: (n: number) => boolean): (session: SourceSession) => void {
@@ -221,4 +179,5 @@ export const MIGRATION_PLANTS: readonly MigrationPlant[] = [
     ]),
     kept: (kept) => (kept.point === "aborted" ? { ...kept, point: "none" } : kept),
   },
+  ...POSTCOPY_PLANTS,
 ];

@@ -10,7 +10,7 @@ import { FAULT_KINDS, type FaultKind } from "./faults.table.js";
 import { SimHost } from "./host.js";
 import { Net } from "./net.js";
 import { Oracle } from "./oracle.js";
-import type { MigrationPlant } from "./plants.js";
+import type { MigrationPlant } from "./plant.js";
 import { REAL } from "./real-vm.js";
 import type { SimVm, VmKind } from "./sim-vm.js";
 import { type Shape, toy } from "./toy-vm.js";
@@ -28,6 +28,8 @@ export interface MigrationOptions {
   readonly parameters?: Partial<MigrationParameters>;
   /** Few pages: for all n of a kind of fault. */
   readonly isSmall?: boolean;
+  /** A toy of so many pages that those of a post-copy go in several turns. */
+  readonly isLarge?: boolean;
   /** A board with a guest of its own, instead of a toy. */
   readonly isReal?: boolean;
   readonly plant?: MigrationPlant | null;
@@ -59,11 +61,17 @@ const TRACKING = [
 ] as const;
 /** Ways in which a frame doesn't arrive, or nobody hears that it has. */
 const LOST = ["cut", "cut-after", "truncate", "corrupt"] as const;
+/** Within which a page stream that is dead can be connected again. */
+const DEAD_MS = 4_000;
 /** A client's patience with a migration that doesn't converge. */
 const PATIENCE_MS = 6_000;
 
-function drawShape(prng: Prng, isSmall: boolean): Shape {
-  if (isSmall) return { pages: [8, 4], hot: 4, rate: 2 };
+function drawShape(prng: Prng, { isSmall, isLarge }: MigrationOptions): Shape {
+  if (isSmall === true) return { pages: [8, 4], hot: 4, rate: 2 };
+  if (isLarge === true) {
+    const pages = 600 + prng.below(1_200);
+    return { pages: [pages, 300], hot: 2 + prng.below(pages), rate: 1 + prng.below(10) };
+  }
   const hot = 2 + prng.below(60);
   return { pages: [16 + prng.below(80), 1 + prng.below(40)], hot, rate: prng.below(40) / 2 };
 }
@@ -118,12 +126,14 @@ class Simulation {
   readonly #postcopyAskedMs: number | null;
   /** Of its link, by a toy's. */
   readonly #speed: number;
+  /** The real page stream can't be connected before. */
+  #deadUntilMs = 0;
 
   constructor(options: MigrationOptions) {
     this.#options = options;
-    const { seed, nth = null, isSmall = false, plant = null } = options;
+    const { seed, nth = null, plant = null } = options;
     const prng = new Prng(BigInt(seed) * 7_919n + 1n);
-    const shape = drawShape(prng, isSmall);
+    const shape = drawShape(prng, options);
     const kind = options.isReal === true ? REAL : toy(shape);
     this.#speed = kind.bytesPerMs / toy(shape).bytesPerMs;
     const drawn = drawParameters(prng);
@@ -160,12 +170,15 @@ class Simulation {
     network.faults = {
       reach: async () => {
         await world.sleep(world.between(0.05, 0.5));
-        return !this.#net.isCut;
+        return !this.#net.isCut && world.now >= this.#deadUntilMs;
       },
       frame: async ({ frame, bytes }) => {
         await world.sleep(bytes / kind.bytesPerMs + world.between(0.01, 0.05));
         const where = `frame ${frame}`;
-        if (this.#net.isCut || world.hits("stream-dead", where)) return "cut";
+        const isDead = world.hits("stream-dead", where);
+        // Longer than a source's patience.
+        if (isDead) this.#deadUntilMs = world.now + world.between(1_000, DEAD_MS);
+        if (this.#net.isCut || isDead || world.now < this.#deadUntilMs) return "cut";
         if (world.hits("frame-lost", where)) return world.prng.pick(LOST);
         return world.hits("frame-duplicated", where) ? "twice" : "pass";
       },
@@ -283,6 +296,7 @@ class Simulation {
   async #again(): Promise<void> {
     const world = this.#world;
     this.#net.heal();
+    this.#deadUntilMs = 0;
     const from = this.#source.vms.length > 0 ? this.#source : this.#target;
     const to = from === this.#source ? this.#target : this.#source;
     const [vm] = from.vms;
@@ -317,6 +331,11 @@ class Simulation {
   }
 }
 
-export function simulateMigration(options: MigrationOptions): Promise<MigrationResult> {
-  return new Simulation(options).run();
+export async function simulateMigration(options: MigrationOptions): Promise<MigrationResult> {
+  const takeOut = options.plant?.everywhere?.();
+  try {
+    return await new Simulation(options).run();
+  } finally {
+    takeOut?.();
+  }
 }

@@ -141,6 +141,27 @@ describe("ioeventfd", () => {
     expect(count()).toBe(1n);
   });
 
+  it("is listed as it would be named to take it away, by address", () => {
+    const { vm, fd, io } = setUp();
+    const other = vm.eventfds.create(0n);
+    io({ addr: BigInt(MMIO) + 8n, flags: DATAMATCH, datamatch: 7n });
+    io({ len: 0, datamatch: 99n, fd: other });
+    io({ flags: PIO });
+    io({ flags: 8 | DATAMATCH, datamatch: 1n });
+    const [addr, datamatch] = [BigInt(MMIO), 0n];
+    const list = vm.call("listIoeventfds", {});
+    expect(list).toEqual([
+      { eventfd: other, index: other, addr, len: 0, datamatch, flags: 0 },
+      { eventfd: fd, index: fd, addr, len: 4, datamatch, flags: PIO },
+      { eventfd: fd, index: fd, addr, len: 4, datamatch: 1n, flags: 8 | DATAMATCH },
+      { eventfd: fd, index: fd, addr: addr + 8n, len: 4, datamatch: 7n, flags: DATAMATCH },
+    ]);
+    for (const { eventfd, flags, ...rest } of list) {
+      expect(io({ ...rest, fd: eventfd, flags: flags | DEASSIGN })).toBeNull();
+    }
+    expect(vm.call("listIoeventfds", {})).toEqual([]);
+  });
+
   it("is taken away by naming it exactly; lengths and other flags are not checked then", () => {
     const { vm, io } = setUp();
     io({ flags: DATAMATCH, datamatch: 5n });

@@ -99,10 +99,15 @@ it("has its eventfds by the old numbers, whatever they are here", async () => {
   target.pump(10);
   await written;
   expect(latch(target)).toBe(true);
+  const bell = { ...zone, eventfd: 0, index: numbers[1]!.fd.index };
+  expect(await to("listIoeventfds", {})).toEqual([bell]);
   // A number that is new here is nobody's.
   const again = there.fd();
   await to("irqfd", { ...IRQFD, fd: again, resamplefd: NO_FD });
-  expect(await to("listIrqfds", {})).toMatchObject([{ eventfd: 1 }, { eventfd: 2 }]);
+  expect(await to("listIrqfds", {})).toMatchObject([
+    { eventfd: 1, index: numbers[0]!.fd.index, resampleIndex: null },
+    { eventfd: 2, index: again.index },
+  ]);
   await target.close();
   for (const { fd } of numbers) there.counters.close(fd.index);
   there.counters.close(again.index);

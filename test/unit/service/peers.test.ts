@@ -12,6 +12,7 @@ import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { PeerError } from "../../../src/migration/index.js";
 import type { Passport } from "../../../src/service/index.js";
 import { HttpPeer } from "../../../src/service/migration/http-peer.js";
+import { PeerBook } from "../../../src/service/migration/peer-book.js";
 import { PeerClient } from "../../../src/service/migration/peer-request.js";
 import { type PeerEntry, readPeers } from "../../../src/service/migration/peers.js";
 
@@ -119,6 +120,18 @@ describe("the list of peers", () => {
     ['[{"name":"b","url":"http://b"},{"name":"b","url":"http://c"}]', 'repeats the name "b"'],
   ])("refuses %s", async (text, why) => {
     await expect(readPeers(text)).rejects.toThrow(why);
+  });
+});
+
+describe("the peers of a host", () => {
+  it("don't have itself among them, though all hosts have the same list", () => {
+    const list = ["host-a", "host-b"].map((name) => ({ ...entry(1), name }));
+    const images = { bytes: () => Promise.reject(new Error("none is asked for")) };
+    const book = new PeerBook("host-a", list, images);
+    expect(book.list().map(({ name }) => name)).toEqual(["local", "host-b"]);
+    expect(() => book.require("host-a")).toThrow("This host knows no peer host-a, only host-b");
+    expect(book.require("host-b").name).toBe("host-b");
+    book.close();
   });
 });
 

@@ -192,6 +192,7 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     good: undefined as never,
     bad: [[{ id: 0, drain: true }, "device-not-found"]],
   },
+  listIoeventfds: { good: none, bad: [] },
   listIrqfds: { good: none, bad: [] },
   wakeEventfd: { good: { fd: { index: 0, isEventfd: true }, drain: true }, bad: [] },
   hangUpEventfd: { good: { fd: { index: 0, isEventfd: true }, drain: true }, bad: [] },
