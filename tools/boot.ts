@@ -1,6 +1,7 @@
 // Owns: `npm run boot`: Debian's Linux booted, typed to and powered off over HTTP; a table.
 //   --kernel 6.1,7.2   kernels
-//   --gic 2,3          interrupt controllers
+//   --gic 2,3,5        interrupt controllers; 5 with the kernels that know it
+//   --reference        beside gic 5: QEMU 11.1 with the same kernel; what both say is compared
 //   --smp 1,2,4        numbers of vCPUs
 //   --disk             with a virtio disk, which is written to and read again after `reboot -f`
 //   --virtual          the virtual clock instead of the wall clock
@@ -24,11 +25,14 @@ import {
   typedIn,
 } from "./linux/boot.js";
 import { KERNELS, type KernelName, missingLinux } from "./linux/initramfs.js";
+import { controllerLines, differences } from "./linux/interrupts.js";
+import { bootReference, missingReference } from "./linux/reference.js";
 
 const { values: options } = parseArgs({
   options: {
     kernel: { type: "string", default: "6.1,7.2" },
     gic: { type: "string", default: "2,3" },
+    reference: { type: "boolean", default: false },
     smp: { type: "string", default: "1,2,4" },
     disk: { type: "boolean", default: false },
     virtual: { type: "boolean", default: false },
@@ -49,6 +53,9 @@ interface Row {
   readonly faults: readonly string[];
 }
 
+const GICS = { "2": 2, "3": 3, "5": 5 } as const;
+/** Its driver came with 7.1. */
+const KNOWS_GICV5: readonly KernelName[] = ["7.2"];
 /** Of guest code, at most: some code is never translated while others are. */
 const TRANSLATION_DELAY = 40;
 const MS_PER_S = 1000;
@@ -67,11 +74,12 @@ function specs(): readonly BootSpec[] {
   const clock = options.virtual || options.replay ? "virtual" : "wall";
   const { disk } = options;
   const kernels = listOf(options.kernel, Object.keys(KERNELS) as KernelName[]);
-  const gics = listOf(options.gic, ["2", "3"]).map((gic) => (gic === "2" ? 2 : 3));
+  const gics = listOf(options.gic, ["2", "3", "5"] as const).map((gic) => GICS[gic]);
   const smps = options.smp.split(",").map(Number);
-  return kernels.flatMap((kernel) =>
+  const all = kernels.flatMap((kernel) =>
     gics.flatMap((gic) => smps.map((smp): BootSpec => ({ kernel, gic, smp, clock, disk }))),
   );
+  return all.filter(({ kernel, gic }) => gic !== 5 || KNOWS_GICV5.includes(kernel));
 }
 
 /** Milliseconds that a process of this machine has computed. @source proc(5), stat */
@@ -110,7 +118,7 @@ async function oneRow(spec: BootSpec, host: Host, second: Client | null): Promis
     booted = await bootLinux(client, vm, { limitMs, typed: typedIn(spec) });
     const after = now();
     cpuMs = before === null || after === null ? null : after - before;
-    const faults = [...faultsOf(spec, booted)];
+    const faults = [...faultsOf(spec, booted), ...(await unlikeReference(spec, booted))];
     if (second === null) return { spec, booted, replayMs: null, cpuMs, faults };
     const again = await replayLinux(client, vm, second, limitMs * 3);
     vms.push([second, again.vm]);
@@ -127,6 +135,14 @@ async function oneRow(spec: BootSpec, host: Host, second: Client | null): Promis
   } finally {
     for (const [where, vm] of vms) await where.call("deleteVm", { vm }).catch(() => {});
   }
+}
+
+/** How the kernel finds ours another controller than the reference's; empty: it doesn't. */
+async function unlikeReference(spec: BootSpec, booted: Booted): Promise<readonly string[]> {
+  if (!options.reference || spec.gic !== 5) return [];
+  const theirs = await bootReference(spec, typedIn(spec));
+  for (const text of controllerLines(theirs)) console.log(`  ${text}`);
+  return differences(booted.console, theirs);
 }
 
 function line({ spec, booted, replayMs, cpuMs, faults }: Row): string {
@@ -153,6 +169,9 @@ async function main(): Promise<void> {
   const wanted = specs();
   const why = wanted.map(({ kernel }) => missingLinux(kernel)).find((one) => one !== null);
   if (why !== undefined) throw new Error(why ?? "");
+  if (wanted.length === 0) throw new Error("no such kernel knows such a controller");
+  const noReference = options.reference ? missingReference() : null;
+  if (noReference !== null) throw new Error(noReference);
   const folder = await temporary("boot");
   const services: RealService[] = [];
   const start = async (name: string, env: Readonly<Record<string, string>>): Promise<Host> => {

@@ -19,6 +19,7 @@ export interface Worlds {
   readonly manual: World;
   readonly ring: World;
   readonly gic: GicVm;
+  readonly gicV5: string;
   /** Id of a VM with a board, whose image has the name below. */
   readonly board: string;
   /** Id of an experiment that has ended. */
@@ -58,7 +59,7 @@ const IMAGE = "contract";
 const UNUSED_IMAGE = "contract-unused";
 const MIB = "0x100000";
 const WAIT = { prefer: "wait=60" };
-const GIC = { base: "0x8000000", redist: "0x80a0000", nrIrqs: 96 } as const;
+const GIC = { base: "0x8000000", redist: "0x80a0000", irs: "0x8010000", nrIrqs: 96 } as const;
 
 /** @throws Error for a refusal: without this step the requests are about nothing */
 async function step(
@@ -164,6 +165,7 @@ export async function buildWorlds(caller: Caller): Promise<Worlds> {
     manual: await World.build(caller, "manual"),
     ring: await World.build(caller, "ring"),
     gic: await gicVm(caller),
+    gicV5: await gicV5Vm(caller),
     board: await boardVm(caller),
     experiment: await experiment(caller),
     moved: await moved(caller),
@@ -171,6 +173,21 @@ export async function buildWorlds(caller: Caller): Promise<Worlds> {
     idle: await newVm(caller),
     mover: await newVm(caller),
   };
+}
+
+/** A VM with a GICv5. */
+async function gicV5Vm(caller: Caller): Promise<string> {
+  const vm = await newVm(caller);
+  const path = `/v1/vms/${vm}`;
+  const device = `${path}/devices/0`;
+  const steps = [
+    ["PUT", `${path}/vcpus/0`, {}],
+    ["POST", `${path}/devices`, { type: "KVM_DEV_TYPE_ARM_VGIC_V5" }],
+    ["PUT", `${device}/addresses/v5-irs`, { address: GIC.irs }],
+    ["POST", `${device}/operations`, { op: "init" }],
+  ] as const;
+  for (const [method, url, body] of steps) await step(caller, method, url, body);
+  return vm;
 }
 
 const ON_BOARD = new Set(["getBoard", "readConsole", "typeConsole"]);
@@ -187,6 +204,7 @@ function ownValues(worlds: Worlds, { id, path }: Operation): Values {
   if (id === "deleteSnapshot") return { snapshot: kept.spare };
   if (path.startsWith("/v1/incoming-migrations/")) return { migration: moved.target };
   if (OF_KEPT.test(path)) return { vm: kept.vm, snapshot: kept.snapshot };
+  if (path.includes("/vgic/v5")) return { vm: worlds.gicV5 };
   if (!IN_GIC.test(path.replace(/:\w+$/, ""))) return {};
   if (path.includes("/irqfds/")) return { vm: gic.vm, id: gic.irqfd };
   if (path.includes("/assigned-devices/")) return { vm: gic.vm, id: gic.assigned };

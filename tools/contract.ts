@@ -46,6 +46,8 @@ const REFUSED: Readonly<Record<string, number>> = {
   setVmAttribute: 409,
   createSmcccFilter: 409,
   createFinalization: 422,
+  getMteTags: 422,
+  setMteTags: 422,
   setVcpuAttribute: 422,
   // The migration has ended, and its VM runs at the target.
   patchMigration: 409,

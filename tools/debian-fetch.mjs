@@ -35,15 +35,14 @@ const APT = [
   ["Acquire::Languages", "none"],
   ["APT::Sandbox::User", "root"], // its own user couldn't write to our folder
 ];
-/** The same archive as an arm64 machine with nothing installed sees it. */
-const ARM64 = [
-  ["APT::Architecture", "arm64"],
-  ["APT::Architectures", "arm64"],
-  ["Dir::State::status", "/dev/null"],
-];
+/** The same archive as a machine with nothing installed sees it, and one that is an arm64. */
+const BARE = [["Dir::State::status", "/dev/null"]];
+const ARM64 = [["APT::Architecture", "arm64"], ["APT::Architectures", "arm64"], ...BARE];
 
 /** Suites that a machine's apt may have as its own; others are beside them in the same archive. */
 const OWN_SUITE = /^(bookworm|trixie|forky|sid|testing|(old)*stable|unstable)$/;
+/** A suite on top of another one. */
+const ON_TOP = /-backports$/;
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 class Unreachable extends Error {}
@@ -55,17 +54,21 @@ class Fetch {
   #lists = null;
   #options;
   #suite;
+  #isWhole;
   /** Of packages, as they were downloaded. */
   bytes = 0;
 
   /**
    * @param {readonly (readonly string[])[]} options of apt, besides those of every fetch
    * @param {string | null} suite its packages come from there; null: from where the system's do
+   * @param {boolean} isWhole with all that they depend on, as a machine of that suite sees it
    */
-  constructor(msMax, options = [], suite = null) {
+  constructor(msMax, options = [], suite = null, isWhole = false) {
     this.#end = Date.now() + msMax;
-    this.#options = [...APT, ...options];
+    const own = isWhole ? [...BARE, ["APT::Default-Release", suite]] : [];
+    this.#options = [...APT, ...own, ...options];
     this.#suite = suite;
+    this.#isWhole = isWhole;
   }
 
   #run(command, args, { cwd = CACHE, msMax = GUESTS_MS_MAX } = {}) {
@@ -96,7 +99,10 @@ class Fetch {
     if (archive === undefined) throw new Unreachable("this machine's apt knows no Debian archive");
     const signed = existsSync(KEYRING) ? `[signed-by=${KEYRING}] ` : "";
     const file = `${this.#lists}.list`; // beside it: an update removes what is no list
-    writeFileSync(file, `deb ${signed}${archive} ${this.#suite} main\n`);
+    const base = this.#suite.replace(ON_TOP, "");
+    const suites = this.#isWhole ? [...new Set([this.#suite, base])] : [this.#suite];
+    const lines = suites.map((suite) => `deb ${signed}${archive} ${suite} main\n`);
+    writeFileSync(file, lines.join(""));
     this.#options.push(
       ["Dir::Etc::sourcelist", file],
       ["Dir::Etc::sourceparts", "/dev/null"],
@@ -175,9 +181,10 @@ class Fetch {
   /** @throws Error when it can't be had, or doesn't start when it is there */
   tool(row) {
     mkdirSync(CACHE, { recursive: true });
+    if (this.#suite !== null && this.#lists === null) this.#update();
     this.#unpack(
       row,
-      (archives) => this.#download(row.package, archives),
+      (archives) => this.#download(row.from ?? row.package, archives),
       (work) => writeStarters(row, work),
     );
     if (!works(row)) throw new Error("it was unpacked, and doesn't start");
@@ -192,7 +199,8 @@ class Fetch {
       download(archives);
       mkdirSync(root);
       // The C library and the loader are one; the system's loader needs the system's library.
-      const files = readdirSync(archives).filter((file) => /^(?!libc6_).*\.deb$/.test(file));
+      const wanted = this.#isWhole ? /\.deb$/ : /^(?!libc6_).*\.deb$/;
+      const files = readdirSync(archives).filter((file) => wanted.test(file));
       for (const file of files) this.bytes += statSync(join(archives, file)).size;
       for (const file of files) {
         const { ok, said } = this.#run("dpkg-deb", ["--extract", join(archives, file), root]);
@@ -251,19 +259,42 @@ function interpreterOf(root, command) {
   return isPython && existsSync(join(root, "usr/bin/python3")) ? ['"$root/usr/bin/python3"'] : [];
 }
 
+/** How a program finds its libraries: lines before it, and words in front of it. */
+function libraryLines(row, root) {
+  const folders = libraryFolders(root);
+  const path = folders.map((folder) => `$root/${folder}`).join(":");
+  if (row.suite === undefined) {
+    const rest = `\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}`;
+    return { lines: path === "" ? [] : [`export LD_LIBRARY_PATH="${path}${rest}"`], words: [] };
+  }
+  // Its own loader takes them, and what the program starts is the system's again.
+  const loader = folders.flatMap((folder) =>
+    readdirSync(join(root, folder))
+      .filter((file) => /^ld-linux.*\.so\.\d+$/.test(file))
+      .map((file) => `${folder}/${file}`),
+  )[0];
+  if (loader === undefined) throw new Error("no loader came along");
+  const libraries = loader.slice(0, loader.lastIndexOf("/"));
+  const lines = Object.entries(row.environment ?? {}).map(
+    ([name, value]) => `export ${name}="${value.replace("{libraries}", `$root/${libraries}`)}"`,
+  );
+  return { lines, words: [`"$root/${loader}"`, "--library-path", `"${path}"`] };
+}
+
 /** Scripts that start the package's commands; they find it beside themselves. */
 function writeStarters(row, place) {
   const root = join(place, "root");
-  const libraries = libraryFolders(root).map((folder) => `$root/${folder}`);
-  const rest = `\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}`;
+  const { lines: before, words: loader } = libraryLines(row, root);
   mkdirSync(join(place, "run"));
   for (const command of row.commands) {
     const args = (row.args ?? []).map((arg) => `"${arg.replace("{root}", "$root")}"`);
-    const words = [...interpreterOf(root, command), `"$root/usr/bin/${command}"`, ...args];
+    const program = row.program ?? command;
+    const interpreter = interpreterOf(root, program);
+    const words = [...loader, ...interpreter, `"$root/usr/bin/${program}"`, ...args];
     const lines = [
       "#!/bin/sh",
       `root="\${0%/*}/../root"`,
-      ...(libraries.length > 0 ? [`export LD_LIBRARY_PATH="${libraries.join(":")}${rest}"`] : []),
+      ...before,
       ...pythonLines(root),
       `exec ${words.join(" ")} "$@"`,
     ];
@@ -274,13 +305,20 @@ function writeStarters(row, place) {
 }
 
 /**
- * Fetches every tool of the table that isn't here.
+ * Fetches the table's tools that aren't here.
  * @param {(line: string) => void} say
+ * @param {(row: object) => boolean} [wants] which ones; all but those that go with guests if absent
  * @returns {number} how many are still missing
  */
-export function fetchTools(say) {
-  const wanted = TOOLS.filter((row) => !works(row));
-  return fetchEach(wanted, new Fetch(TOOLS_MS_MAX), (fetch, row) => fetch.tool(row), say);
+export function fetchTools(say, wants = (row) => row.withGuests !== true) {
+  const wanted = TOOLS.filter((row) => wants(row) && !works(row));
+  const suites = new Set(wanted.map(({ suite }) => suite ?? null));
+  return [...suites].reduce((failed, suite) => {
+    const rows = wanted.filter((row) => (row.suite ?? null) === suite);
+    const msMax = suite === null ? TOOLS_MS_MAX : GUESTS_MS_MAX;
+    const fetch = new Fetch(msMax, [], suite, suite !== null);
+    return failed + fetchEach(rows, fetch, (fetch, row) => fetch.tool(row), say);
+  }, 0);
 }
 
 /**

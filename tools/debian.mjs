@@ -54,8 +54,9 @@ export function programVersion(command) {
  * @returns {string}
  */
 export function missing(command) {
-  const name = rowOf(command)?.package;
-  return `no ${command} here; \`npm run guests:fetch\` gets it (Debian: ${name})`;
+  const { package: name, from, withGuests = false } = rowOf(command) ?? {};
+  const how = `npm run guests:fetch${withGuests ? " -- --guests" : ""}`;
+  return `no ${command} here; \`${how}\` gets it (Debian: ${from ?? name})`;
 }
 
 /** @returns {boolean} */

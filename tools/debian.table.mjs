@@ -3,7 +3,12 @@
 
 /**
  * `args` come first on every command line; `{root}` is where the package lies when it was fetched
- * and not installed.
+ * and not installed, `{libraries}` the folder of its machine's libraries there.
+ *
+ * With `suite` the package is that suite's whatever this machine's is: it brings all libraries
+ * along and is started by its own loader, with `environment`. `from` is then Debian's name of it,
+ * `program` of its command, which may be another version of one that is here too. `withGuests`:
+ * who asks for guests gets it, and `npm test`.
  */
 export const TOOLS = [
   {
@@ -11,6 +16,17 @@ export const TOOLS = [
     commands: ["qemu-system-aarch64"],
     args: ["-L", "{root}/usr/share/qemu"],
     why: "whole images beside QEMU's virt machine, and the guest benchmark",
+  },
+  {
+    package: "qemu-system-arm-11",
+    from: "qemu-system-arm",
+    suite: "trixie-backports",
+    commands: ["qemu-system-aarch64-11"],
+    program: "qemu-system-aarch64",
+    args: ["-L", "{root}/usr/share/qemu"],
+    environment: { QEMU_MODULE_DIR: "{libraries}/qemu" },
+    withGuests: true,
+    why: "a GICv5 beside ours: what the same kernel says of both",
   },
   {
     package: "qemu-user",
@@ -77,6 +93,7 @@ export const GUESTS = [
     newest: /^linux-binary-7\.2\.(\d+)\+deb13-cloud-arm64$/,
     also: (name) => name.replace("-binary-", "-modules-"),
     file: "usr/lib/modules/*/vmlinuz",
+    inTests: true,
     why: "Linux 7.2, which knows GICv5",
   },
   {

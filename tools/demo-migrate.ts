@@ -3,7 +3,7 @@
 //   --times 50         moves of each row
 //   --tracking LIST    methods: bitmap,manual-protect,ring,hdbss,hdbss+hacdbs,async-run
 //   --kernel 6.1       6.1 or 7.2
-//   --gic 3            2 or 3
+//   --gic 3            2, 3, or 5 with kernel 7.2
 //   --smp 2            vCPUs
 //   --dirty 32,4096    working set in MiB, pages a second
 //   --json FILE        the rows as JSON
@@ -56,6 +56,12 @@ function kernelNamed(name: string): KernelName {
   throw new Error(`--kernel is ${Object.keys(KERNELS).join(" or ")}`);
 }
 
+function gicNamed(name: string): 2 | 3 | 5 {
+  const found = ([2, 3, 5] as const).find((version) => String(version) === name);
+  if (found === undefined) throw new Error("--gic is 2, 3 or 5");
+  return found;
+}
+
 function methods(): readonly Method[] {
   return options.tracking.split(",").map((name) => {
     const found = METHODS.find((method) => method === name);
@@ -66,7 +72,7 @@ function methods(): readonly Method[] {
 
 const KERNEL = kernelNamed(options.kernel);
 const TIMES = Number(options.times);
-const GIC = options.gic === "2" ? 2 : 3;
+const GIC = gicNamed(options.gic);
 
 /** What a session says of why it ended. */
 function whyOf({ state, failure, stateReason }: Migration): string {

@@ -20,6 +20,15 @@ import {
 } from "../test/simulation/campaign.js";
 import { Pairs } from "../test/simulation/pairs.js";
 import {
+  GICV5_MODE,
+  GICV5_SEEDS,
+  type GicJob,
+  type GicWork,
+  gicWork,
+  isGicPlant,
+  printGicv5,
+} from "./sim-gicv5.js";
+import {
   isMigrationPlant,
   MIGRATION_MODE,
   type MigrationJob,
@@ -35,7 +44,8 @@ harvests and resets, and compares what clients acquired with every store that co
   --seed N           this seed only, once per mode; or the first one, with --seeds
   --mode NAME        one tracking mode (test/simulation/modes.table.ts), or dirty-hardware: all
                      with HDBSS and HACDBS; or migration: two hosts and a VM that moves (default
-                     5000 seeds, and the nth fault of each kind for all n)
+                     5000 seeds, and the nth fault of each kind for all n); or gicv5: resampling
+                     irqfds by vgicV5.spiTracking (default 100000 of exact, 10000 of each other)
   --page-size N      4096, 16384 or 65536 instead of the seed's choice
   --faults N         modes with dirty hardware alone, until N injected faults have hit
   --plant NAME|all   plant defects (test/simulation/plants.table.ts); each must be caught
@@ -84,7 +94,7 @@ function work({ campaign, plant }: Job): Report {
 }
 
 /** Does a job in a child, which loads this file as this process did. */
-function workInChild<T>(job: Job | MigrationJob): Promise<T> {
+function workInChild<T>(job: Job | MigrationJob | GicJob): Promise<T> {
   return new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(import.meta.url), ["--child"]);
     let report: T | null = null;
@@ -154,7 +164,8 @@ function printPlants(results: readonly PlantResult[], expected: number): boolean
   return survivors.length === 0 && spoiled.length === 0 && byName.size === expected;
 }
 
-async function migrations(): Promise<number> {
+/** What modes with seeds and plants of their own are asked. */
+function asked(seeds: number, isPlant: (name: string) => boolean) {
   const { values } = parseArgs({
     options: {
       mode: { type: "string" },
@@ -165,24 +176,45 @@ async function migrations(): Promise<number> {
     },
   });
   const firstSeed = Number(values.seed ?? 1);
-  const count = Number(values.seeds ?? (values.seed === undefined ? 5_000 : 1));
+  const count = Number(values.seeds ?? (values.seed === undefined ? seeds : 1));
   const of = count === 1 ? 1 : Number(values.jobs);
   const plant = values.plant ?? null;
   const areNumbers = [firstSeed, count, of].every((n) => Number.isSafeInteger(n) && n > 0);
-  if (!areNumbers || (plant !== null && !isMigrationPlant(plant))) {
-    console.log(USAGE);
-    return 2;
-  }
-  const start = nowMs();
-  const job = { firstSeed, count, of, plant, part: 0 };
-  const parts = Array.from({ length: of }, (_, part) => ({ ...job, part }));
-  const reports =
-    of === 1
-      ? [await migrationWork(job)]
-      : await Promise.all(parts.map((one) => workInChild<MigrationReport>(one)));
-  const isGood = await printMigrations(job, reports);
+  if (areNumbers && (plant === null || isPlant(plant))) return { firstSeed, count, of, plant };
+  console.log(USAGE);
+  return null;
+}
+
+/** Does all parts of a job, in this process if it is one. */
+function inParts<J extends MigrationJob | GicJob, R>(
+  job: J,
+  work: (job: J) => Promise<R> | R,
+): Promise<readonly R[]> {
+  const parts = Array.from({ length: job.of }, (_, part) => ({ ...job, part }));
+  const doPart = async (one: J) => (job.of === 1 ? work(one) : workInChild<R>(one));
+  return Promise.all(parts.map(doPart));
+}
+
+function over(isGood: boolean, start: number): number {
   console.log(`${isGood ? "passed" : "FAILED"} in ${((nowMs() - start) / 1000).toFixed(1)} s`);
   return isGood ? 0 : 1;
+}
+
+async function migrations(): Promise<number> {
+  const options = asked(5_000, isMigrationPlant);
+  if (options === null) return 2;
+  const start = nowMs();
+  const job: MigrationJob = { ...options, part: 0 };
+  const reports = await inParts<MigrationJob, MigrationReport>(job, migrationWork);
+  return over(await printMigrations(job, reports), start);
+}
+
+async function gicv5(): Promise<number> {
+  const options = asked(GICV5_SEEDS, isGicPlant);
+  if (options === null) return 2;
+  const start = nowMs();
+  const job: GicJob = { ...options, mode: GICV5_MODE, part: 0 };
+  return over(printGicv5(job, await inParts<GicJob, GicWork>(job, gicWork)), start);
 }
 
 interface Options {
@@ -228,16 +260,18 @@ function options(): Options | "help" | "wrong" {
   return { job: { campaign, plant }, jobs };
 }
 
+const isMode = (mode: string): boolean =>
+  process.argv.some((arg) => arg === mode || arg === `--mode=${mode}`);
+
 async function main(): Promise<number> {
-  if (process.argv.some((arg) => arg === MIGRATION_MODE || arg === `--mode=${MIGRATION_MODE}`)) {
-    return migrations();
-  }
-  const asked = options();
-  if (typeof asked === "string") {
+  if (isMode(MIGRATION_MODE)) return migrations();
+  if (isMode(GICV5_MODE)) return gicv5();
+  const given = options();
+  if (typeof given === "string") {
     console.log(USAGE);
-    return asked === "help" ? 0 : 2;
+    return given === "help" ? 0 : 2;
   }
-  const { job, jobs } = asked;
+  const { job, jobs } = given;
   const { campaign, plant } = job;
   const start = nowMs();
   const parts = Math.max(1, Math.min(jobs, plant === null ? campaign.count : 64));
@@ -289,9 +323,9 @@ function finish(
 }
 
 if (process.argv.includes("--child")) {
-  process.once("message", (job) => {
-    const isMove = (job as { campaign?: unknown }).campaign === undefined;
-    const report = isMove ? migrationWork(job as MigrationJob) : work(job as Job);
+  process.once("message", (job: Job | MigrationJob | GicJob) => {
+    const report =
+      "campaign" in job ? work(job) : "mode" in job ? gicWork(job) : migrationWork(job);
     void Promise.resolve(report).then((done) => process.send!(done, () => process.disconnect()));
   });
 } else {

@@ -11,7 +11,7 @@ export interface QemuBoot {
   readonly initrd: string;
   readonly dtb: string;
   readonly cmdline: string;
-  readonly gic: 2 | 3;
+  readonly gic: 2 | 3 | 5;
   readonly smp: number;
   readonly memoryMiB: number;
 }
@@ -28,7 +28,14 @@ const LIMIT_MS = 120_000;
 
 function argumentsFor(boot: QemuBoot): readonly string[] {
   return [
-    ...["-M", `virt,gic-version=${boot.gic}`, "-cpu", "cortex-a53", "-accel", "tcg"],
+    ...[
+      "-M",
+      `virt,gic-version=${boot.gic === 5 ? "x-5" : boot.gic}`,
+      "-cpu",
+      "cortex-a53",
+      "-accel",
+      "tcg",
+    ],
     ...["-smp", String(boot.smp), "-m", String(boot.memoryMiB)],
     ..."-nodefaults -display none -serial stdio".split(" "),
     ...["-kernel", boot.kernel, "-initrd", boot.initrd, "-dtb", boot.dtb],

@@ -13,10 +13,11 @@ import {
 } from "../../dist/vmm/index.js";
 import * as a64 from "../../test/support/a64.js";
 import { eoir, iar, type Model, msrIcc } from "../../test/support/irq-code.js";
+import { ADDR_IRS, exiting, handlerV5, IRS, setUpV5, V5_TYPE } from "./gicv5.js";
 import { Pending } from "./inline.js";
 
 const RAM = 0x4000_0000;
-const RAM_BYTES = 2 ** 20;
+const RAM_BYTES = 2 ** 21;
 /** Code of each vCPU: prologue and loop, then its vectors. */
 const CPU_BYTES = 0x4000;
 const VECTORS = 0x1000; // tidy: an offset in the guest's memory
@@ -35,25 +36,38 @@ const FIRST_SPI = 40;
 const SGI = 3;
 const [COUNT, TAKEN, SEND, LEFT, OWN_GICC, DEVICE] = [19, 21, 22, 24, 26, 28];
 
-const TYPE = { v2: 5, v3: 7 } as const;
+const TYPE = { v2: 5, v3: 7, v5: V5_TYPE } as const;
 const GROUP = { ADDR: 0, NR_IRQS: 3, CTRL: 4 } as const;
 const NR_IRQS = 128;
+/** GSI 0 of a GICv2 or v3 is their first SPI; a GICv5's SPIs begin at 0. */
+const FIRST_GSI = FIRST_SPI - 32;
 const PSCI_0_2 = 4n;
 const CORE = 0x6030_0000_0010_0000n;
 const PC = CORE | 0x40n;
 const VBAR_EL1 = 0x6030_0000_0013_c600n;
 const RESAMPLE = 2;
 
-/** What a vCPU's handler does between the acknowledgement and the end. */
-export type Work = "nothing" | "device-store" | "next-sgi";
+/**
+ * What a vCPU's handler does between the acknowledgement and the end. "exits": no interrupt is
+ * taken, each vCPU leaves the guest `hops` times.
+ */
+type Work = "nothing" | "device-store" | "next-sgi" | "exits";
 
 export interface IrqGuestOptions {
-  readonly model: Model;
+  readonly model: Model | "v5";
   readonly vcpus: number;
   readonly config: "edge" | "level";
   readonly work: Work;
   /** "next-sgi": after so many interrupts vCPU 0 stores to its device instead of sending on. */
   readonly hops?: number;
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly nrIrqs?: number;
+}
+
+type ClassicOptions = IrqGuestOptions & { readonly model: Model };
+
+function isV5(options: IrqGuestOptions): options is IrqGuestOptions & { readonly model: "v5" } {
+  return options.model === "v5";
 }
 
 function little(value: bigint | number, size: 4 | 8): Uint8Array {
@@ -69,7 +83,7 @@ const poke = (address: number, value: number, store = a64.strw) => [
 ];
 
 /** Its SPI as Linux sets one up: edge or level, delivered here, enabled; and its SGIs. */
-function ownInterrupts({ model, config }: IrqGuestOptions, cpu: number): number[] {
+function ownInterrupts({ model, config }: ClassicOptions, cpu: number): number[] {
   const spi = FIRST_SPI + cpu;
   const word = Math.floor(spi / 32);
   const isV3 = model === "v3";
@@ -87,7 +101,12 @@ function ownInterrupts({ model, config }: IrqGuestOptions, cpu: number): number[
   ];
 }
 
-function prologue(options: IrqGuestOptions, cpu: number): number[] {
+function prologueV5({ config }: IrqGuestOptions, cpu: number): number[] {
+  const registers = [...a64.mov(COUNT, 0n), ...a64.mov(DEVICE, BigInt(DEVICE_ADDR))];
+  return [...setUpV5(FIRST_GSI + cpu, cpu, config), ...registers];
+}
+
+function prologue(options: ClassicOptions, cpu: number): number[] {
   const { model, vcpus, hops = 0 } = options;
   const next = (cpu + 1) % vcpus;
   const isV3 = model === "v3";
@@ -111,12 +130,12 @@ function prologue(options: IrqGuestOptions, cpu: number): number[] {
   ];
 }
 
-function sendNext({ model }: IrqGuestOptions): number[] {
+function sendNext({ model }: ClassicOptions): number[] {
   if (model === "v3") return [msrIcc("ICC_SGI1R_EL1", SEND), a64.ISB];
   return [...a64.mov(1, BigInt(DIST + GICD.SGIR)), a64.strw(SEND, 1)];
 }
 
-function handler(options: IrqGuestOptions): number[] {
+function handler(options: ClassicOptions): number[] {
   const { model, work, hops = 0 } = options;
   const send = sendNext(options);
   const begin = [...iar(model, TAKEN), a64.add(COUNT, COUNT, 1)];
@@ -137,11 +156,24 @@ function handler(options: IrqGuestOptions): number[] {
   ];
 }
 
+/** Everything of a vCPU: what it does at first and for ever, and its handler. */
+function codeOf(options: IrqGuestOptions, cpu: number) {
+  const sleep = [a64.daifclr(2), a64.WFI, a64.b(-1)];
+  if (options.work === "exits") return { loop: exiting(options.hops ?? 1, DEVICE_ADDR), taken: [] };
+  if (!isV5(options)) {
+    const classic = options as ClassicOptions;
+    return { loop: [...prologue(classic, cpu), ...sleep], taken: handler(classic) };
+  }
+  const store = options.work === "device-store" ? [a64.strw(TAKEN, DEVICE)] : [];
+  const taken = handlerV5(TAKEN, [a64.add(COUNT, COUNT, 1), ...store]);
+  return { loop: [...prologueV5(options, cpu), ...sleep], taken };
+}
+
 type Run = Pending<CommandResult<"run">>;
 
 export class IrqGuest {
   readonly instance: ReturnType<typeof createInstance>;
-  readonly #eventfds = EventfdCounters.create(64);
+  readonly #eventfds = EventfdCounters.create(256);
   readonly #options: IrqGuestOptions;
   readonly #runs: Run[] = [];
 
@@ -151,6 +183,7 @@ export class IrqGuest {
       {
         ...{ type: 40n, pageSize: 4096, hostCpus: 0, seed: 1n, dirtyTracking: "write-protect" },
         clock: { mode: "virtual", nsPerInstruction: 1, idle: "jump" },
+        dirty: { settings: options.settings ?? {}, seedBugs: [] },
       },
       {
         budget: MemoryBudget.create(2 ** 30),
@@ -186,11 +219,11 @@ export class IrqGuest {
   #createCpu(cpu: number): void {
     const options = this.#options;
     const base = RAM + cpu * CPU_BYTES;
-    const loop = [...prologue(options, cpu), a64.daifclr(2), a64.WFI, a64.b(-1)];
+    const { loop, taken } = codeOf(options, cpu);
     this.call("createVcpu", { id: cpu });
     this.call("vcpuInit", { vcpu: cpu, target: 5, features: [PSCI_0_2] });
     this.#words(base, loop);
-    this.#words(base + VECTORS + IRQ_VECTOR, handler(options));
+    this.#words(base + VECTORS + IRQ_VECTOR, taken);
     this.#setRegister(cpu, PC, BigInt(base));
     this.#setRegister(cpu, VBAR_EL1, BigInt(base + VECTORS));
   }
@@ -204,14 +237,17 @@ export class IrqGuest {
   }
 
   #createController(): void {
-    const { model } = this.#options;
+    const { model, nrIrqs = NR_IRQS } = this.#options;
     const device = this.call("createDevice", { type: TYPE[model], flags: 0 }) ?? -1;
     const set = (group: number, attr: bigint, value: Uint8Array) =>
       this.call("setDeviceAttr", { device, group, attr, value });
-    const [dist, other] = model === "v2" ? [0n, 1n] : [2n, 3n];
-    set(GROUP.NR_IRQS, 0n, little(NR_IRQS, 4));
-    set(GROUP.ADDR, dist, little(DIST, 8));
-    set(GROUP.ADDR, other, little(model === "v2" ? GICC : REDIST, 8));
+    set(GROUP.NR_IRQS, 0n, little(nrIrqs, 4));
+    if (model === "v5") set(GROUP.ADDR, ADDR_IRS, little(IRS, 8));
+    else {
+      const [dist, other] = model === "v2" ? [0n, 1n] : [2n, 3n];
+      set(GROUP.ADDR, dist, little(DIST, 8));
+      set(GROUP.ADDR, other, little(model === "v2" ? GICC : REDIST, 8));
+    }
     set(GROUP.CTRL, 0n, new Uint8Array(0));
   }
 
@@ -236,14 +272,26 @@ export class IrqGuest {
 
   /** KVM_IRQ_LINE of the SPI of a vCPU. */
   setLine(cpu: number, level: number): void {
-    this.call("irqLine", { irq: (1 << 24) | (FIRST_SPI + cpu), level });
+    const first = this.#options.model === "v5" ? FIRST_GSI : FIRST_SPI;
+    this.drive(first + cpu, level);
+  }
+
+  /** KVM_IRQ_LINE of an SPI, by the number that it has there. */
+  drive(spi: number, level: number): void {
+    this.call("irqLine", { irq: (1 << 24) | spi, level });
+  }
+
+  /** Each vCPU exits as often as its work says, and stops. */
+  exit(): void {
+    for (let cpu = 0; cpu < this.#options.vcpus; cpu++) this.serveExit(cpu, () => {});
+    this.settle();
   }
 
   /** A resampling irqfd on the SPI of a vCPU. */
   resampler(cpu: number): { signal(): void; acks(): number } {
     const [trigger, resample] = [this.#eventfds.create(0n), this.#eventfds.create(0n)];
     this.call("irqfd", {
-      ...{ fd: { index: trigger, isEventfd: true }, gsi: FIRST_SPI + cpu - 32, flags: RESAMPLE },
+      ...{ fd: { index: trigger, isEventfd: true }, gsi: FIRST_GSI + cpu, flags: RESAMPLE },
       ...{ resamplefd: { index: resample, isEventfd: true }, drain: true, found: null },
     });
     return {

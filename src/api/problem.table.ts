@@ -82,10 +82,16 @@ export const PROBLEMS = {
     "The ioctl behind the request failed as it would on Linux. `errno`, `errnoValue` and `ioctl` " +
       "say how; the status follows from the errno. Nothing was changed.",
   ),
+  "partly-written": row(
+    422,
+    "KVM refused one of several writes",
+    "The ioctl failed for the register at `index`, as it would on Linux. Those in `written` were " +
+      "written before and stay so; those behind it were not tried.",
+  ),
   "not-implemented": row(
     501,
     "Not implemented yet",
-    "KVM has this ioctl, this host does not yet. The capability that announces it reads 0. " +
+    "KVM has this ioctl, this host does not. The capability that announces it reads 0. " +
       "GET /v1/host/ioctls lists the state of every ioctl.",
   ),
   "no-such-operation": row(

@@ -54,7 +54,10 @@ function factsOf(error: unknown, request: FastifyRequest): Facts {
       detail: error.message,
       status: override ?? own?.status ?? ERRNO_STATUS[error.errno],
       title: own?.title ?? ERRNO_TITLE[error.errno],
-      extensions: { errno: error.errno, errnoValue: error.errnoValue, ioctl: error.ioctl },
+      extensions: {
+        ...error.extensions,
+        ...{ errno: error.errno, errnoValue: error.errnoValue, ioctl: error.ioctl },
+      },
     };
   }
   if (error instanceof ServiceError) {

@@ -1,6 +1,9 @@
 // Owns: the two kinds of refusal that may leave a room (DESIGN 16). Runs on any thread.
 import { ERRNO, type ErrnoName } from "./errno.table.js";
 
+/** More members of a refusal's problem. */
+type Extensions = Readonly<Record<string, unknown>>;
+
 /**
  * A refused KVM request: what an ioctl would return as -1 with errno.
  * `detail` is one sentence that tells the caller what to do. `code` is a stable kebab-case word for
@@ -11,12 +14,20 @@ export class KvmError extends Error {
   readonly errno: ErrnoName;
   readonly ioctl: string;
   readonly code: string;
+  readonly extensions: Extensions;
 
-  constructor(errno: ErrnoName, ioctl: string, detail: string, code = "kvm-errno") {
+  constructor(
+    errno: ErrnoName,
+    ioctl: string,
+    detail: string,
+    code = "kvm-errno",
+    extensions: Extensions = {},
+  ) {
     super(detail);
     this.errno = errno;
     this.ioctl = ioctl;
     this.code = code;
+    this.extensions = extensions;
   }
 
   /** The positive Linux number. */
@@ -32,9 +43,9 @@ export class KvmError extends Error {
 export class ServiceError extends Error {
   override readonly name = "ServiceError";
   readonly code: string;
-  readonly extensions: Readonly<Record<string, unknown>>;
+  readonly extensions: Extensions;
 
-  constructor(code: string, detail: string, extensions: Readonly<Record<string, unknown>> = {}) {
+  constructor(code: string, detail: string, extensions: Extensions = {}) {
     super(detail);
     this.code = code;
     this.extensions = extensions;
@@ -48,7 +59,7 @@ export interface RefusalData {
   readonly code: string;
   readonly errno?: ErrnoName;
   readonly ioctl?: string;
-  readonly extensions?: Readonly<Record<string, unknown>>;
+  readonly extensions?: Extensions;
 }
 
 /** Flattens any thrown value for a message port. Bugs lose their stack to the log, not the wire. */
@@ -60,6 +71,7 @@ export function toRefusal(error: unknown): RefusalData {
       code: error.code,
       errno: error.errno,
       ioctl: error.ioctl,
+      extensions: error.extensions,
     };
   }
   if (error instanceof ServiceError) {
@@ -77,7 +89,7 @@ export function toRefusal(error: unknown): RefusalData {
 /** Rebuilds the error on the other side. */
 export function fromRefusal(data: RefusalData): Error {
   if (data.kind === "kvm" && data.errno !== undefined) {
-    return new KvmError(data.errno, data.ioctl ?? "", data.detail, data.code);
+    return new KvmError(data.errno, data.ioctl ?? "", data.detail, data.code, data.extensions);
   }
   if (data.kind === "service") {
     return new ServiceError(data.code, data.detail, data.extensions ?? {});

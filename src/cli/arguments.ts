@@ -23,7 +23,7 @@ export const USAGE = `usage: tidemark COMMAND
       --mem MIB             RAM (128)
       --append TEXT         the kernel's command line, or a test's arguments
       --initrd FILE         an initrd, or a test's environment
-      --gic VERSION         interrupt controller: 2, 3 or none (none)
+      --gic VERSION         interrupt controller: 2, 3, 5 or none (none)
       --its, --rtc          with the ITS of a GICv3; with a real-time clock
       --pci                 with a PCIe bus and a pci-testdev on it
       --testdev             with the virtio console by which a test ends its machine

@@ -37,7 +37,7 @@ key goes to the guest, Ctrl-C too. Ctrl-] leaves.
       --disk FILE           what a virtio disk shows; the file itself stays as it is
       --memory MIB          RAM (256)
       --smp N               vCPUs (1)
-      --gic VERSION         interrupt controller: 2, 3 or none (3)
+      --gic VERSION         interrupt controller: 2, 3, 5 or none (3)
       --clock MODE          wall or virtual (wall)
       --timeout SECONDS     gives up after that long, with status 124
       --keep                leaves the VM and its images on the host, to go on there

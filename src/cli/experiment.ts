@@ -9,6 +9,12 @@ import type { Client } from "./client.js";
 import type { Terminal } from "./ending.js";
 import { EXIT, Failure } from "./failure.js";
 import { type HostOptions, openHost } from "./host.js";
+import {
+  INTERRUPT_COLUMNS,
+  type InterruptStrategy,
+  interruptLine,
+  isOfInterrupts,
+} from "./interrupt-summary.js";
 
 export interface ExperimentOptions extends HostOptions {
   readonly file: string;
@@ -22,7 +28,7 @@ export interface ExperimentOptions extends HostOptions {
 
 type Body = Operations["createExperiment"]["body"];
 type Results = Operations["getExperimentResults"]["answer"];
-type Strategy = Results["strategies"][number];
+type Strategy = Exclude<Results["strategies"][number], InterruptStrategy>;
 type Row = Strategy["rows"][number];
 
 const POLL_MS = 200;
@@ -139,8 +145,16 @@ function line({ strategy, state, error, bufferBytes, rows }: Strategy): readonly
 
 /** A line per strategy; cycles per page that was dirtied. */
 export function summary({ strategies }: Results): string {
-  const lines = [COLUMNS as readonly string[], ...strategies.map(line)];
-  const widths = COLUMNS.map((_, at) =>
+  const ofInterrupts = strategies.filter(isOfInterrupts);
+  if (ofInterrupts.length > 0) return columns(INTERRUPT_COLUMNS, ofInterrupts.map(interruptLine));
+  const rest = strategies.filter((one): one is Strategy => !isOfInterrupts(one));
+  return columns(COLUMNS, rest.map(line));
+}
+
+/** @param rows those of two cells are a name and what went wrong */
+function columns(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+  const lines = [titles, ...rows];
+  const widths = titles.map((_, at) =>
     Math.max(...lines.filter((cells) => cells.length > 2).map((cells) => cells[at]?.length ?? 0)),
   );
   const show = (cells: readonly string[]) =>

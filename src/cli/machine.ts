@@ -22,7 +22,7 @@ export interface MachineOptions {
   readonly smp: number;
   readonly memMiB: number;
   /** null: a machine without an interrupt controller. */
-  readonly gic: 2 | 3 | null;
+  readonly gic: 2 | 3 | 5 | null;
   /** Devices beside the UART; none where absent. */
   readonly devices?: DeviceOptions;
   readonly clock: "wall" | "virtual";

@@ -70,9 +70,12 @@ export function clockOf(given: string, usage: Usage): "wall" | "virtual" {
   throw usage("--clock is wall or virtual.");
 }
 
+/** Versions of the interrupt controller by what is typed for them. */
+const GICS = { none: null, "2": 2, "3": 3, "5": 5 } as const;
+
 /** @returns null for a machine without an interrupt controller */
-export function gicOf(given: string, usage: Usage): 2 | 3 | null {
-  if (given === "none") return null;
-  if (given === "2" || given === "3") return given === "2" ? 2 : 3;
-  throw usage("--gic is 2, 3 or none.");
+export function gicOf(given: string, usage: Usage): 2 | 3 | 5 | null {
+  const found = Object.entries(GICS).find(([name]) => name === given);
+  if (found === undefined) throw usage("--gic is 2, 3, 5 or none.");
+  return found[1];
 }

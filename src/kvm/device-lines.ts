@@ -53,9 +53,8 @@ export function armWakeUp(vm: Vm, vcpu: Vcpu): void {
   if (hasPendingInterrupt(vm, vcpu)) vm.timers.arm(vcpu, 0n);
 }
 
-function refuse(errno: ErrnoName, why: string): never {
-  throw new KvmError(errno, "KVM_IRQ_LINE", why);
-}
+type LineIoctl = "KVM_IRQ_LINE" | "KVM_IRQ_LINE_STATUS";
+type Refuse = (errno: ErrnoName, why: string) => never;
 
 const IRQ_TYPE = { CPU: 0, SPI: 1, PPI: 2 } as const;
 const IRQ_CPU = { IRQ: 0, FIQ: 1 } as const;
@@ -66,13 +65,21 @@ const IRQ_CPU = { IRQ: 0, FIQ: 1 } as const;
  * @throws KvmError ENXIO the line belongs to a controller that isn't there, or not any more;
  *   EINVAL; EBUSY the controller is not initialised
  */
-export function irqLine(vm: Vm, irq: number, isHigh: boolean): void {
+export function irqLine(
+  vm: Vm,
+  irq: number,
+  isHigh: boolean,
+  ioctl: LineIoctl = "KVM_IRQ_LINE",
+): void {
+  const refuse: Refuse = (errno, why) => {
+    throw new KvmError(errno, ioctl, why);
+  };
   const type = (irq >>> 24) & 0xf;
   const num = irq & 0xffff;
   const id = (irq >>> 28) * 256 + ((irq >>> 16) & 0xff);
   if (type === IRQ_TYPE.SPI || type === IRQ_TYPE.PPI) {
     if (!vm.irqchipInKernel) refuse("ENXIO", "the VM has no in-kernel interrupt controller");
-    vgicLine(vm, type, id, num, isHigh);
+    vgicLine(vm, { isPpi: type === IRQ_TYPE.PPI, id, intid: num }, isHigh, refuse);
     return;
   }
   if (type !== IRQ_TYPE.CPU) refuse("EINVAL", "the type is 0 (CPU), 1 (SPI) or 2 (PPI)");
@@ -91,14 +98,37 @@ export function irqLine(vm: Vm, irq: number, isHigh: boolean): void {
   vcpu.wait.wake();
 }
 
+/**
+ * KVM_IRQ_LINE_STATUS. struct kvm_irq_level comes back as it went in: on other architectures its
+ * first word says then how the interrupt fared, which arm64 never writes there.
+ * @throws KvmError as irqLine
+ */
+export function irqLineStatus(
+  vm: Vm,
+  irq: number,
+  level: number,
+): { readonly status: number; readonly level: number } {
+  irqLine(vm, irq, level !== 0, "KVM_IRQ_LINE_STATUS");
+  return { status: irq, level };
+}
+
 /** INTIDs of the lines into a controller. */
 const [PPI_FIRST, SPI_FIRST] = [16, 32];
 
-function vgicLine(vm: Vm, type: number, id: number, intid: number, isHigh: boolean): void {
-  const isPpi = type === IRQ_TYPE.PPI;
+interface VgicLine {
+  readonly isPpi: boolean;
+  /** The vCPU of a PPI. */
+  readonly id: number;
+  readonly intid: number;
+}
+
+function vgicLine(vm: Vm, { isPpi, id, intid }: VgicLine, isHigh: boolean, refuse: Refuse): void {
   const vcpu = isPpi ? (vm.vcpuById(id) ?? refuse("EINVAL", `the VM has no vCPU ${id}`)) : null;
-  if (isPpi && (intid < PPI_FIRST || intid >= SPI_FIRST)) refuse("EINVAL", "PPIs are 16 to 31");
-  if (!isPpi && intid < SPI_FIRST) refuse("EINVAL", "SPIs begin with 32");
+  // A GICv5 counts each kind from 0, and looks for itself.
+  if (vm.vgic.name !== "v5") {
+    if (isPpi && (intid < PPI_FIRST || intid >= SPI_FIRST)) refuse("EINVAL", "PPIs are 16 to 31");
+    if (!isPpi && intid < SPI_FIRST) refuse("EINVAL", "SPIs begin with 32");
+  }
   if (vm.trace.isOn) {
     const fields = { vcpu_idx: id, irq_num: intid, level: isHigh ? 1 : 0 };
     vm.trace.add("kvm_irq_line", null, { type: isPpi ? "VGIC PPI" : "VGIC SPI", ...fields });

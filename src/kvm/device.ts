@@ -16,6 +16,7 @@ const TYPES: ReadonlyMap<number, (vm: Vm) => KvmDevice> = new Map<number, (vm: V
   [KVM_DEV_TYPE.ARM_VGIC_V2, (vm) => createVgic(vm, "v2")],
   [KVM_DEV_TYPE.ARM_VGIC_V3, (vm) => createVgic(vm, "v3")],
   [KVM_DEV_TYPE.ARM_VGIC_ITS, createIts],
+  [KVM_DEV_TYPE.ARM_VGIC_V5, (vm) => createVgic(vm, "v5")],
 ]);
 
 /**

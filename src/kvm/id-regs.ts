@@ -5,6 +5,7 @@
 import { KvmError } from "../base/errors.js";
 import { type PeConfig, SYSREGS_TABLE, type SysReg } from "../machine/index.js";
 import { ID_REGISTERS, type IdField, IMPLEMENTATION_REGISTERS } from "./id-regs.table.js";
+import type { Vgic } from "./vgic/model.js";
 import type { Vm } from "./vm.js";
 
 const SET = "KVM_SET_ONE_REG";
@@ -72,19 +73,30 @@ function busy(): KvmError {
 const PFR0 = "ID_AA64PFR0_EL1";
 const PFR0_GIC = 0xfn << 24n;
 
+const PFR2 = "ID_AA64PFR2_EL1";
+const PFR2_GCIE = 0xfn << 12n; // tidy: a bit position
+
 /**
- * Whether guests see the system registers of a GICv3, in ID_AA64PFR0_EL1.GIC of every vCPU. Decided
- * when a controller is made, and by the first run of a VM that has none.
+ * Which system registers of a GIC guests see: a GICv3's by ID_AA64PFR0_EL1.GIC, a GICv5's by
+ * ID_AA64PFR2_EL1.GCIE, of every vCPU. Decided when a controller is made, and by the first run of a
+ * VM that has none.
  */
-export function showIcc(vm: Vm, isThere: boolean): void {
-  const withGic = (value: bigint) => (value & ~PFR0_GIC) | (isThere ? 1n << 24n : 0n);
-  const changed = vm.idRegs.get(PFR0);
-  if (changed !== undefined) vm.idRegs.set(PFR0, withGic(changed));
+export function showGic(vm: Vm, model: Vgic["name"]): void {
+  const [hasIcc, hasGicv5] = [model === "v3", model === "v5"];
+  const fields = [
+    [PFR0, PFR0_GIC, hasIcc],
+    [PFR2, PFR2_GCIE, hasGicv5],
+  ] as const;
   for (const { a64 } of vm.vcpus) {
-    if (a64 === null) continue;
-    a64.config = { ...a64.config, hasIcc: isThere };
-    const { registers } = a64.pe;
-    registers.set(PFR0, withGic(registers.get(PFR0)));
+    if (a64 !== null) a64.config = { ...a64.config, hasIcc, hasGicv5 };
+  }
+  for (const [name, field, isThere] of fields) {
+    const shown = (value: bigint) => (value & ~field) | (isThere ? field & -field : 0n);
+    const changed = vm.idRegs.get(name);
+    if (changed !== undefined) vm.idRegs.set(name, shown(changed));
+    for (const { a64 } of vm.vcpus) {
+      a64?.pe.registers.set(name, shown(a64.pe.registers.get(name)));
+    }
   }
 }
 

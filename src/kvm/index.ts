@@ -4,7 +4,7 @@ export type { MemoryObject } from "./address-space.js";
 export { checkExtension, enableCap, type HostCaps } from "./capabilities.js";
 export { setCounterOffset } from "./counter-offset.js";
 export { createDevice } from "./device.js";
-export { irqLine } from "./device-lines.js";
+export { irqLine, irqLineStatus } from "./device-lines.js";
 export { hostDeviceTree, madt } from "./dirty/discovery.js";
 export { hdbssArgs, whyNoHacdbs, whyNoHdbss } from "./dirty/hdbss-switch.js";
 export { NESTED_REGISTERS } from "./dirty/nested.js";
@@ -14,7 +14,7 @@ export type { DirtyRing } from "./dirty-ring.js";
 export { SYSTEM_EVENT } from "./firmware/smccc.table.js";
 export { setGuestDebug } from "./guest-debug.js";
 export type { GuestMemfd } from "./guest-memfd.js";
-export { regWritableMasks, showIcc } from "./id-regs.js";
+export { regWritableMasks, showGic } from "./id-regs.js";
 export { createIrqchip, setDeviceAddr } from "./irqchip.js";
 export { Kvm, type KvmDeps } from "./kvm.js";
 export { loadVcpuLatent, type VcpuLatent, vcpuLatent } from "./latent/vcpu.js";
@@ -30,12 +30,14 @@ export {
 } from "./latent/vm.js";
 export { isLogging, isReadOnly, type Memslot } from "./memslots.js";
 export { MissingPages, type MissingPagesView } from "./missing-pages.js";
-export { getOneReg, getRegList, setOneReg, setRegs } from "./one-reg.js";
+export { mteCopyTags } from "./mte.js";
+export { checkOneReg, getOneReg, getRegList, setOneReg, setRegs } from "./one-reg.js";
 export { MEETING_PAIRS, POINT, POINT_NAMES, type PointName } from "./preemption.table.js";
 export { ListSource, PatternSource } from "./programs.js";
 export { Mutex } from "./sched/locks.js";
 export { type Op, type StepObserver, Waitable } from "./sched/scheduler.js";
 export type { MemoryRegion } from "./set-memory-region.js";
+export { setSignalMask } from "./signal-mask.js";
 export { viewStage2 } from "./stage2-view.js";
 export { statsFile } from "./stats.js";
 export { THROTTLE_PERCENT_MAX } from "./throttle.js";
@@ -61,4 +63,11 @@ export { KVM_DEV_TYPE, type KvmDevice } from "./vgic/device-port.js";
 export type { VgicDist } from "./vgic/dist.js";
 export { signalMsi } from "./vgic/msi.js";
 export type { VgicCpu, VgicIrq } from "./vgic/state.js";
+export type {
+  V5CpuView,
+  V5Latent,
+  V5Port,
+  V5SpiView,
+  V5View,
+} from "./vgic/v5/view.js";
 export { getVmAttr, hasVmAttr, setVmAttr } from "./vm-attr.js";

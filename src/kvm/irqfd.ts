@@ -88,6 +88,7 @@ export class Irqfds {
     vm.jobs.run = (kind, irqfd) => this.#run(kind, irqfd);
     vm.routing.onChange = () => {
       for (const irqfd of this.#items) irqfd.route = this.#snapshot(irqfd.gsi);
+      vm.vgic.notifiersChanged();
     };
   }
 
@@ -117,7 +118,7 @@ export class Irqfds {
 
   #assign({ fd, gsi, flags, resamplefd }: IrqfdArgs): number {
     const { eventfds, vgic, jobs } = this.#vm;
-    if (vgic.dist?.isInitialized !== true) {
+    if (!vgic.isInitialized) {
       throw new KvmError("EAGAIN", IOCTL, "the VM has no initialised vGIC", "vgic-not-initialized");
     }
     const eventfd = resolveEventfd(eventfds, fd, IOCTL);
@@ -235,7 +236,7 @@ export class Irqfds {
     const { policies, vgic, msi } = this.#vm;
     if (route === null || policies["irq.irqfdFastPath"] === "off") return false;
     if (route.type === KVM_IRQ_ROUTING.MSI) return msi?.cached(route) === true;
-    if (vgic.dist?.isInitialized !== true) return false;
+    if (!vgic.isInitialized) return false;
     this.#traceSet(route.gsi, true);
     vgic.setSpi(route.pin, true);
     return true;
@@ -271,6 +272,7 @@ export class Irqfds {
       resampler = { gsi, members: [], notifier: () => this.#acked(gsi), levelPin: -1 };
       this.#resamplers.set(gsi, resampler);
       this.#vm.ackNotifiers.register(gsi, resampler.notifier);
+      this.#vm.vgic.notifiersChanged();
       this.#keepLevel(resampler);
     }
     resampler.members.push(irqfd);
@@ -294,6 +296,7 @@ export class Irqfds {
     if (resampler.members.length > 0) return;
     this.#resamplers.delete(resampler.gsi);
     this.#vm.ackNotifiers.unregister(resampler.gsi, resampler.notifier);
+    this.#vm.vgic.notifiersChanged();
     // Nobody is left who would lower it.
     this.setIrq(resampler.gsi, false);
     if (resampler.levelPin >= 0) this.#vm.vgic.keepLevel(resampler.levelPin, false);

@@ -333,11 +333,24 @@ export function getOneReg(vm: Vm, vcpu: Vcpu, id: bigint): { value: bigint; size
   return { value: reg.get(context), size: reg.size };
 }
 
+function sized(context: Context, id: bigint, bytes: Uint8Array): Reg {
+  const reg = find(context, id, SET);
+  if (bytes.length !== reg.size) throw einval(`the register has ${reg.size} bytes`);
+  return reg;
+}
+
+/**
+ * What KVM_SET_ONE_REG looks at before the value: whether there is such a register, of that size.
+ * @throws KvmError ENOEXEC, EINVAL, ENOENT
+ */
+export function checkOneReg(vm: Vm, vcpu: Vcpu, id: bigint, bytes: Uint8Array): void {
+  sized(contextOf(vm, vcpu, SET), id, bytes);
+}
+
 /** @param bytes little-endian, as many as the register has */
 export function setOneReg(vm: Vm, vcpu: Vcpu, id: bigint, bytes: Uint8Array): void {
   const context = contextOf(vm, vcpu, SET);
-  const reg = find(context, id, SET);
-  if (bytes.length !== reg.size) throw einval(`the register has ${reg.size} bytes`);
+  const reg = sized(context, id, bytes);
   const value = bytes.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
   reg.set(context, value);
   context.engine.registersChanged();

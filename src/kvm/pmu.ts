@@ -83,8 +83,15 @@ const PPI = { first: 16, last: 31 } as const;
 const SPI_LAST = 1019;
 const isPpi = (intid: number): boolean => intid >= PPI.first && intid <= PPI.last;
 
+/** A GICv5's PMU has the architecture's PPI; userspace may write its type before. */
+const V5_PMU = 23;
+const V5_PMU_TYPED = 0x2000_0017;
+
 /** KVM_ARM_VCPU_PMU_V3_IRQ: one PPI for all vCPUs, or an SPI of its own for each. */
-export function setPmuIrq(vm: VmOfPmu, vcpu: Vcpu, intid: number): void {
+export function setPmuIrq(vm: VmOfPmu, vcpu: Vcpu, irq: number): void {
+  const isV5 = vm.vgic.name === "v5";
+  const intid = isV5 && irq === V5_PMU_TYPED ? V5_PMU : irq;
+  if (isV5 && intid !== V5_PMU) refuse("EINVAL", `the PMU's interrupt is PPI ${V5_PMU}`);
   if (intid < PPI.first || intid > SPI_LAST) refuse("EINVAL", "the interrupt is a PPI or an SPI");
   for (const { pmuIrq } of vm.vcpus) {
     if (pmuIrq === null) continue;
@@ -99,6 +106,7 @@ export function setPmuIrq(vm: VmOfPmu, vcpu: Vcpu, intid: number): void {
 export function initPmu(vm: VmOfPmu, vcpu: Vcpu): void {
   if (vm.irqchipInKernel) {
     if (!vm.vgic.isInitialized) refuse("ENODEV", "the interrupt controller is not initialised");
+    if (vm.vgic.name === "v5") vcpu.pmuIrq ??= V5_PMU;
     if (vcpu.pmuIrq === null) refuse("ENXIO", "the PMU has no interrupt");
     const errno = vm.vgic.claimPmu(vcpu, vcpu.pmuIrq ?? 0);
     if (errno === "EEXIST") refuse(errno, "the interrupt is another device's");

@@ -12,7 +12,7 @@ import {
 } from "./device-lines.js";
 import { hypercall } from "./firmware/hypercalls.js";
 import { SYSTEM_EVENT } from "./firmware/smccc.table.js";
-import { showIcc } from "./id-regs.js";
+import { showGic } from "./id-regs.js";
 import type { Mmu } from "./mmu.js";
 import { hasPmu } from "./pmu.js";
 import { POINT } from "./preemption.table.js";
@@ -80,7 +80,7 @@ export class RunLoop {
   /** kvm_finalize_sys_regs: what no device has decided by now stays as it is without one. */
   #beginRunning(): void {
     const vm = this.#vm;
-    if (!vm.hasRun && !vm.irqchipInKernel) showIcc(vm, false);
+    if (!vm.hasRun && !vm.irqchipInKernel) showGic(vm, "none");
     vm.hasRun = true;
   }
 
@@ -231,10 +231,11 @@ export class RunLoop {
       vcpu.a64 === null
         ? vcpu.engine.execute(cpu, budget)
         : vcpu.a64.execute(cpu, budget, () => this.#isRelaxed(vcpu, cpu));
+    const retired = vcpu.engine.retired - before;
+    // What comes of the guest's doing now happens after it.
+    vm.instructions += retired;
     vm.vgic.fold(vcpu, cpu);
     deferred?.ran(vcpu, cpu);
-    const retired = vcpu.engine.retired - before;
-    vm.instructions += retired;
     vm.counters.values.hwDirtied += cpu.hardwareDirtied - dirtied;
     vcpu.dirtied += cpu.hardwareDirtied - dirtied;
     vm.counters.values.hdbssAppends += cpu.hdbss.appends - appended;
@@ -265,6 +266,7 @@ export class RunLoop {
     const vm = this.#vm;
     vm.counters.values.exits++;
     vcpu.stats.exits++;
+    vm.vgic.exited(vcpu);
     if (vm.isHdbssOn) vm.hdbss?.exited(vcpu);
     if (vm.trace.isOn) vm.trace.leave(vcpu, "TRAP");
     if (this.#stop === "done") return { errno: null, exitReason: "KVM_EXIT_HLT" };

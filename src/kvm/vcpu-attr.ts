@@ -95,6 +95,8 @@ const PMU: Group = {
 /** VTIMER, PTIMER, HVTIMER, HPTIMER. */
 const TIMERS = 4;
 const PPI = { first: 16, last: 31 } as const;
+/** TYPE of a GICv5's PPIs, which userspace may write with their IDs. */
+const typeOf = ({ vgic }: Vm): number => (vgic.name === "v5" ? 1 << 29 : 0);
 
 const TIMER: Group = {
   has: ({ attr }) => attr < TIMERS,
@@ -105,11 +107,14 @@ const TIMER: Group = {
   },
   set: ({ vm, attr }, value) => {
     if (!vm.irqchipInKernel) throw noController(SET);
-    const ppi = read(value, S32_BYTES).getInt32(0, true);
+    const ppi = read(value, S32_BYTES).getInt32(0, true) & ~typeOf(vm);
     if (ppi < PPI.first || ppi > PPI.last) throw new KvmError("EINVAL", SET, "PPIs are 16 to 31");
     // Whether they are distinct is seen when the timers are switched on: at the first run.
     if (vm.vgic.isConnected) throw new KvmError("EBUSY", SET, "the timers are in use");
     if (attr >= TIMERS) throw noAttribute(SET);
+    if (vm.vgic.name === "v5" && ppi !== vm.timerPpis[attr]) {
+      throw new KvmError("EINVAL", SET, "a GICv5's timers keep their PPIs");
+    }
     vm.timerPpis[attr] = ppi;
   },
 };

@@ -61,8 +61,8 @@ export function armVcpuInit(vm: Vm, vcpu: Vcpu, target: number, features: readon
 
 function resetEngine(vm: Vm, vcpu: Vcpu): void {
   const pmu = hasPmu(vcpu) ? { pmu: vm.pmu } : {};
-  const hasIcc = showsIcc(vm);
-  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits, ids: vm.idRegs, ...pmu, hasIcc });
+  const gic = { hasIcc: showsIcc(vm), hasGicv5: vm.vgic.name === "v5" };
+  vcpu.a64?.reset({ mpidr: vcpu.mpidr, ipaBits: vm.ipaBits, ids: vm.idRegs, ...pmu, ...gic });
   vcpu.resetState = null;
   vcpu.pendingMmio = null;
   vcpu.waitsForInterrupt = false;

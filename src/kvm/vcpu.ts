@@ -76,6 +76,8 @@ export class Vcpu {
   pvtimeIpa: bigint | null = null;
   /** KVM_SET_GUEST_DEBUG, while it is enabled. */
   guestDebug: GuestDebug | null = null;
+  /** KVM_SET_SIGNAL_MASK: bit n - 1 is signal n; null: none is set. */
+  signalMask: bigint | null = null;
   /** What it waited for host CPUs so far, and how much of that its record has. */
   runDelayNs = 0;
   lastSteal = 0;
@@ -157,6 +159,7 @@ export class Vcpu {
       pmuIrq: this.pmuIrq,
       pvtimeIpa: this.pvtimeIpa,
       guestDebug: this.guestDebug,
+      signalMask: this.signalMask,
       runDelayNs: this.runDelayNs,
       lastSteal: this.lastSteal,
       dirtied: this.dirtied,
@@ -189,6 +192,7 @@ export class Vcpu {
       pmuIrq: number | null;
       pvtimeIpa: bigint | null;
       guestDebug: GuestDebug | null;
+      signalMask: bigint | null;
       runDelayNs: number;
       lastSteal: number;
       dirtied: number;
@@ -214,6 +218,7 @@ export class Vcpu {
     this.pvtimeIpa = data.pvtimeIpa;
     this.guestDebug = data.guestDebug;
     applyGuestDebug(this);
+    this.signalMask = data.signalMask;
     this.runDelayNs = data.runDelayNs;
     this.lastSteal = data.lastSteal;
     this.dirtied = data.dirtied;

@@ -345,7 +345,9 @@ export class Vm {
   /** vcpu_put: the CPU is free for another vCPU. */
   putVcpu(vcpu: Vcpu): void {
     if (vcpu.cpu === null) return;
+    if (vcpu.isInGuest) this.vgic.exited(vcpu);
     vcpu.isInGuest = false;
+    this.vgic.put(vcpu, vcpu.cpu);
     this.hdbss?.put(vcpu, vcpu.cpu);
     this.asyncClean?.put(vcpu, vcpu.cpu);
     vcpu.cpu.msr("HCR_EL2", 0n);

@@ -5,6 +5,8 @@ import type { PageGeometry } from "../base/page.js";
 import type { Saved } from "../base/saved.js";
 import { HacdbsUnit } from "./dirty/hacdbs.js";
 import { type DirtyDeps, HdbssUnit } from "./dirty/hdbss.js";
+import { CpuInterface } from "./gic/gicv5/cpu-interface.js";
+import type { Irs } from "./gic/gicv5/irs.js";
 import { VirtualInterface } from "./gic/virtual-interface.js";
 import type { HostMemory } from "./host-memory.js";
 import { HI, LO, outputAddress } from "./mmu/descriptor.js";
@@ -47,6 +49,8 @@ export class HostCpu {
   readonly hdbss: HdbssUnit;
   readonly hacdbs: HacdbsUnit;
   readonly gic = new VirtualInterface();
+  /** What a GICv5 guest has instead. */
+  readonly gicv5: CpuInterface;
   readonly fault: Stage2Fault = {
     kind: "translation",
     level: 0,
@@ -76,8 +80,15 @@ export class HostCpu {
   /** Whether the features are there for EL2: the CPU has them and EL3 lets them be used. */
   readonly #hasHdbss: boolean;
 
-  constructor(index: number, memory: HostMemory, geometry: PageGeometry, dirty: DirtyDeps) {
+  constructor(
+    index: number,
+    memory: HostMemory,
+    geometry: PageGeometry,
+    dirty: DirtyDeps,
+    irs: Irs,
+  ) {
     this.index = index;
+    this.gicv5 = new CpuInterface(irs);
     this.#memory = memory;
     this.#geometry = geometry;
     this.#dirty = dirty;
@@ -306,6 +317,7 @@ export class HostCpu {
       hdbss: this.hdbss.save(),
       hacdbs: this.hacdbs.save(),
       gic: this.gic.save(),
+      gicv5: this.gicv5.save(),
     };
     return { kind: `host-cpu-${this.index}`, version: 1, data };
   }
@@ -320,6 +332,7 @@ export class HostCpu {
       hdbss: Saved;
       hacdbs: Saved;
       gic: Saved;
+      gicv5: Saved;
     };
     Object.assign(this.#registers, data.registers);
     this.tlb.load(data.tlb);
@@ -329,6 +342,7 @@ export class HostCpu {
     this.hdbss.load(data.hdbss);
     this.hacdbs.load(data.hacdbs);
     this.gic.load(data.gic);
+    this.gicv5.load(data.gicv5);
     this.#regime = null;
   }
 }

@@ -52,6 +52,15 @@ export class HostMemory {
     return join64(this.u32[pa >>> 2]!, this.u32[(pa >>> 2) + 1]!);
   }
 
+  /** TableMemory: a word at any address. @returns -1 where there is no memory */
+  read32(pa: number): number {
+    return pa < this.u8.length ? this.u32[pa / 4]! : -1;
+  }
+
+  write32(pa: number, word: number): void {
+    if (pa < this.u8.length) this.u32[pa / 4] = word;
+  }
+
   read64(pa: number): bigint {
     return (BigInt(this.u32[(pa >>> 2) + 1]!) << 32n) | BigInt(this.u32[pa >>> 2]!);
   }

@@ -8,6 +8,9 @@ import { Diagnostics } from "./dirty/diagnostics.js";
 import { Faults } from "./dirty/faults.js";
 import { type DirtyModel, defaultModel } from "./dirty/model.table.js";
 import { FrameAllocator } from "./frame-allocator.js";
+import { Irs } from "./gic/gicv5/irs.js";
+import { ItsV5 } from "./gic/gicv5/its.js";
+import { Iwb } from "./gic/gicv5/iwb.js";
 import { HostCpu } from "./host-cpu.js";
 import { HostMemory, UNBACKED_BASE } from "./host-memory.js";
 import { UnbackedMemory } from "./unbacked-memory.js";
@@ -21,12 +24,21 @@ export interface HostConfig {
   readonly model?: Partial<DirtyModel>;
 }
 
+/** Wires into the host's own IRS. */
+const SPIS = 256;
+/** And of the wire bridge, with its DeviceID at the ITS: our choice. */
+const IWB_WIRES = 64;
+const IWB_DEVICE = 0xfff; // tidy: a DeviceID
+
 export class Host {
   readonly geometry: PageGeometry;
   readonly memory: HostMemory;
   readonly frames: FrameAllocator;
   readonly unbacked: UnbackedMemory;
   readonly cpus: HostCpu[] = [];
+  readonly irs: Irs;
+  readonly its: ItsV5;
+  readonly iwb: Iwb;
   /** Choices that the architecture leaves to an implementation. */
   readonly model: DirtyModel;
   readonly faults = new Faults();
@@ -47,11 +59,20 @@ export class Host {
     this.frames = new FrameAllocator(this.memory, this.geometry);
     this.frames.onRelease = (pa, bytes) => this.codeWatcher?.(pa, bytes);
     this.unbacked = new UnbackedMemory(this.geometry, config.seed);
+    this.irs = new Irs(this.memory, {
+      irsId: 0,
+      hasVirtualization: true,
+      spis: SPIS,
+      pes: () => this.cpus.length,
+      vdpendLatency: () => this.model["hardware.vdpendLatency"],
+    });
+    this.its = new ItsV5(this.memory, this.irs);
+    this.iwb = new Iwb(IWB_WIRES, (wire, event) => this.its.send(IWB_DEVICE, wire, event));
   }
 
   /** Brings one more host CPU online. */
   addCpu(): HostCpu {
-    const cpu = new HostCpu(this.cpus.length, this.memory, this.geometry, this);
+    const cpu = new HostCpu(this.cpus.length, this.memory, this.geometry, this, this.irs);
     this.cpus.push(cpu);
     if (this.model["hardware.unknownAtReset"]) this.#scramble(cpu);
     return cpu;
@@ -98,6 +119,8 @@ export class Host {
 
   /** Parts with state of their own; HostMemory apart, because its size is not like the others'. */
   parts(): readonly { save(): Saved; load(saved: Saved): void }[] {
-    return [this.frames, this.unbacked, this.faults, this.diagnostics, ...this.cpus];
+    const { irs, its, iwb } = this;
+    const hardware = [irs, its, iwb, ...this.cpus];
+    return [this.frames, this.unbacked, this.faults, this.diagnostics, ...hardware];
   }
 }

@@ -41,6 +41,32 @@ export { type ArmedFault, FAULT_KINDS, type FaultHit, type FaultKind } from "./d
 export { DIRTY_MODEL, type DirtyModel } from "./dirty/model.table.js";
 export type { GuestEngine, Stop } from "./engine.js";
 export { readCpuFrame, writeCpuFrame } from "./gic/cpu-frame.js";
+export { CpuInterface } from "./gic/gicv5/cpu-interface.js";
+export { InterruptDomain } from "./gic/gicv5/domain.js";
+export {
+  ICC_V5_BY_ENCODING,
+  type IccV5Register,
+} from "./gic/gicv5/icc.table.js";
+export {
+  ICSR_F,
+  INTID_TYPE,
+  ISTE,
+  iaffidOf,
+  icsrOf,
+  idOf,
+  intidOf,
+  priorityOf,
+  typeOf,
+} from "./gic/gicv5/intid.js";
+export { IRS32, IRS64, VMAP } from "./gic/gicv5/irs-frame.table.js";
+export { Ist, type IstLayout } from "./gic/gicv5/ist.js";
+export { PeGicState } from "./gic/gicv5/pe-state.js";
+export {
+  encodeVmte,
+  VMTE_BYTES,
+  VMTE_VALID,
+  VPETE_BYTES,
+} from "./gic/gicv5/vm-table.js";
 export { ICC_BY_ENCODING, type IccName } from "./gic/icc.table.js";
 export {
   BPR0_MIN,

@@ -12,7 +12,7 @@ import { failureOf, MigrationError } from "./failure.js";
 import { RETRY_LAST_MS } from "./limits.js";
 import type { Notes } from "./notes.js";
 import type { Outgoing, Peer, PeerStatus, Pushing, PushTraffic } from "./ports.js";
-import { pause } from "./retry.js";
+import { pause, retry } from "./retry.js";
 import { ENDED } from "./types.js";
 
 export interface PushParts {
@@ -24,6 +24,10 @@ export interface PushParts {
   readonly clock: Clock;
   readonly progress: (sent: PushTraffic) => void;
 }
+
+/** How long the source waits for the target to end its session, once every page is there. */
+const ENDS_WITHIN_MS = 5_000;
+const NOT_ENDED = "not-ended";
 
 /** How a push under way ended. */
 type PushEnd = { readonly error: unknown } | "all-there";
@@ -84,9 +88,26 @@ export class Push {
   async untilAllThere(): Promise<void> {
     for (;;) {
       const end = await this.#ended();
-      if (end === "all-there") return;
+      if (end === "all-there") return this.#untilToldOfTheEnd();
       if (await this.#isOver(end.error)) return;
       await this.#paused(end.error);
+    }
+  }
+
+  /**
+   * The target's session ends a moment after its last page: who reads "completed" here finds the
+   * VM free there. A target that can't be asked any more has all of it all the same.
+   */
+  async #untilToldOfTheEnd(): Promise<void> {
+    const ask = async (): Promise<void> => {
+      if (!(await this.#isOver(null)))
+        throw new MigrationError("target", NOT_ENDED, "The target hasn't ended yet.");
+    };
+    const isWorth = (error: unknown) => error instanceof MigrationError && error.code === NOT_ENDED;
+    try {
+      await retry(this.#parts.clock, { forMs: ENDS_WITHIN_MS, isWorth }, ask);
+    } catch (error) {
+      if (!isWorth(error)) throw error;
     }
   }
 

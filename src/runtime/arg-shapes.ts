@@ -10,6 +10,7 @@ import type {
   EventfdRef,
   PatternKind,
   Program,
+  RegisterWrite,
   RoutingEntry,
 } from "../vmm/index.js";
 
@@ -41,6 +42,7 @@ export type ArgShape =
   | "settings"
   | "texts?"
   | "dirty-pages"
+  | "register-writes"
   | "routes";
 
 /** A value that is not of its shape; whoever knows the place adds it. */
@@ -218,6 +220,11 @@ function dirtyPages(data: unknown): DirtyPages {
   return { blocks, pages: count(fields["pages"]) };
 }
 
+function registerWrite(data: unknown): RegisterWrite {
+  const fields = exactObject(data, ["reg", "value"]);
+  return { reg: u64(fields["reg"]), value: bytes(fields["value"]) };
+}
+
 const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   u32,
   "u32?": orNull(u32),
@@ -243,6 +250,7 @@ const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   settings,
   "texts?": orNull(texts),
   "dirty-pages": dirtyPages,
+  "register-writes": (data) => exactList(data).map(registerWrite),
   routes: (data) => exactList(data).map(route),
 };
 

@@ -131,7 +131,7 @@ function decodeBoard(data: unknown, place: string): BoardDefinition {
 }
 
 const DEVICE_VALUES: Readonly<Record<string, readonly (string | number)[]>> = {
-  gic: [2, 3],
+  gic: [2, 3, 5],
   virtio: ["modern", "legacy"],
   console: ["virtio", "testdev"],
 };

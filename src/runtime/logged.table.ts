@@ -148,7 +148,13 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
       limit: "count",
     },
   },
+  describeVgicV5: { logged: false, args: {} },
+  listVgicV5Spis: {
+    logged: false,
+    args: { from: "u32", to: "u32", state: "text?", after: "u64?", limit: "count" },
+  },
   irqLine: { logged: true, args: { irq: "u32", level: "u32" } },
+  irqLineStatus: { logged: true, args: { irq: "u32", level: "u32" } },
 
   setProgram: { logged: true, args: { vcpu: "u32", program: "program" } },
   readProgram: { logged: false, args: { vcpu: "u32", from: "count", limit: "count" } },
@@ -162,6 +168,10 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   getRegs: { logged: true, args: { vcpu: "u32", regs: "u64s" } },
   getOneReg: { logged: true, args: { vcpu: "u32", reg: "u64" } },
   setOneReg: { logged: true, args: { vcpu: "u32", reg: "u64", value: "bytes" } },
+  setRegs: { logged: true, args: { vcpu: "u32", registers: "register-writes" } },
+  setSignalMask: { logged: true, args: { vcpu: "u32", len: "u32", sigset: "u64?" } },
+  describeSignalMask: { logged: false, args: { vcpu: "u32" } },
+  copyMteTags: { logged: false, args: { ipa: "u64", length: "u64", tags: "bytes?" } },
   finalizeVcpu: { logged: false, args: { vcpu: "u32", feature: "int" } },
   getVcpuEvents: { logged: false, args: { vcpu: "u32" } },
   setVcpuEvents: {

@@ -11,7 +11,6 @@
 // and what is posted leaves at once. Only what was announced before `mark` is drained, so callers
 // can't keep the guest from its next step; what came later is seen by the sleep. An input that cut
 // a step short was announced by then, so every cut is followed by the input that it was made for.
-import { platform, setPriority } from "node:os";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { assert } from "../base/assert.js";
 import { systemClock } from "../base/clock.js";
@@ -24,27 +23,12 @@ import { isUrgent, type SendFromVm, type ThreadSetup, type ToVm } from "./protoc
 import { ThreadControl } from "./thread-control.js";
 import { type InstanceFactory, VmCore } from "./vm-core.js";
 
-/** Niceness of a VM's thread; what answers requests has 0. */
-const VM_NICE = 10;
-
-/** Guests that spin on every core must not keep requests waiting. */
-function giveWay(): void {
-  // Elsewhere 0 is the whole process, not the calling thread.
-  if (platform() !== "linux") return;
-  try {
-    setPriority(0, VM_NICE);
-  } catch {
-    // A sandbox that forbids it: then all threads are alike.
-  }
-}
-
 /** Runs a VM in this thread until it is told to end or dies of one of our own bugs. */
 export function runVmThread(createInstance: InstanceFactory, share?: typeof shareTier0): void {
   assert(parentPort !== null, "a VM's loop runs in a worker thread");
   const port = parentPort;
   const send: SendFromVm = (message, transfer) => port.postMessage(message, [...transfer]);
   const setup = workerData as ThreadSetup;
-  giveWay();
   share?.(setup.tier0, (code) => send({ kind: "tier0", code }, []));
   try {
     const core = startCore(setup, createInstance, send);

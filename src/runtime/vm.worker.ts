@@ -1,5 +1,10 @@
 // Owns: nothing but the start of a VM's thread. VM thread.
-import { createInstance, shareTier0 } from "../vmm/index.js";
-import { runVmThread } from "./vm-loop.js";
+import { giveWay, NICE } from "../base/give-way.js";
 
+// Guests that spin on every core, and the code that they need, must not keep requests waiting.
+giveWay(NICE.vm);
+const [{ createInstance, shareTier0 }, { runVmThread }] = await Promise.all([
+  import("../vmm/index.js"),
+  import("./vm-loop.js"),
+]);
 runVmThread(createInstance, shareTier0);

@@ -12,14 +12,18 @@ import { cursorOf, readCursor } from "./cursor.js";
 import type { EventLog } from "./event-log.js";
 import { COST_KEYS, COST_MODEL, costModel } from "./experiments/cost-model.table.js";
 import { boardOf } from "./experiments/image-load.js";
+import { interruptSteps, runInterrupts } from "./experiments/interrupts/runner.js";
+import { completeInterrupts } from "./experiments/interrupts/spec.js";
 import { runExperiment, totalSteps } from "./experiments/runner.js";
 import { completeSpec } from "./experiments/spec.js";
-import type {
-  ExperimentRequest,
-  ExperimentResource,
-  ExperimentResults,
-  ExperimentSpec,
-  StrategyResult,
+import {
+  type ExperimentRequest,
+  type ExperimentResource,
+  type ExperimentResults,
+  type ExperimentSpec,
+  type InterruptResult,
+  isInterrupts,
+  type StrategyResult,
 } from "./experiments/types.js";
 import type { Images } from "./image-service.js";
 import { EXPERIMENTS_KEPT, EXPERIMENTS_QUEUED_MAX } from "./limits.js";
@@ -40,7 +44,7 @@ interface Entry {
   record: ExperimentRecord;
   strategy: string | null;
   /** Of a queued or running one. */
-  results: StrategyResult[];
+  results: (StrategyResult | InterruptResult)[];
   cancelled: boolean;
   /** The VM that runs now. */
   vm: { close(): Promise<void> } | null;
@@ -94,10 +98,10 @@ export class Experiments implements ExperimentService {
     if (this.#isClosing) throw new ServiceError("draining", "The service is ending.");
     const held = new HeldImages(this.#deps.images);
     try {
-      return await this.#queue(
-        completeSpec(request, (name) => held.hold(name)),
-        () => held.release(),
-      );
+      const spec = isInterrupts(request)
+        ? completeInterrupts(request)
+        : completeSpec(request, (name) => held.hold(name));
+      return await this.#queue(spec, () => held.release());
     } catch (error) {
       held.release();
       throw error;
@@ -119,7 +123,7 @@ export class Experiments implements ExperimentService {
       spec: spec as unknown as JsonObject,
       version: 1,
       done: 0,
-      total: totalSteps(spec),
+      total: isInterrupts(spec) ? interruptSteps(spec) : totalSteps(spec),
       createdAt: timestamp(this.#deps.clock),
       startedAt: null,
       finishedAt: null,
@@ -206,7 +210,7 @@ export class Experiments implements ExperimentService {
   }
 
   async #run(entry: Entry, spec: ExperimentSpec): Promise<void> {
-    const { runtime, clock, log, images } = this.#deps;
+    const { clock, log } = this.#deps;
     if (isOver(entry)) return;
     let error: string | null = null;
     try {
@@ -214,9 +218,7 @@ export class Experiments implements ExperimentService {
         await this.#save(entry, { state: "running", startedAt: timestamp(clock) });
         this.#announce(entry, "started");
       }
-      const { workload } = spec;
-      const bytes = workload.kind === "image" ? await images.of(boardOf(workload)) : null;
-      await runExperiment(spec, { runtime, clock, images: bytes }, controlOf(entry));
+      await this.#carryOut(entry, spec);
     } catch (caught) {
       error = toRefusal(caught).detail;
       log.error({ experiment: entry.record.id, err: caught }, "An experiment failed.");
@@ -226,6 +228,14 @@ export class Experiments implements ExperimentService {
     } catch (caught) {
       log.error({ experiment: entry.record.id, err: caught }, "An experiment was not recorded.");
     }
+  }
+
+  async #carryOut(entry: Entry, spec: ExperimentSpec): Promise<void> {
+    const { runtime, clock, images } = this.#deps;
+    if (isInterrupts(spec)) return runInterrupts(spec, { runtime, clock }, controlOf(entry));
+    const { workload } = spec;
+    const bytes = workload.kind === "image" ? await images.of(boardOf(workload)) : null;
+    await runExperiment(spec, { runtime, clock, images: bytes }, controlOf(entry));
   }
 
   async #finish(entry: Entry, error: string | null = null): Promise<void> {
@@ -293,7 +303,9 @@ class HeldImages {
   }
 }
 
-function controlOf(entry: Entry): Parameters<typeof runExperiment>[2] {
+function controlOf(
+  entry: Entry,
+): Parameters<typeof runExperiment>[2] & Parameters<typeof runInterrupts>[2] {
   return {
     isCancelled: () => entry.cancelled,
     // Each round's progress is told, and kept with the next change: a crash loses it all anyway.
@@ -306,13 +318,14 @@ function controlOf(entry: Entry): Parameters<typeof runExperiment>[2] {
       // It was being built while the cancel came.
       if (entry.cancelled) void vm?.close();
     },
-    result: (result) => void entry.results.push(result),
+    result: (result: StrategyResult | InterruptResult) => void entry.results.push(result),
   };
 }
 
 /** Records of older versions know no kind. */
 function specOf({ record }: Entry): ExperimentSpec {
   const spec = record.spec as unknown as ExperimentSpec;
+  if (isInterrupts(spec)) return spec;
   const { workload } = spec;
   if (workload.kind === "image") return spec;
   return { ...spec, workload: { ...workload, kind: "synthetic" } };
@@ -330,5 +343,6 @@ function resultsOf(entry: Entry): ExperimentResults {
   const { id, name, state } = entry.record;
   const { workload, costModel: overrides } = specOf(entry);
   const model = costModel(overrides);
-  return { id, name, state, workload, costModel: model, strategies: entry.results };
+  const strategies = entry.results;
+  return { id, name, state, workload, costModel: model, strategies } as ExperimentResults;
 }

@@ -2,7 +2,6 @@
 // "now" rows are done when they come in; "op" rows become a context of the scheduler.
 import { KvmError, ServiceError } from "../base/errors.js";
 import {
-  armVcpuFinalize,
   armVcpuInit,
   checkExtension,
   createVcpu,
@@ -12,10 +11,7 @@ import {
   getOneReg,
   getRegList,
   getVcpuAttr,
-  getVcpuEvents,
-  getVmAttr,
   hasVcpuAttr,
-  hasVmAttr,
   irqLine,
   KVM_DIRTY_GFN,
   KVM_MEM,
@@ -24,13 +20,9 @@ import {
   type Memslot,
   type Op,
   preferredTarget,
-  regWritableMasks,
   setCounterOffset,
-  setGuestDebug,
   setOneReg,
   setVcpuAttr,
-  setVcpuEvents,
-  setVmAttr,
   signalMsi,
   statsFile,
   viewStage2,
@@ -42,6 +34,7 @@ import { DEBUGGER_COMMANDS } from "./debugger.js";
 import { DEVICE_COMMANDS } from "./devices.js";
 import { DIRTY_COMMANDS } from "./dirty.js";
 import { disassembleAt } from "./disassembly.js";
+import { GUEST_COMMANDS } from "./guest.js";
 import type { Machine } from "./machine.js";
 import {
   memoryObject,
@@ -468,34 +461,6 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
       return null;
     },
   },
-  finalizeVcpu: { now: (m, { vcpu, feature }) => armVcpuFinalize(idleVcpu(m, vcpu), feature) },
-  getVcpuEvents: { now: (m, { vcpu }) => getVcpuEvents(idleVcpu(m, vcpu)) },
-  setVcpuEvents: {
-    now: (m, { vcpu, ...events }) => {
-      setVcpuEvents(idleVcpu(m, vcpu), events);
-      return null;
-    },
-  },
-  setGuestDebug: {
-    now: (m, { vcpu, ...debug }) => {
-      setGuestDebug(idleVcpu(m, vcpu), debug);
-      return null;
-    },
-  },
-  getRegWritableMasks: { now: (_m, { range }) => regWritableMasks(range) },
-  setVmAttr: {
-    now: (m, { group, attr, value }) => {
-      setVmAttr(m.kvm.vm, group, attr, value);
-      return null;
-    },
-  },
-  getVmAttr: { now: () => getVmAttr() },
-  hasVmAttr: {
-    now: (_m, { group, attr }) => {
-      hasVmAttr(group, attr);
-      return null;
-    },
-  },
   setCounterOffset: {
     now: (m, { offset, reserved }) => {
       setCounterOffset(m.kvm.vm, offset, reserved);
@@ -524,6 +489,7 @@ export const COMMANDS: { readonly [K in CommandName]: Row<K> } = {
   ...DEBUGGER_COMMANDS,
   ...DEVICE_COMMANDS,
   ...DIRTY_COMMANDS,
+  ...GUEST_COMMANDS,
   ...STATE_COMMANDS,
   ...TRACKING_COMMANDS,
 

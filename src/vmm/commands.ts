@@ -22,6 +22,7 @@ export type { BoardAction, BoardNews } from "./board/commands.js";
 export type * from "./device-commands.js";
 export type * from "./dirty-commands.js";
 export type { EventfdRef } from "./eventfd-ref.js";
+export type { RegisterWrite } from "./guest-commands.js";
 export type * from "./migration/commands.js";
 export type * from "./stage2-types.js";
 

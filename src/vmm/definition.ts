@@ -22,6 +22,9 @@ export interface ImageRef {
   readonly size: number;
 }
 
+/** Versions of Arm's Generic Interrupt Controller that a board can have. */
+export type GicVersion = 2 | 3 | 5;
+
 /** The machine that the vmm builds around KVM's VM (DESIGN 10). What is absent isn't there. */
 export interface BoardDefinition {
   /** null: the firmware finds what to start. */
@@ -31,7 +34,7 @@ export interface BoardDefinition {
   readonly memoryMiB: number;
   readonly vcpus: number;
   /** Version of the interrupt controller; absent: nothing interrupts. */
-  readonly gic?: 2 | 3;
+  readonly gic?: GicVersion;
   /** The ITS of a GICv3. */
   readonly its?: true;
   /** Entries of each vCPU's dirty ring; absent: KVM's bitmaps. @source QEMU dirty-ring-size */

@@ -14,12 +14,14 @@ export const GROUP = {
   LEVEL: 7,
   ITS: 8,
   MAINTENANCE: 9,
+  IRS: 10,
+  IST: 11,
 } as const;
 
 /** KVM_DEV_ARM_VGIC_CTRL_INIT, SAVE_PENDING_TABLES; KVM_DEV_ARM_ITS_SAVE_TABLES, RESTORE_TABLES. */
 export const CTRL = { INIT: 0n, SAVE_TABLES: 1n, RESTORE_TABLES: 2n, SAVE_PENDING: 3n } as const;
 
-/** KVM_VGIC_V2_ADDR_TYPE_*, KVM_VGIC_V3_ADDR_TYPE_*, KVM_VGIC_ITS_ADDR_TYPE. */
+/** KVM_VGIC_V2_ADDR_TYPE_*, V3_ADDR_TYPE_*, ITS_ADDR_TYPE, V5_ADDR_TYPE_IRS. */
 export const ADDR = {
   V2_DIST: 0n,
   V2_CPU: 1n,
@@ -27,6 +29,7 @@ export const ADDR = {
   V3_REDIST: 3n,
   ITS: 4n,
   V3_REGION: 5n,
+  V5_IRS: 6n,
 } as const;
 
 export const NOTHING = new Uint8Array(0);

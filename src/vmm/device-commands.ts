@@ -1,5 +1,6 @@
 // Owns: commands around in-kernel devices and the interrupt controller, as types. Part of
 // VmCommands; plain data on both sides. Any thread.
+import type { IrqState, VgicV5SpiFilter, VgicV5SpiView, VgicV5View } from "./vgic-v5-types.js";
 
 /** An in-kernel device; its number counts the creations in its VM. */
 export interface DeviceView {
@@ -22,8 +23,6 @@ export interface VfioFileView {
 }
 
 export type IrqKind = "sgi" | "ppi" | "spi" | "lpi";
-/** As in GICD_ISPENDR and GICD_ISACTIVER together. */
-export type IrqState = "inactive" | "pending" | "active" | "active-and-pending";
 
 /** One interrupt as KVM keeps it while no list register holds it. vCPUs by their ids. */
 export interface VgicIrqView {
@@ -158,4 +157,8 @@ export interface DeviceCommands {
   describeVgic: [Record<string, never>, VgicView];
   /** In order of their keys: INTID, then the vCPU whose it is. */
   listVgicIrqs: [VgicIrqFilter, readonly VgicIrqView[]];
+  /** ServiceError "vgic-not-found": the VM has no GICv5, as of the next. */
+  describeVgicV5: [Record<string, never>, VgicV5View];
+  /** In order of their IDs. */
+  listVgicV5Spis: [VgicV5SpiFilter, readonly VgicV5SpiView[]];
 }

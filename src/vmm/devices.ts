@@ -11,6 +11,7 @@ import {
 import type { Row } from "./command-row.js";
 import type { DeviceCommands, DeviceView, VfioFileView } from "./device-commands.js";
 import type { Machine } from "./machine.js";
+import { vgicV5SpiViews, vgicV5View } from "./vgic-v5-view.js";
 import { vgicIrqViews, vgicView } from "./vgic-view.js";
 
 function deviceOf(m: Machine, number: number): KvmDevice {
@@ -82,4 +83,6 @@ export const DEVICE_COMMANDS: { readonly [K in keyof DeviceCommands]: Row<K> } =
   closeVfioFile: { now: (m, { fd }) => closeVfioFile(m, fd) },
   describeVgic: { now: vgicView },
   listVgicIrqs: { now: vgicIrqViews },
+  describeVgicV5: { now: vgicV5View },
+  listVgicV5Spis: { now: vgicV5SpiViews },
 };

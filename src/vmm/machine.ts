@@ -114,6 +114,7 @@ export class Machine {
       vm.jobs,
       vm.vfio,
       ...(vm.vgic.dist === null ? [] : [vm.vgic.dist]),
+      ...(vm.vgic.v5 === null ? [] : [vm.vgic.v5]),
       ...(vm.msi?.parts() ?? []),
       vm.counters,
       vm.throttle,

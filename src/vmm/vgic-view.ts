@@ -7,7 +7,6 @@ import type { VgicCpu, VgicDist, VgicIrq } from "../kvm/index.js";
 import { VMCR } from "../machine/index.js";
 import type {
   IrqKind,
-  IrqState,
   VgicCpuView,
   VgicIrqFilter,
   VgicIrqView,
@@ -15,6 +14,7 @@ import type {
   VmcrView,
 } from "./device-commands.js";
 import type { Machine } from "./machine.js";
+import type { IrqState } from "./vgic-v5-types.js";
 
 /** @throws ServiceError "vgic-not-found" */
 function distOf(m: Machine): VgicDist {
@@ -140,7 +140,8 @@ function kindOf(irq: VgicIrq): IrqKind {
   return irq.isSgi ? "sgi" : "ppi";
 }
 
-function stateOf({ active, pending }: VgicIrq): IrqState {
+export function stateOf(of: { readonly active: boolean; readonly pending: boolean }): IrqState {
+  const { active, pending } = of;
   if (active) return pending ? "active-and-pending" : "active";
   return pending ? "pending" : "inactive";
 }

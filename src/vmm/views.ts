@@ -26,7 +26,7 @@ export function vmView(kvm: Kvm, definition: VmDefinition, replaying: boolean): 
     memslotCount: vm.slots.size,
     hasRun: vm.hasRun,
     dead: vm.dead,
-    vgicInitialized: false,
+    vgicInitialized: vm.vgic.isInitialized,
     manualDirtyLogProtect: vm.caps.manualDirtyLogProtect,
     dirtyRingBytes: vm.caps.dirtyRingBytes,
     dirtyRingWithBitmap: vm.caps.dirtyRingWithBitmap,

@@ -11,6 +11,7 @@ import { initramfs, kernelFile, missingLinux, TUNED } from "../../tools/linux/in
 import { type RealService, startReal, temporary } from "../support/real-service.js";
 
 type Results = Operations["getExperimentResults"]["answer"];
+type Strategy = Extract<Results["strategies"][number], { bufferBytes: number }>;
 
 const KERNEL = "6.1";
 const ROUNDS = 3;
@@ -39,7 +40,7 @@ const hdbss = {
 async function resultsOf(
   client: Client,
   strategies: Operations["createExperiment"]["body"]["strategies"],
-): Promise<Results["strategies"]> {
+): Promise<readonly Strategy[]> {
   const body = { workload: WORKLOAD, strategies };
   const { id: experiment } = await client.call("createExperiment", {}, body);
   for (;;) {
@@ -47,7 +48,8 @@ async function resultsOf(
     if (state !== "queued" && state !== "running") break;
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
-  return (await client.call("getExperimentResults", { experiment })).strategies;
+  const results = await client.call("getExperimentResults", { experiment });
+  return results.strategies.filter((one): one is Strategy => "bufferBytes" in one);
 }
 
 describe("Debian's Linux 6.1 that dirties its pages", () => {

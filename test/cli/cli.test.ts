@@ -176,6 +176,32 @@ describe("on a given host", () => {
     ]);
     expect((await runToEnd("vgic", ...server)).code).toBe(125);
   });
+
+  it("vgic shows a GICv5's SPIs with their entries", async () => {
+    const call = async (method: string, path: string, body: object) => {
+      const headers = { "content-type": "application/json" };
+      const init = { method, headers, body: JSON.stringify(body) };
+      const answer = await fetch(`${service.origin}${path}`, init);
+      expect(answer.status, `${method} ${path}`).toBeLessThan(300);
+      return answer;
+    };
+    const { id } = (await (await call("POST", "/v1/vms", {})).json()) as { id: string };
+    const vm = `/v1/vms/${id}`;
+    await call("PUT", `${vm}/vcpus/0`, {});
+    await call("POST", `${vm}/devices`, { type: "KVM_DEV_TYPE_ARM_VGIC_V5" });
+    const shown = async () => (await runToEnd("vgic", id, "--server", service.origin)).out;
+    expect(await shown()).toBe(
+      "GICv5, 0 SPIs, not initialised, tracking exact\nNo SPI is pending or active.\n",
+    );
+    await call("POST", `${vm}/devices/0/operations`, { op: "init" });
+    await call("PUT", `${vm}/irq-lines/1:0:5`, { level: 1 });
+    expect((await shown()).split("\n").map((line) => line.split(/ {2,}/))).toEqual([
+      ["GICv5, 32 SPIs, disabled, tracking exact"],
+      ["SPI", "STATE", "CONFIG", "ENABLED", "PRIORITY", "TARGET", "ENTRY", "IN FLIGHT"],
+      ["5", "pending", "edge", "no", "0x00", "vCPU 0", "0x1", "no"],
+      [""],
+    ]);
+  });
 });
 
 it("serve is the service", async () => {

@@ -1,7 +1,15 @@
 // Goal: what tests want of Debian is fetched once, started from where it lies, or named as missing.
 // Method: `npm run guests:fetch` as a child with an apt-get and a dpkg-deb of our own on its PATH.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,7 +17,9 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { GUESTS, TOOLS } from "../../tools/debian.table.mjs";
 
 const FETCH = fileURLToPath(new URL("../../tools/guests-fetch.mjs", import.meta.url));
-const PACKAGES = TOOLS.map((row) => row.package);
+const PACKAGES = TOOLS.filter((row) => row.withGuests !== true).map((row) => row.package);
+const WITH_GUESTS = TOOLS.filter((row) => row.withGuests === true).map((row) => row.package);
+const LOADER = "root/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
 
 /** apt-get and apt-cache: leaves NAME.deb in the archives; how it fails is in FAKE, a word each. */
 const APT = `
@@ -44,11 +54,20 @@ if (args.includes("--print-uris")) {
   for (const one of names) fs.writeFileSync(join(archives, one + ".deb"), "");
   fs.writeFileSync(join(archives, "libc6_2_amd64.deb"), "");
 }`;
-/** dpkg-deb: every package has every image, and every program, which says how it was started. */
+/**
+ * dpkg-deb: every package has every image, and every program, which says how it was started; the C
+ * library has the loader, which does too.
+ */
 const DPKG = `
 const [fs, { join, basename }] = [require("node:fs"), require("node:path")];
 const [, file, root] = process.argv.slice(2);
-if (basename(file).startsWith("libc6_")) throw new Error("the C library");
+const libraries = join(root, "usr/lib/x86_64-linux-gnu");
+if (basename(file).startsWith("libc6_")) {
+  fs.mkdirSync(libraries, { recursive: true });
+  const loader = '#!/bin/sh\\necho "$QEMU_MODULE_DIR ($LD_LIBRARY_PATH)" "$@"\\n';
+  fs.writeFileSync(join(libraries, "ld-linux-x86-64.so.2"), loader, { mode: 0o755 });
+  process.exit(0);
+}
 const is = (word) => (process.env.FAKE ?? "").split(" ").includes(word);
 const status = is("broken-" + basename(file, ".deb")) ? 1 : 0;
 for (const folder of ["usr/bin", "usr/lib/x86_64-linux-gnu"]) {
@@ -102,7 +121,7 @@ function fetch(
     IMAGES:
       "boot/vmlinuz-9 usr/lib/modules/7.2/vmlinuz bin/busybox " +
       "usr/lib/u-boot/qemu_arm64/u-boot.bin",
-    COMMANDS: TOOLS.flatMap(({ commands }) => commands).join(" "),
+    COMMANDS: TOOLS.flatMap(({ commands, program }) => program ?? commands).join(" "),
   };
   const { status, stdout } = spawnSync(process.execPath, [FETCH, ...args], {
     env,
@@ -120,6 +139,7 @@ describe("npm run guests:fetch", () => {
     expect(first.status).toBe(0);
     expect(first.apt.map((line) => line.split(" ").at(-1))).toEqual(PACKAGES);
     expect(readdirSync(cache).sort()).toEqual([...PACKAGES].sort());
+    expect(PACKAGES.filter((name) => existsSync(join(cache, name, LOADER)))).toEqual([]);
     expect(fetch()).toEqual({ status: 0, lines: [first.lines.at(-1)], apt: [""] });
   });
 
@@ -184,7 +204,7 @@ describe("npm run guests:fetch", () => {
     expect(lines.at(-1)).toBe("guests:fetch: every tool and guest is here");
     expect(status).toBe(0);
     const guests = GUESTS.map((row) => row.package);
-    expect(readdirSync(cache).sort()).toEqual([...PACKAGES, ...guests].sort());
+    expect(readdirSync(cache).sort()).toEqual([...PACKAGES, ...WITH_GUESTS, ...guests].sort());
     const ofKernel = [
       "linux-binary-7.2.12+deb13-cloud-arm64",
       "linux-modules-7.2.12+deb13-cloud-arm64",
@@ -197,9 +217,26 @@ describe("npm run guests:fetch", () => {
     ]);
     const archives = apt.filter((line) => line.startsWith("deb "));
     expect(archives.map((line) => line.split(" ").slice(-3).join(" "))).toEqual([
+      "http://a.test/b trixie-backports main",
+      "http://a.test/b trixie main",
       "http://a.test/b bookworm main",
       "http://a.test/b trixie-backports main",
     ]);
+  });
+
+  it("starts another suite's program by that suite's loader, with all its libraries", () => {
+    expect(fetch("", "--guests").status).toBe(0);
+    const place = join(cache, "qemu-system-arm-11");
+    const command = join(place, "run/qemu-system-aarch64-11");
+    const env = { PATH: "", LD_LIBRARY_PATH: "mine" };
+    const { stdout } = spawnSync(command, ["-M", "a b"], { env, encoding: "utf8" });
+    const root = `${place}/run/../root`;
+    const libraries = `${root}/usr/lib/x86_64-linux-gnu`;
+    expect(stdout).toBe(
+      `${libraries}/qemu (mine) --library-path ${libraries} ${root}/usr/bin/qemu-system-aarch64 ` +
+        `-L ${root}/usr/share/qemu -M a b\n`,
+    );
+    expect(existsSync(join(place, LOADER))).toBe(true);
   });
 
   it("finds a guest without its image, and one that the suite has no more", () => {

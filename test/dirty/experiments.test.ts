@@ -6,7 +6,7 @@ import { silentLog } from "../../dist/base/log.js";
 import { createRuntime } from "../../dist/runtime/index.js";
 import { runExperiment } from "../../dist/service/experiments/runner.js";
 import { completeSpec } from "../../dist/service/experiments/spec.js";
-import type { ExperimentRequest, StrategyResult } from "../../dist/service/experiments/types.js";
+import type { StrategyResult, TrackingRequest } from "../../dist/service/experiments/types.js";
 
 const PAGE = 4096;
 const VCPUS = 8;
@@ -20,7 +20,7 @@ const runtime = createRuntime(
 );
 afterAll(() => runtime.close());
 
-async function resultsOf(request: ExperimentRequest): Promise<readonly StrategyResult[]> {
+async function resultsOf(request: TrackingRequest): Promise<readonly StrategyResult[]> {
   const results: StrategyResult[] = [];
   const deps = { runtime, clock: systemClock, images: null };
   await runExperiment(completeSpec(request), deps, {

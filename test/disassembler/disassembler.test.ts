@@ -32,6 +32,23 @@ describe("texts of our own words", () => {
     expect(disassemble(0xb000_0001, 0xffff_8000_0123_4568n)).toBe("adrp x1, 0xffff800001235000");
   });
 
+  it("name GICv5's registers and instructions, which objdump of Debian 12 doesn't know", () => {
+    const texts: readonly (readonly [number, string])[] = [
+      [0xd508_c103, "gic cddis, x3"],
+      [0xd508_c204, "gic cddi, x4"],
+      [0xd508_c1ff, "gic cdeoi"],
+      [0xd528_c305, "gicr x5, cdia"],
+      [0xd508_c01f, "gsb sys"],
+      [0xd508_c03f, "gsb ack"],
+      [0xd50c_c186, "gic vdpend, x6"],
+      [0xd538_ca47, "mrs x7, icc_idr0_el1"],
+      [0xd518_cac0, "msr icc_ppi_enabler0_el1, x0"],
+      [0xd519_c042, "msr icc_pcr_el1, x2"],
+      [0xd508_c1c1, "sys #0, C12, C1, #6, x1"],
+    ];
+    for (const [word, text] of texts) expect(disassemble(word, 0n)).toBe(text);
+  });
+
   it("of no instruction are data", () => {
     expect(disassemble(0xffff_ffff, 0n)).toBe(".word 0xffffffff");
     expect(disassemble(0x0123_4567, 0n)).toBe(".word 0x01234567");

@@ -3,6 +3,7 @@
 // Method: supertest over fake services; every answer is checked against the document.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { KvmError, ServiceError } from "../../src/base/errors.js";
+import { V5_COUNTERS } from "../../src/base/v5-counters.table.js";
 import { type Face, openFace } from "../support/http.js";
 
 let face: Face;
@@ -131,7 +132,7 @@ describe("attributes by number", () => {
 describe("attributes by name", () => {
   it("places frames", async () => {
     const kinds = ["v2-dist", "v2-cpu", "v3-dist", "v3-redist", "its"];
-    for (const [attr, kind] of kinds.entries()) {
+    for (const [attr, kind] of [...kinds.entries(), [6, "v5-irs"] as const]) {
       const path = `${vm}/devices/0/addresses/${kind}`;
       await face.call("put", path).send({ address: "0x8000000" }).expect(204);
       const args = { device: 0, group: 0, attr: BigInt(attr), value: le(0x800_0000n, 8) };
@@ -148,7 +149,7 @@ describe("attributes by name", () => {
       .call("put", `${vm}/devices/0/addresses/v2-dist`)
       .send({ address: "0" });
     expect(other.status).toBe(404);
-    await face.call("put", `${vm}/devices/0/addresses/v5-irs`).send({ address: "0" }).expect(400);
+    await face.call("put", `${vm}/devices/0/addresses/v6-irs`).send({ address: "0" }).expect(400);
   });
 
   it("packs a region of redistributors", async () => {
@@ -243,6 +244,34 @@ describe("VFIO files", () => {
     await face.call("delete", String(made.headers["location"])).expect(204);
     face.control.refuse("closeVfioFile", new ServiceError("vfio-file-not-found", "None."));
     await face.call("delete", `${vm}/vfio-files/3`).expect(404);
+  });
+});
+
+describe("a GICv5 decoded", () => {
+  it("has an IRS, CPU interfaces and counters", async () => {
+    const { body } = await face.call("get", `${vm}/vgic/v5`).expect(200);
+    expect(body).toMatchObject({
+      irs: { base: "0x8010000", cr1: "0x0", ist: { baser: "0x41000001", cfgr: "0x10" } },
+      tracking: "exact",
+      inFlight: [33],
+    });
+    expect(body.cpuInterfaces[0]).toMatchObject({ cr0: "0x7", apr: "0x0", icsr: "0x100000000" });
+    expect(Object.keys(body.counters)).toEqual(Object.keys(V5_COUNTERS));
+    face.control.refuse("describeVgicV5", new ServiceError("vgic-not-found", "It is a GICv3."));
+    expect((await face.call("get", `${vm}/vgic/v5`)).body.code).toBe("vgic-not-found");
+  });
+
+  it("has pages of SPIs", async () => {
+    const path = `${vm}/vgic/v5/spis`;
+    const first = await face.call("get", `${path}?limit=1&state=active&from=16&to=99`);
+    expect(first.body.items).toMatchObject([
+      { id: 33, intid: "0x60000021", state: "active", iste: { raw: "0xf80e", handling: "level" } },
+    ]);
+    expect(lastArgs()).toEqual({ from: 16, to: 99, state: "active", after: null, limit: 2 });
+    const next = await face.call("get", `${path}?limit=1&cursor=${first.body.nextCursor}`);
+    expect(lastArgs()).toMatchObject({ from: 0, to: 1023, after: 33n, state: null });
+    expect(next.body).toMatchObject({ items: [{ id: 34, iste: null }], nextCursor: null });
+    await face.call("get", `${path}?state=lost`).expect(400);
   });
 });
 

@@ -372,3 +372,46 @@ describe("a long experiment", () => {
     expect(await read(long)).toMatchObject({ state: "lost" });
   });
 });
+
+describe("an experiment on interrupts", () => {
+  const workload = { kind: "interrupts", spis: 4, interruptsPerRound: 40, rounds: 2 };
+  const strategies = [{ gic: 3 }, { gic: 5 }, { gic: 5, spiTracking: "none" }];
+
+  it("has a row per round, as JSON, CSV and picture", async () => {
+    const path = await create(workload, strategies);
+    expect(await ended(path)).toMatchObject({
+      state: "done",
+      progress: { done: 6, total: 6 },
+      spec: { workload: { ...workload, trigger: "level", vcpus: 1 } },
+    });
+    const { strategies: found } = await read(`${path}/results`);
+    const rows = found as { strategy: { name: string }; rows: Json[] }[];
+    expect(rows.map(({ strategy, rows }) => [strategy.name, rows.length])).toEqual([
+      ["GICv3", 2],
+      ["GICv5 exact", 2],
+      ["GICv5 none", 2],
+    ]);
+    expect(rows[1]?.rows[1]).toMatchObject({ round: 2, raised: 40, roundTrips: 40, acks: 40 });
+    const text = await (await send("GET", `${path}/results.csv`)).text();
+    const lines = text.trimEnd().split("\r\n");
+    expect([lines.length, lines[0]?.split(",").slice(0, 3)]).toEqual([
+      ...[7, ["strategy", "round", "raised"]],
+    ]);
+    for (const metric of ["cycles", "per-page", "exits", "pages", "wall"]) {
+      const picture = await send("GET", `${path}/chart.svg?metric=${metric}`);
+      expect([picture.status, await picture.text()]).toEqual([200, expect.stringMatching(/^<svg/)]);
+    }
+  }, 120_000);
+
+  it.each([
+    ["ways to track stores", workload, [{ tracking: "dbm" }], "/strategies/0"],
+    ["a controller for stores", WORKLOAD, [{ gic: 5 }], "/strategies/0"],
+  ])("is refused with %s", async (_what, asked, given, pointer) => {
+    const answer = await send("POST", ROOT, { workload: asked, strategies: given });
+    const problem = (await answer.json()) as Json;
+    expect([answer.status, problem["errors"]]).toEqual([
+      400,
+      [expect.objectContaining({ pointer })],
+    ]);
+  });
+});

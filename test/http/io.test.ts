@@ -163,16 +163,33 @@ describe("interrupts", () => {
   });
 });
 
-describe("what is not there yet", () => {
-  it("is 501 with its ioctl", async () => {
-    const answer = await face.call("get", `${vm}/mte-tags`);
-    expect(answer.body).toMatchObject({
-      status: 501,
-      code: "not-implemented",
-      ioctl: "KVM_ARM_MTE_COPY_TAGS",
+describe("interrupt lines", () => {
+  it("have the level that is set, and with status=true KVM's structure comes back", async () => {
+    const path = `${vm}/irq-lines/1:0:40`;
+    const plain = await face.call("put", path).send({ level: 1 }).expect(200);
+    expect(plain.body).toEqual({ level: 1 });
+    expect(face.control.calls.at(-1)).toMatchObject({ name: "irqLine" });
+    const put = await face.call("put", `${path}?status=true`).send({ level: 0 }).expect(200);
+    expect(put.body).toEqual({ level: 0, status: 0x0100_0028 });
+    expect(face.control.calls.at(-1)).toMatchObject({
+      name: "irqLineStatus",
+      args: { irq: 0x0100_0028, level: 0 },
     });
+    await face.call("put", `${path}?status=false`).send({ level: 0 }).expect(200);
+    expect(face.control.calls.at(-1)).toMatchObject({ name: "irqLine" });
+    await face.call("put", `${path}?status=7`).send({ level: 0 }).expect(400);
+  });
+});
+
+describe("what arm64 hasn't", () => {
+  it.each([
+    ["put", "memory-attributes", "KVM_SET_MEMORY_ATTRIBUTES"],
+    ["post", "vcpus/0/prefaults", "KVM_PRE_FAULT_MEMORY"],
+  ] as const)("%s %s is 501 with its ioctl", async (method, path, ioctl) => {
+    const answer = await face.call(method, `${vm}/${path}`).send({});
+    expect(answer.body).toMatchObject({ status: 501, code: "not-implemented", ioctl });
     const bytes = await face
-      .call("put", `${vm}/mte-tags?gpa=0x0&length=16`)
+      .call(method, `${vm}/${path}`)
       .type("application/octet-stream")
       .send(Buffer.alloc(1));
     expect(bytes.status).toBe(501);

@@ -1,5 +1,5 @@
 // Goal: every refusal that any room can throw has its row and page, and no row is left over.
-// Method: reads the sources; a code is the first argument of ServiceError or the last of KvmError.
+// Method: reads the sources; a code is ServiceError's first argument or KvmError's fourth.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
@@ -20,7 +20,7 @@ function codesThrown(): Map<string, string> {
       codes.set(code ?? "", file);
     }
     for (const [call] of text.matchAll(/new KvmError\([^;]*;/g)) {
-      const code = /"([a-z]+(?:-[a-z]+)+)",?\s*\)/.exec(call)?.[1];
+      const code = /"([a-z]+(?:-[a-z]+)+)",?\s*(?:\)|\{)/.exec(call)?.[1];
       if (code !== undefined) codes.set(code, file);
     }
   }

@@ -68,7 +68,7 @@ describe("a GICv3", () => {
     const { body } = await call("GET", `${vm}/vgic`);
     expect(body).toMatchObject({ model: "v3", isInitialized: true, isReady: false });
     expect(body.cpuInterfaces).toHaveLength(2);
-    expect((await call("GET", vm)).body.runtime?.vgicInitialized ?? true).toBe(true);
+    expect((await call("GET", vm)).body.kvm.vgicInitialized).toBe(true);
   });
 
   it("refuses what KVM refuses", async () => {
@@ -187,5 +187,76 @@ describe("a host", () => {
     expect(await value("IRQ_ROUTING")).toBe(4096); // tidy: routes
     const devid = await call("GET", "/v1/host/capabilities/KVM_CAP_MSI_DEVID");
     expect(devid.body).toMatchObject({ status: 422, errno: "EINVAL" });
+  });
+});
+
+describe("a GICv5", () => {
+  const V5 = { type: "KVM_DEV_TYPE_ARM_VGIC_V5" };
+
+  async function withV5(vcpus: number): Promise<string> {
+    const vm = await create(vcpus);
+    expect((await call("POST", `${vm}/devices`, V5)).body).toMatchObject({ device: 0, type: 16 });
+    const device = `${vm}/devices/0`;
+    expect(await errnoOf("PUT", `${device}/nr-irqs`, { nrIrqs: 64 })).toBe(204);
+    const irs = { address: "0x8010000" };
+    expect(await errnoOf("PUT", `${device}/addresses/v5-irs`, irs)).toBe(204);
+    expect(await errnoOf("POST", `${device}/operations`, { op: "init" })).toBe(200);
+    return vm;
+  }
+
+  /** Moves within the host. @returns where it is now */
+  async function movedTo(vmId: string): Promise<string> {
+    const { id } = (await call("POST", "/v1/migrations", { vmId, peer: "local" })).body;
+    for (;;) {
+      const { state, failure, peerSession } = (await call("GET", `/v1/migrations/${id}`)).body;
+      expect(failure).toBeNull();
+      if (state === "completed") {
+        return `/v1/vms/${(await call("GET", `/v1/migrations/${peerSession}`)).body.vmId}`;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  it("is built by names and read back", async () => {
+    const vm = await withV5(2);
+    const device = `${vm}/devices/0`;
+    expect((await call("GET", `${device}/nr-irqs`)).body).toEqual({ nrIrqs: 64 });
+    expect((await call("GET", `${device}/addresses/v5-irs`)).body).toEqual({
+      address: "0x8010000",
+    });
+    const idr5 = await call("GET", `${device}/registers?kind=irs&offset=20`);
+    expect(idr5.body).toMatchObject({ kind: "irs", value: "0x40" });
+    expect(await errnoOf("POST", `${vm}/devices`, V3)).toBe("EEXIST");
+    expect(await errnoOf("GET", `${vm}/vgic`)).toBe(404);
+    const { body } = await call("GET", `${vm}/vgic/v5`);
+    expect(body).toMatchObject({
+      isInitialized: true,
+      isReady: false,
+      irs: { base: "0x8010000", nrSpis: 64, enabled: false, ist: { isValid: false } },
+      tracking: "exact",
+    });
+    expect(body.cpuInterfaces.map(({ iaffid }: { iaffid: number }) => iaffid)).toEqual([0, 1]);
+    expect((await call("GET", vm)).body.kvm.vgicInitialized).toBe(true);
+  });
+
+  it("has what is pending in the table, here and where it moves", async () => {
+    const vm = await withV5(1);
+    const registers = [{ kind: "irs", offset: 0x80, value: "0x1" }];
+    const { body } = await call("PATCH", `${vm}/devices/0/registers`, { registers }, JSON_TYPE);
+    expect(body).toEqual({ written: 1, refused: null });
+    expect(await errnoOf("PUT", `${vm}/irq-lines/1:0:5`, { level: 1 })).toBe(200);
+    expect(await errnoOf("PUT", `${vm}/irq-lines/1:0:64`, { level: 1 })).toBe("EINVAL");
+    const pending = async (at: string) =>
+      (await call("GET", `${at}/vgic/v5/spis?state=pending`)).body;
+    expect((await pending(vm)).items).toMatchObject([
+      { id: 5, state: "pending", pendingLatch: true, iste: { raw: "0x1", enabled: false } },
+    ]);
+    const view = (await call("GET", `${vm}/vgic/v5`)).body;
+    const vmId = vm.split("/").at(-1);
+    const there = await movedTo(vmId ?? "");
+    expect((await call("GET", `${there}/vgic/v5`)).body).toEqual(view);
+    // The hardware hears of it before the first run: until then KVM has it.
+    const [spi] = (await call("GET", `${there}/vgic/v5/spis?from=5&to=5`)).body.items;
+    expect(spi).toMatchObject({ pendingLatch: true, pending: true, config: "edge" });
   });
 });

@@ -1,9 +1,13 @@
-// Owns: the numbered cases of GICv2, GICv3, irqfd, routing and ioeventfd, in our own words, and what
-// has to break some of them. Data only. Test process. Tests carry the number in their names.
-// @source interrupts.md 6.1 to 6.5, 6.7 and 7.5
+// Owns: the numbered cases of GICv2, GICv3, GICv5, irqfd, routing and ioeventfd, in our own words,
+// and what has to break some of them. Data only. Test process. Tests carry the number in their names.
+// @source interrupts.md 6 and 7.5
 import type { SpecCase } from "./spec-case.js";
 
 const row = (number: string, says: string): SpecCase => ({ number, says });
+
+/** Policies of a GICv5 that look at SPIs as message 004 did, and all but the default. */
+const V5_SEEDS = ["vgicV5.spiTracking=seed004", "vgicV5.spiTracking=seed004-notifier-only"];
+const V5_OTHERS = ["vgicV5.spiTracking=none", ...V5_SEEDS];
 
 /** Number → settings of irqfd's policies with which the case's check must fail. */
 export const IRQ_DEFECTS: Readonly<Record<string, readonly string[]>> = {
@@ -13,6 +17,9 @@ export const IRQ_DEFECTS: Readonly<Record<string, readonly string[]>> = {
   T18: ["irq.irqfdFastPath=on"],
   T24: ["irq.ackOnClearPending=true"],
   T42: ["irq.spiDefaultLevelForIrqfd=false"],
+  T73: V5_OTHERS,
+  T76: V5_SEEDS,
+  T78: V5_SEEDS,
 };
 
 export const IRQ_CASES: readonly SpecCase[] = [
@@ -80,6 +87,35 @@ export const IRQ_CASES: readonly SpecCase[] = [
   row("T62", "An LPI's configuration is what was read last, until INV."),
   row("T63", "An event of a collection that was unmapped arrives once it is mapped again."),
   row("T64", "CREADR can't be set while enabled, nor beyond the queue."),
+  row("T65", "An SPI of a GICv5 passes a mask of its own priority, and none below."),
+  row("T66", "A level that is active masks itself until it is deactivated."),
+  row("T67", "An edge that comes while active is delivered exactly once more."),
+  row("T68", "Equal priorities don't preempt, more urgent ones do."),
+  row("T69", "With IRSEN 0 PPIs come, and SPIs wait."),
+  row("T70", "Selecting an SPI that isn't there shows V=0, and its trigger mode is nothing."),
+  row("T71", "A table of LPIs of a shape that the VM hasn't stays invalid."),
+  row("T72", "As merged: a resampling irqfd is never told, and its level comes for ever."),
+  row("T73", "By the default the deactivation of an asserted level SPI acknowledges it once."),
+  row("T74", "Message 004 never acknowledges a level that stays high, and asks at every exit."),
+  row("T75", "It acknowledges a level that was lowered while active, and looks no more then."),
+  row("T76", "It acknowledges edges after their deactivation; the default never does."),
+  row("T77", "An edge that came again while active is acknowledged once, after the second."),
+  row("T78", "It takes a pending edge that the guest cleared for an end; the default doesn't."),
+  row("T79", "Without memory the first are told, the failing one and those behind stay listed."),
+  row("T80", "Two vCPUs that leave at once make one acknowledgement."),
+  row("T81", "While no vCPU leaves the guest nobody is told; any vCPU's exit does it."),
+  row("T82", "Reads of the plain policy are those with notifiers only and what that saved."),
+  row("T83", "Whoever begins to listen while an SPI is in flight hears of its end."),
+  row("T84", "The end of a pin goes to the gsi that is routed to it."),
+  row("T85", "An SPI beyond the pins ends without anybody being told."),
+  row("T86", "A VDPEND under way is taken for an end, unless a GSB SYS comes first."),
+  row("T87", "KVM_IRQ_LINE numbers SPIs and PPIs of a GICv5 from 0, and drives SW_PPI alone."),
+  row("T88", "IAFFIDR and PE_SELR know vCPUs by their ids."),
+  row("T89", "ICC_IDR0_EL1 tells of 16 ID bits and 5 of priority; IAFFIDR can't be written."),
+  row("T90", "NR_IRQS of a GICv5 counts SPIs: 32 to 1024, once."),
+  row("T91", "Tables come after the IRS's registers, in their size, before the first run."),
+  row("T92", "KVM_RUN wants the IRS's address first, INIT second."),
+  row("T93", "Who is told of an end may inject and detach: nothing is locked."),
   row("T94", "An ioeventfd of a senseless length, flag or address is EINVAL."),
   row("T95", "Ioeventfds collide by address, length and value."),
   row("T96", "A value that matches adds one; another value or width leaves to userspace."),
@@ -92,5 +128,6 @@ export const IRQ_CASES: readonly SpecCase[] = [
   row("M3", "LPIs that were enabled before PENDBASER was set have lost what was pending."),
   row("M4", "A GICv2 takes groups only from who has written IIDR."),
   row("M5", "CBASER after CREADR zeroes it."),
+  row("M6", "A GICv5 takes its tables only after registers of the IRS."),
   row("M7", "An irqfd that was there before ISPENDR was restored has injected for nothing."),
 ];

@@ -2,6 +2,7 @@
 import { defaultPolicies } from "../../src/kvm/dirty/policy.table.js";
 import { defaultModel } from "../../src/machine/dirty/model.table.js";
 import type { CommandName, VmCommands } from "../../src/runtime/index.js";
+import { vgic, vgicIrq, vgicV5, vgicV5Spi } from "./fake-vgic.js";
 
 type Results = { readonly [K in CommandName]: (args: VmCommands[K][0]) => VmCommands[K][1] };
 
@@ -91,74 +92,6 @@ const nestedView = {
   invalidated: 2,
   irq: true,
 };
-
-const vgic = {
-  model: "v3" as const,
-  isInitialized: true,
-  isReady: false,
-  distributor: {
-    base: 0x800_0000n,
-    cpuBase: null,
-    nrIrqs: 96,
-    enabled: true,
-    nAssgiReq: false,
-    implementationRev: 3,
-    hasIts: false,
-    lpis: 0,
-    propbaser: 0n,
-    maintenanceIrq: 25,
-  },
-  redistributorRegions: [{ index: 0, base: 0x80a_0000n, count: 4, used: 1, isLegacy: false }],
-  cpuInterfaces: [
-    {
-      vcpu: 0,
-      index: 0,
-      affinity: 0,
-      vmcr: {
-        raw: 0xf04c_0002,
-        enableGroup0: false,
-        enableGroup1: true,
-        ackCtl: false,
-        fiqEnable: false,
-        commonBpr: false,
-        eoiMode: 0,
-        bpr0: 2,
-        bpr1: 3,
-        priorityMask: 240,
-      },
-      ap0r0: 0,
-      ap1r0: 0,
-      apList: [27],
-      redistributor: { base: 0x80a_0000n, region: 0 },
-      lpisEnabled: false,
-      pendbaser: 0n,
-    },
-  ],
-};
-/** A pending interrupt. @param id vCPU whose it is; null: an SPI */
-const vgicIrq = (intid: number, id: number | null) => ({
-  key: BigInt(intid) << 16n,
-  intid,
-  kind: id === null ? ("spi" as const) : ("ppi" as const),
-  vcpu: id,
-  state: "pending" as const,
-  config: "level" as const,
-  enabled: true,
-  lineLevel: true,
-  pendingLatch: false,
-  pending: true,
-  active: false,
-  priority: 160,
-  group: 1,
-  target: 0,
-  targets: 1,
-  mpidr: 0,
-  source: 0,
-  activeSource: 0,
-  list: 0,
-  owner: null,
-  isHardware: false,
-});
 
 const tracking = {
   owner: "vmm" as const,
@@ -341,7 +274,10 @@ export const COMMAND_RESULTS: Results = {
   closeVfioFile: () => null,
   describeVgic: () => vgic,
   listVgicIrqs: () => [vgicIrq(27, 0), vgicIrq(33, null)],
+  describeVgicV5: () => vgicV5,
+  listVgicV5Spis: () => [vgicV5Spi(33), { ...vgicV5Spi(34), iste: null }],
   irqLine: () => null,
+  irqLineStatus: ({ irq, level }) => ({ status: irq, level }),
   setProgram: () => progress,
   readProgram: ({ from }) => ({ ...progress, kind: "accesses", loads: [42n], from }),
   run: () => ({
@@ -358,6 +294,10 @@ export const COMMAND_RESULTS: Results = {
   getRegList: () => [0x6030_0000_0010_0000n, 0x6030_0000_0010_0040n],
   getOneReg: () => ({ value: 0x4008_0000n, size: 8 }),
   setOneReg: () => null,
+  setRegs: () => null,
+  setSignalMask: ({ sigset }) => ({ sigset }),
+  describeSignalMask: () => ({ sigset: 0x200n }),
+  copyMteTags: ({ tags }) => tags ?? new Uint8Array(256),
   finalizeVcpu: () => null,
   getVcpuEvents: () => ({
     serrorPending: true,

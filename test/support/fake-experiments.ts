@@ -1,31 +1,53 @@
 // Owns: the experiment service in a map, where every job is done at once, for tests of the HTTP
 // face alone.
 import { ServiceError } from "../../src/base/errors.js";
+import { completeInterrupts } from "../../src/service/experiments/interrupts/spec.js";
+import { completeSpec } from "../../src/service/experiments/spec.js";
+import { isInterrupts } from "../../src/service/experiments/types.js";
 import type {
   ExperimentRequest,
   ExperimentResource,
   ExperimentResults,
   ExperimentService,
-  ExperimentSpec,
+  InterruptResults,
+  InterruptSpec,
+  TrackingResults,
+  TrackingSpec,
 } from "../../src/service/index.js";
 
 const NOW = "2026-11-20T12:00:00.000Z";
 const EXITS = { mapFault: 0, writeFault: 3, hdbssFull: 0, ringFull: 0, kick: 0, other: 1 };
 
-/** Full sizes, as the real service would answer. */
-const WORKLOAD = {
-  ...{ vcpus: 1, bytesPerVcpu: 4096, storesPerRound: 1, rounds: 1 },
-  ...{ sharedWindow: false, pattern: "uniform" as const, skew: 100, strides: [], seed: "0x1" },
-  ...{ pageSize: 4096 as const, backing: "unbacked" as const, hugePages: false, populate: true },
-  ...{ manualProtect: 1 as const, clearPages: 0, splitChunk: 0, hostCpus: 0 },
-};
-const STRATEGY = {
-  ...{ name: "x", hdbssOrder: 0, ringEntries: 65_536, clean: "software" as const },
-  ...{ splitChunk: null, settings: {}, seedBugs: [] },
-};
+const COST_MODEL = { s2WpFault: 6000 } as ExperimentResults["costModel"];
+
+function fakeInterrupts({ id, name, state }: ExperimentResource, spec: InterruptSpec) {
+  const row: InterruptResults["strategies"][number]["rows"][number] = {
+    ...{ round: 1, raised: 3, roundTrips: 2, coalesced: 1, unserved: 0, forNothing: 0, storms: 0 },
+    ...{ exits: 9, acks: 2, lateAcks: 0, missedAcks: 0, needlessAcks: 0 },
+    ...{ ackLatencyNs: { mean: 2.5, max: 3 }, vdrcfgReads: 0, vdrcfgSaved: 0, listLocks: 0 },
+    ...{
+      maintenanceExits: 2,
+      deactivationTraps: 0,
+      kvm: null,
+      inFlightMax: 0,
+      guestNs: 1000,
+      runMs: 1.5,
+    },
+    cycles: { total: 13_500, perRoundTrip: 6750, byEvent: { exitEntry: 13_500 } },
+  };
+  const strategies = spec.strategies.map((strategy) => {
+    return { strategy, state: "done" as const, error: null, rows: [row] };
+  });
+  return { id, name, state, workload: spec.workload, costModel: COST_MODEL, strategies };
+}
 
 export function fakeResults(experiment: ExperimentResource): ExperimentResults {
-  const { id, name, state, spec } = experiment;
+  const { spec } = experiment;
+  return isInterrupts(spec) ? fakeInterrupts(experiment, spec) : fakeTracking(experiment, spec);
+}
+
+function fakeTracking(experiment: ExperimentResource, spec: TrackingSpec): TrackingResults {
+  const { id, name, state } = experiment;
   const row = {
     ...{ phase: "round" as const, round: 1, dirtied: 3, reported: 4, falsePositives: 1, lost: 0 },
     ...{ late: 0, exits: EXITS, drains: 0, drainedEntries: 0, fullFaults: 0, batches: 0 },
@@ -36,22 +58,11 @@ export function fakeResults(experiment: ExperimentResource): ExperimentResults {
   const strategies = spec.strategies.map((strategy) => {
     return { strategy, state: "done" as const, error: null, bufferBytes: 0, rows: [row] };
   });
-  const costModel = { s2WpFault: 6000 } as ExperimentResults["costModel"];
-  return { id, name, state, workload: spec.workload, costModel, strategies };
+  return { id, name, state, workload: spec.workload, costModel: COST_MODEL, strategies };
 }
 
-function complete(asked: ExperimentRequest["workload"]): ExperimentSpec["workload"] {
-  if (asked.kind !== "image") return { kind: "synthetic", ...WORKLOAD, ...asked };
-  const { image, initrd, ...rest } = asked;
-  const refTo = (name: string) => ({ name, sha256: "0".repeat(64), size: 584 });
-  const { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus } = WORKLOAD;
-  const tracked = { vcpus, seed, pageSize, manualProtect, clearPages, splitChunk, hostCpus };
-  return {
-    ...{ ...tracked, cmdline: "", memoryMiB: 128, warmUpInstructions: 0, ...rest },
-    image: refTo(image),
-    ...(initrd === undefined ? {} : { initrd: refTo(initrd) }),
-  };
-}
+/** Every image is there. */
+const imageNamed = (name: string) => ({ name, sha256: "0".repeat(64), size: 584 });
 
 export function fakeExperiments(): ExperimentService {
   const kept = new Map<string, ExperimentResource>();
@@ -62,12 +73,15 @@ export function fakeExperiments(): ExperimentService {
   };
   return {
     costModel: () => [{ key: "hwDirty", cycles: 80, min: 30, max: 300, says: "x", source: "y" }],
-    create: async ({ name = "x", workload, strategies, costModel = {} }: ExperimentRequest) => {
-      const full = strategies.map((strategy) => ({ ...STRATEGY, ...strategy }));
+    create: async (request: ExperimentRequest) => {
+      const spec = isInterrupts(request)
+        ? completeInterrupts(request)
+        : completeSpec(request, imageNamed);
+      const { name } = spec;
       const made: ExperimentResource = {
         ...{ id: `exp_${kept.size + 1}`, name, state: "done", stateReason: null, version: 1 },
         progress: { done: 4, total: 4, strategy: null },
-        spec: { name, workload: complete(workload), strategies: full, costModel },
+        spec,
         ...{ createdAt: NOW, startedAt: NOW, finishedAt: NOW },
       };
       kept.set(made.id, made);

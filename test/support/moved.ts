@@ -125,6 +125,11 @@ const HOSTS: Readonly<Record<string, readonly string[]>> = {
   vgic: ["isReady", "isConnected", "v2GroupsUserWritable"],
 };
 const OF_IRQ = ["own", "owner", "hw", "keepsLevel", "list"] as const;
+/** What a restored IRS reads is as written; pending bits and owners wait for the first run. */
+const OF_V5 = [
+  ...["idr0", "idr1Priority", "idr2", "isIrsRestored", "isReady", "isConnected", "owners"],
+  ...["vmtBase", "spiIstBase", "lpiIstBase", "replay", "vdpendCalls"],
+] as const;
 const KINDS =
   /^(vcpu-|vgic-|its-|vm$|irq-routing|io-bus|irqfds|jobs|harvests|unacknowledged|board|unbacked$)/;
 
@@ -162,7 +167,7 @@ function ownState(vm: Inline): Record<string, unknown> {
       if (kind === "unbacked") return [kind, contentOf(vm)];
       if (kind === "board") own["hardware"] = withoutLog(own["hardware"] as Saved);
       if (room === "vcpu") own["a64"] = withPlainFlags(own["a64"] as Saved | null);
-      return [kind, room === "vgic" ? without(own, OF_IRQ) : own];
+      return [kind, room === "vgic" ? without(own, [...OF_IRQ, ...OF_V5]) : own];
     }),
   );
 }

@@ -7,7 +7,7 @@ export interface RoundTripRow {
   /** `kind` of the part in Machine.save(), and members on the way down to this class's own state. */
   readonly at: readonly string[];
   /** Which machine of the test has it; the one without a board by default. */
-  readonly on?: "board" | "vgic" | "its";
+  readonly on?: "board" | "vgic" | "vgic-v5" | "its";
   /** What the busy machine of the test does to it. */
   readonly busy: string;
 }
@@ -23,6 +23,16 @@ export const ROUND_TRIPS: readonly RoundTripRow[] = [
   { part: "Tlb", at: ["host-cpu-0", "tlb"], busy: "pages and a block cached" },
   { part: "HdbssUnit", at: ["host-cpu-0", "hdbss"], busy: "entries appended, one held back" },
   { part: "HacdbsUnit", at: ["host-cpu-0", "hacdbs"], busy: "an array cleaned up to an error" },
+  { part: "Irs", at: ["irs"], busy: "everything below" },
+  { part: "SpiWires", at: ["irs", "wires"], busy: "a level line high" },
+  { part: "IrsFrame", at: ["irs", "frame"], busy: "a table of LPIs" },
+  { part: "HeldIst", at: ["irs", "frame", "lpis"], busy: "an entry that memory hasn't seen" },
+  { part: "InterruptDomain", at: ["irs", "physical"], busy: "an SPI and an LPI offered" },
+  { part: "Vms", at: ["irs", "vms"], busy: "a VM, something under way to it" },
+  { part: "ItsV5", at: ["its-v5"], busy: "on, a translation remembered" },
+  { part: "Iwb", at: ["iwb"], busy: "a wire high" },
+  { part: "CpuInterface", at: ["host-cpu-0", "gicv5"], busy: "a guest's context, a trap" },
+  { part: "PeGicState", at: ["host-cpu-0", "gicv5", "state"], busy: "every register written" },
   { part: "Faults", at: ["faults"], busy: "one armed, one that has hit" },
   { part: "Diagnostics", at: ["diagnostics"], busy: "a buffer owned, a mistake reported" },
   { part: "Scheduler", at: ["scheduler"], busy: "steps done, choices drawn" },
@@ -38,6 +48,10 @@ export const ROUND_TRIPS: readonly RoundTripRow[] = [
   { part: "VgicCpu", at: ["vgic-v3", "cpus"], on: "vgic", busy: "interrupts on its list" },
   { part: "VgicIrq", at: ["vgic-v3", "spis"], on: "vgic", busy: "one active, one pending" },
   { part: "VirtualInterface", at: ["host-cpu-0", "gic"], on: "vgic", busy: "used by a guest" },
+  { part: "VgicV5", at: ["vgic-v5"], on: "vgic-v5", busy: "interrupts of every kind" },
+  { part: "V5State", at: ["vgic-v5"], on: "vgic-v5", busy: "a table of LPIs, an SPI selected" },
+  { part: "V5Cpu", at: ["vgic-v5", "cpus"], on: "vgic-v5", busy: "a PPI pending, CR0 written" },
+  { part: "SpiTracking", at: ["vgic-v5", "tracking"], on: "vgic-v5", busy: "one SPI listed" },
   { part: "Irqfds", at: ["irqfds"], busy: "a resampling one, one that was hung up" },
   { part: "Jobs", at: ["jobs"], busy: "an injection and a detachment" },
   { part: "VfioFiles", at: ["vfio-files"], busy: "a file that KVM was told of, one closed" },

@@ -4,9 +4,18 @@
 import { describe, expect, it } from "vitest";
 import { AssertionFailed } from "../../src/base/assert.js";
 import { Digest, type Saved } from "../../src/base/saved.js";
+import {
+  encodeVmte,
+  INTID_TYPE,
+  IRS32,
+  IRS64,
+  intidOf,
+  VMTE_BYTES,
+} from "../../src/machine/index.js";
 import type { Access } from "../../src/vmm/commands.js";
 import * as a64 from "../support/a64.js";
 import { guestImage, InlineBoard } from "../support/board.js";
+import { IRS_REG, lpiOf, spiOf, V5Vm } from "../support/gicv5-case.js";
 import { BASE, Inline, type InlineOptions } from "../support/inline.js";
 import { CMD, ItsGuest } from "../support/its.js";
 import { DIST, ICC, mrs, msr, NOTES, v3Guest, World } from "./kvm/vgic/world.js";
@@ -79,6 +88,7 @@ function setUpGuest(vm: Inline): void {
   vm.call("setOneReg", { vcpu: 2, reg: ID_AA64ISAR0, value: new Uint8Array(8) });
   const registers = { bcr: [1n], bvr: [2n], wcr: [], wvr: [] };
   vm.call("setGuestDebug", { vcpu: 2, control: 0x2_0001, ...registers });
+  vm.call("setSignalMask", { vcpu: 2, len: 8, sigset: 0x200n });
   vm.call("setVcpuEvents", {
     vcpu: 2,
     serrorPending: true,
@@ -128,6 +138,57 @@ function setDirtyHardware(vm: Inline): void {
   expect(faults.hit("hacdbs-alloc", 0)).not.toBeNull();
 }
 
+/** The host's own IRS in use, and a guest's context that has something under way. */
+function setGicv5(vm: Inline): void {
+  const { host } = vm.kvm.vm;
+  const { irs } = host;
+  const { gicv5 } = host.cpus[0]!;
+  const [lpis, vms, spis] = [
+    host.frames.allocate(16),
+    host.frames.allocate(1),
+    host.frames.allocate(1),
+  ];
+  irs.write(IRS32.CR0, 4, 1n);
+  irs.write(IRS32.IST_CFGR, 4, 14n);
+  irs.write(IRS64.IST_BASER, 8, BigInt(lpis) | 1n);
+  irs.write(IRS32.SPI_SELR, 4, 7n);
+  irs.write(IRS32.SPI_CFGR, 4, 1n);
+  irs.setSpiLine(7, true);
+  for (const intid of [intidOf(INTID_TYPE.SPI, 7), intidOf(INTID_TYPE.LPI, 9)]) {
+    irs.physical.enable(intid, true);
+    irs.physical.pend(intid, true);
+  }
+  irs.write(IRS32.VMT_CFGR, 4, 4n);
+  irs.write(IRS64.VMT_BASER, 8, BigInt(vms) | 1n);
+  const two = { isTwoLevel: false, level2Bytes: K4, entryBytes: 4 } as const;
+  const entry = {
+    spis: 64,
+    vpet: null,
+    lpi: null,
+    spi: { base: spis, idBits: 6, count: 64, ...two },
+  };
+  for (const [n, word] of encodeVmte(entry).entries()) {
+    host.memory.write64(vms + VMTE_BYTES * 3 + 8 * n, word);
+  }
+  host.its.write(0xd0, 4, 4n);
+  host.its.write(0xc0, 8, BigInt(spis + 2048));
+  host.memory.write64(spis + 2048, BigInt(spis + 3072) | 1n | (1n << 59n));
+  host.memory.write64(spis + 3072, (1n << 31n) | 11n);
+  host.its.write(0x80, 4, 1n);
+  host.its.send(0, 0, "set-edge");
+  host.iwb.setWire(3, true);
+  host.model["hardware.vdpendLatency"] = 2;
+  gicv5.setContext({ vm: 3, vpe: 0, isIrsEnabled: true, hasDoorbell: true, doorbellMask: 9 });
+  irs.vdpend(3, intidOf(INTID_TYPE.SPI, 5), true);
+  gicv5.traps.insn.add("CDDI");
+  for (const name of ["ICC_PCR_EL1", "ICC_APR_EL1", "ICC_PPI_ENABLER0_EL1"] as const) {
+    gicv5.poke(name, 0x18n);
+  }
+  gicv5.poke("ICC_PPI_PRIORITYR3_EL1", 0x0102_0304n);
+  gicv5.perform("CDRCFG", 0x6000_0fffn);
+  gicv5.setPpiLine(27, true);
+}
+
 /** Puts something into every part and leaves nothing under way. */
 function makeBusy(vm: Inline): void {
   vm.kvm.vm.throttle.set(5, 1_000_000);
@@ -137,6 +198,7 @@ function makeBusy(vm: Inline): void {
   vm.slot(0, 64, { flags: LOG });
   setTime(vm);
   setDirtyHardware(vm);
+  setGicv5(vm);
   vm.slot(1, 64, { gpa: UNBACKED, backing: "unbacked" });
   vm.slot(2, 8, { gpa: 0xa000_0000, flags: 2 });
   vm.slot(3, 1024, { gpa: HUGE, huge: true });
@@ -395,6 +457,41 @@ it("an ITS comes back with what its queue has made", () => {
     expect(guest.pending(0)).toEqual([8195]);
   }
   expect(fresh.instance.digest()).toEqual(original.instance.digest());
+});
+
+it("a GICv5 comes back with an SPI in flight, and its end is told as it would have been", () => {
+  const settings = ["vgicV5.spiTracking=seed004-notifier-only"];
+  const original = new V5Vm({ settings, vcpus: 2 });
+  const { cpu } = original;
+  cpu.write(IRS_REG.IST_CFGR, 14);
+  cpu.write64(IRS_REG.IST_BASER, 0x4100_0001n);
+  cpu.route(lpiOf(9), 20);
+  cpu.claim(5);
+  cpu.claim(6);
+  const { resample } = original.resampler(5);
+  original.line(5, 1);
+  original.line(6, 1);
+  cpu.cdia();
+  original.line(5, 0);
+  cpu.pend(lpiOf(9), true);
+  original.ppi(3, 1);
+  const state = structuredClone(original.instance.machine.save());
+  const fresh = new V5Vm({ settings, vcpus: 2, eventfds: original.eventfds });
+  const before = fresh.instance.machine.save();
+  original.kvm.vm.irqfds.close();
+  fresh.instance.machine.load(state);
+  const after = fresh.instance.machine.save();
+  for (const { part, at } of ROUND_TRIPS.filter(({ on }) => on === "vgic-v5")) {
+    const wanted = digestOf(stateAt(state, at));
+    expect([part, digestOf(stateAt(before, at))]).not.toEqual([part, wanted]);
+    expect([part, digestOf(stateAt(after, at))]).toEqual([part, wanted]);
+  }
+  expect(digestOf(after)).toEqual(digestOf(state));
+  expect([fresh.v5.inFlight(), fresh.count(resample)]).toEqual([[5], 0]);
+  const end = fresh.cpu.words("CDDI", BigInt(spiOf(5)));
+  fresh.words(fresh.cpu.base + 0x2000, [...fresh.cpu.words("CDEOI"), ...end, a64.RET]);
+  expect(fresh.run(0).errno).toBe(null);
+  expect([fresh.v5.inFlight(), fresh.count(resample)]).toEqual([[], 1]);
 });
 
 it("a vGIC comes back in the middle of an interrupt", () => {

@@ -34,6 +34,7 @@ const ADDRESS_ATTR: Readonly<Record<(typeof ADDRESS_KINDS)[number], bigint>> = {
   "v3-redist": 3n,
   its: 4n,
   "v3-redist-region": 5n,
+  "v5-irs": 6n,
 };
 /** Group of each kind of register, and its bytes. */
 const REGISTERS: Readonly<Record<(typeof REGISTER_KINDS)[number], readonly [number, number]>> = {
@@ -43,6 +44,7 @@ const REGISTERS: Readonly<Record<(typeof REGISTER_KINDS)[number], readonly [numb
   sysreg: [6, 8],
   level: [7, 4],
   its: [8, 8],
+  irs: [10, 8],
 };
 const MPIDR_SHIFT = 32n;
 /** VGIC_ADDR_UNDEF. */

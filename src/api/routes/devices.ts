@@ -28,6 +28,7 @@ const DEVICE_TYPES: Readonly<Record<(typeof DEVICE_NAMES)[number], number>> = {
   KVM_DEV_TYPE_ARM_VGIC_V2: 5,
   KVM_DEV_TYPE_ARM_VGIC_V3: 7,
   KVM_DEV_TYPE_ARM_VGIC_ITS: 8,
+  KVM_DEV_TYPE_ARM_VGIC_V5: 16,
 };
 /** KVM_CREATE_DEVICE_TEST. @source linux/kvm.h */
 const TEST = 1;

@@ -16,8 +16,9 @@ import {
 } from "../schemas/experiments.schema.js";
 import type { ExperimentRequest, ExperimentResource } from "../services.js";
 import { LOCATION, linkNext, NEXT_LINK } from "../support.js";
-import { type ChartMetric, experimentChart } from "../views/experiment-chart.js";
+import { experimentChart } from "../views/experiment-chart.js";
 import { experimentCsv } from "../views/experiment-csv.js";
+import type { ChartMetric } from "../views/experiment-metrics.js";
 
 const CSV = "text/csv";
 const SVG = "image/svg+xml";
@@ -44,10 +45,11 @@ function changes({ services }: ApiDeps): readonly Operation[] {
       tag: "experiments",
       scope: "vm:write",
       heavy: true,
-      summary: "Compare ways to track dirty pages",
+      summary: "Compare ways to track dirty pages, or to deliver interrupts",
       description:
-        "A job: each strategy gets a VM of its own with the same seed, memory and stores, one " +
-        "after the other. Experiments run one at a time; the oldest finished ones give way to new.",
+        "A job: each strategy gets a VM of its own with the same seed and workload, one after " +
+        "the other. A workload of kind interrupts takes strategies with a gic, the others those " +
+        "with a tracking. Experiments run one at a time; the oldest finished ones give way to new.",
       body: ExperimentCreate,
       answers: { 202: withHeaders(json("The job, queued.", Experiment), LOCATION) },
       problems: ["experiment-limit", "draining", "image-unknown"],
@@ -188,7 +190,9 @@ function results({ services }: ApiDeps): readonly Operation[] {
       scope: "vm:read",
       heavy: true,
       summary: "Look at an experiment",
-      description: "Bars per strategy over all rounds, and lines by round.",
+      description:
+        "Bars per strategy over all rounds, and lines by round. Of interrupts, per-page is per " +
+        "round trip, exits has VDRCFG reads too, and pages are acknowledgements.",
       query: ChartQuery,
       answers: { 200: { description: "The picture.", content: { [SVG]: { schema: ChartImage } } } },
       problems,

@@ -1,15 +1,20 @@
-// Owns: what else guest code needs of its host: events, finalisation, ID register masks, the SMCCC
-// filter. HTTP thread.
+// Owns: what else guest code needs of its host: events, finalisation, signals, ID register masks,
+// memory tags, the SMCCC filter. HTTP thread.
 import { hex } from "../../base/hex.js";
-import { bytesHex } from "../content.js";
+import { bytesHex, fromBase64, sendBytes, toBase64, wantsJson } from "../content.js";
 import type { ApiDeps } from "../deps.js";
-import { empty, json, type Operation, operation } from "../operation.js";
+import { bytesOrJson, empty, json, type Operation, operation } from "../operation.js";
 import { VcpuParams, VmParams } from "../schemas/common.schema.js";
 import {
   FinalizationCreate,
   GuestDebug,
+  MteTagBytes,
+  MteTags,
+  MteTagsQuery,
   RangeParams,
   RegisterWritableMasks,
+  SignalMask,
+  SignalMaskSet,
   SmcccFilter,
   VcpuEvents,
   VcpuEventsSet,
@@ -28,6 +33,8 @@ const VCPU_PROBLEMS = [
   "kvm-errno",
 ] as const;
 const VM_PROBLEMS = ["vm-not-found", "vm-not-active", "kvm-errno"] as const;
+/** Bytes of sigset_t. */
+const SIGSET_BYTES = 8;
 /** struct kvm_smccc_filter: base, nr_functions, action, padding. */
 const FILTER_BYTES = 24;
 
@@ -140,6 +147,93 @@ function guestDebug({ services }: ApiDeps): readonly Operation[] {
   ];
 }
 
+function signalMask({ services }: ApiDeps): readonly Operation[] {
+  const { vms } = services;
+  const at = { path: `${vcpu}/signal-mask`, tag: "vcpus", params: VcpuParams } as const;
+  const view = ({ sigset }: { readonly sigset: bigint | null }) => ({
+    sigset: sigset === null ? null : hex(sigset),
+  });
+  return [
+    operation({
+      ...at,
+      id: "getSignalMask",
+      method: "GET",
+      scope: "vm:read",
+      summary: "Read the signal mask of KVM_RUN",
+      description: "The mask as KVM keeps it; KVM itself can't be asked.",
+      answers: { 200: json("The mask.", SignalMask) },
+      problems: ["vm-not-found", "vcpu-not-found", "vm-not-active"],
+      handle: async ({ params }) =>
+        view((await vms.command(params.vm, "describeSignalMask", { vcpu: params.n })).value),
+    }),
+    operation({
+      ...at,
+      id: "setSignalMask",
+      method: "PUT",
+      scope: "vm:write",
+      summary: "Set the signal mask of KVM_RUN",
+      description:
+        "KVM_SET_SIGNAL_MASK. SIGKILL and SIGSTOP are left out. The mask is kept and moves with " +
+        "the VM, and blocks nothing: no signal of a number reaches a vCPU's thread here, and " +
+        "DELETE of a run ends it whatever the mask says.",
+      body: SignalMaskSet,
+      answers: { 200: json("The mask as KVM keeps it.", SignalMask) },
+      problems: [...VCPU_PROBLEMS, "owned-by-board"],
+      handle: async ({ params, body }) => {
+        const { len = SIGSET_BYTES, sigset } = body;
+        const args = { vcpu: params.n, len, sigset: sigset === null ? null : big(sigset) };
+        return view((await vms.command(params.vm, "setSignalMask", args)).value);
+      },
+    }),
+  ];
+}
+
+function memoryTags({ services, options }: ApiDeps): readonly Operation[] {
+  const { vms } = services;
+  const why =
+    "KVM_ARM_MTE_COPY_TAGS. No host here has MTE, KVM_CAP_ARM_MTE reads 0, and KVM says EINVAL.";
+  const at = {
+    path: `${vm}/mte-tags`,
+    tag: "memory",
+    params: VmParams,
+    query: MteTagsQuery,
+    description: why,
+    problems: VM_PROBLEMS,
+  } as const;
+  return [
+    operation({
+      ...at,
+      id: "getMteTags",
+      method: "GET",
+      scope: "vm:read",
+      summary: "Read memory tags",
+      answers: { 200: bytesOrJson("The tags.", MteTagBytes, MteTags) },
+      handle: async ({ params, query, request, reply }) => {
+        const asJson = wantsJson(request);
+        const args = { ipa: big(query.gpa), length: big(query.length), tags: null };
+        const { value } = await vms.command(params.vm, "copyMteTags", args);
+        return asJson ? { base64: toBase64(value) } : sendBytes(reply, value);
+      },
+    }),
+    operation({
+      ...at,
+      id: "setMteTags",
+      method: "PUT",
+      scope: "vm:write",
+      summary: "Write memory tags",
+      body: MteTags,
+      octets: { schema: MteTagBytes, limit: options.binaryBodyBytes },
+      answers: { 204: empty("Written.") },
+      handle: async ({ params, query, body, reply }) => {
+        const tags = body instanceof Uint8Array ? body : fromBase64(body.base64, "/base64");
+        const args = { ipa: big(query.gpa), length: big(query.length), tags };
+        await vms.command(params.vm, "copyMteTags", args);
+        return reply.code(204).send();
+      },
+    }),
+  ];
+}
+
 function vmAttributes({ services }: ApiDeps): readonly Operation[] {
   const { vms } = services;
   const at = {
@@ -236,5 +330,12 @@ function firmware({ services }: ApiDeps): readonly Operation[] {
 }
 
 export function guestOperations(deps: ApiDeps): readonly Operation[] {
-  return [...vcpuEvents(deps), ...guestDebug(deps), ...vmAttributes(deps), ...firmware(deps)];
+  return [
+    ...vcpuEvents(deps),
+    ...guestDebug(deps),
+    ...signalMask(deps),
+    ...memoryTags(deps),
+    ...vmAttributes(deps),
+    ...firmware(deps),
+  ];
 }

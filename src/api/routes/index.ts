@@ -43,6 +43,7 @@ import { trackingOperations } from "./tracking.js";
 import { vcpuOperations } from "./vcpus.js";
 import { vfioFileOperations } from "./vfio-files.js";
 import { vgicOperations } from "./vgic.js";
+import { vgicV5Operations } from "./vgic-v5.js";
 import { traceOperations } from "./vm-trace.js";
 import { vmOperations } from "./vms.js";
 
@@ -80,6 +81,7 @@ export function allOperations(deps: ApiDeps): readonly Operation[] {
     ...assignedDeviceOperations(deps),
     ...irqOperations(deps),
     ...vgicOperations(deps),
+    ...vgicV5Operations(deps),
     ...deviceOperations(deps),
     ...devicePartOperations(deps),
     ...vfioFileOperations(deps),

@@ -4,9 +4,11 @@ import type { ApiDeps } from "../deps.js";
 import { empty, json, type Operation, operation } from "../operation.js";
 import { VmParams } from "../schemas/common.schema.js";
 import {
+  IrqLine,
   IrqLineLevel,
   IrqLineParams,
   IrqLinePulse,
+  IrqLineQuery,
   Msi,
   MsiResult,
   Routing,
@@ -113,12 +115,18 @@ function lines({ services }: ApiDeps): readonly Operation[] {
       summary: "Set an interrupt line's level",
       description:
         "KVM_IRQ_LINE. Without an in-kernel controller only type 0 is there: the vCPU's own IRQ " +
-        "and FIQ inputs.",
+        "and FIQ inputs. With `status=true` it is KVM_IRQ_LINE_STATUS, which does the same and " +
+        "gives its structure back: arm64 never says in it how the interrupt fared.",
+      query: IrqLineQuery,
       body: IrqLineLevel,
-      answers: { 200: json("The level as set.", IrqLineLevel) },
-      problems,
-      handle: async ({ params, body }) => {
-        await vms.command(params.vm, "irqLine", { irq: irqOf(params.line), level: body.level });
+      answers: { 200: json("The level as set.", IrqLine) },
+      problems: [...problems, "owned-by-board"],
+      handle: async ({ params, query, body }) => {
+        const args = { irq: irqOf(params.line), level: body.level };
+        if (query.status === true) {
+          return (await vms.command(params.vm, "irqLineStatus", args)).value;
+        }
+        await vms.command(params.vm, "irqLine", args);
         return { level: body.level };
       },
     }),

@@ -1,5 +1,5 @@
-// Owns: operations whose ioctl this host does not have yet; each answers 501 and names it, so that
-// a client sees the whole map. Data only. HTTP thread. @source kvm-uapi.md 2 and 13
+// Owns: operations whose ioctl KVM has, but not on arm64; each answers 501 and names it, so that a
+// client sees the whole map. Data only. HTTP thread. @source kvm-uapi.md 2 and 13
 import type { Method } from "../operation.js";
 
 export interface NotYetRow {
@@ -14,11 +14,7 @@ const VM = "/v1/vms/{vm}";
 const VCPU = `${VM}/vcpus/{n}`;
 
 const ROWS: readonly (readonly [Method, string, string, string, string])[] = [
-  ["GET", `${VM}/mte-tags`, "getMteTags", "KVM_ARM_MTE_COPY_TAGS", "Read memory tags"],
-  ["PUT", `${VM}/mte-tags`, "setMteTags", "KVM_ARM_MTE_COPY_TAGS", "Write memory tags"],
   ["PUT", `${VM}/memory-attributes`, "setMemoryAttributes", "KVM_SET_MEMORY_ATTRIBUTES", "Set memory attributes"],
-  ["PATCH", `${VCPU}/registers`, "patchRegisters", "KVM_SET_ONE_REG", "Write several registers"],
-  ["PUT", `${VCPU}/signal-mask`, "setSignalMask", "KVM_SET_SIGNAL_MASK", "Set the signal mask of KVM_RUN"],
   ["POST", `${VCPU}/prefaults`, "createPrefault", "KVM_PRE_FAULT_MEMORY", "Map memory before the guest touches it"],
 ];
 

@@ -2,7 +2,6 @@
 import Type, { type TObject, type TSchema } from "typebox";
 import { ERRNO } from "../../base/errno.table.js";
 import { ServiceError } from "../../base/errors.js";
-import { MERGE_PATCH } from "../content.js";
 import type { ApiDeps } from "../deps.js";
 import { type Operation, operation } from "../operation.js";
 import { binary, closed, VcpuParams } from "../schemas/common.schema.js";
@@ -29,15 +28,14 @@ function notYet({ services, options }: ApiDeps, row: NotYetRow): Operation {
     path: row.path,
     tag: "not-yet",
     scope: row.method === "GET" ? "vm:read" : "vm:write",
-    summary: `Not yet: ${row.summary[0]?.toLowerCase() ?? ""}${row.summary.slice(1)}`,
-    description: `${row.ioctl}. This host answers 501; its capability reads 0.`,
+    summary: `Not on arm64: ${row.summary[0]?.toLowerCase() ?? ""}${row.summary.slice(1)}`,
+    description: `${row.ioctl}, of other architectures: 501 here, and its capability reads 0.`,
     params: paramsOf(row.path),
     ...(hasBody
       ? {
           body: AnyBody,
           bodyOptional: true,
           octets: { schema: AnyBytes, limit: options.jsonBodyBytes },
-          ...(row.method === "PATCH" ? { bodyType: MERGE_PATCH } : {}),
         }
       : {}),
     answers: {},

@@ -12,6 +12,7 @@ import {
   Register,
   RegisterPage,
   RegisterParams,
+  RegistersSet,
   RegisterValue,
 } from "../schemas/registers.schema.js";
 import { Vcpu } from "../schemas/vcpus.schema.js";
@@ -147,6 +148,39 @@ function registers({ services }: ApiDeps): readonly Operation[] {
   ];
 }
 
+function severalRegisters({ services }: ApiDeps): readonly Operation[] {
+  const { vms } = services;
+  return [
+    operation({
+      id: "patchRegisters",
+      method: "PATCH",
+      path: `${vcpu}/registers`,
+      tag: "vcpus",
+      scope: "vm:write",
+      summary: "Write several registers",
+      description:
+        "KVM_SET_ONE_REG for each, in order. If an id or a size is wrong, none is written. A " +
+        "value that KVM refuses ends it: `index` and `register` of the problem say which, and " +
+        "`written` of `partly-written` names those that were written before it.",
+      params: VcpuParams,
+      body: RegistersSet,
+      answers: { 204: empty("All are written.") },
+      problems: [
+        ...(["vm-not-found", "vcpu-not-found", "vm-not-active", "vcpu-running"] as const),
+        ...(["kvm-errno", "partly-written", "owned-by-board"] as const),
+      ],
+      handle: async ({ params, body, reply }) => {
+        const registers = body.registers.map(({ id, value }) => {
+          const reg = big(id);
+          return { reg, value: bytesOf(reg, BigInt(value)) };
+        });
+        await vms.command(params.vm, "setRegs", { vcpu: params.n, registers });
+        return reply.code(204).send();
+      },
+    }),
+  ];
+}
+
 function decoded({ services }: ApiDeps): readonly Operation[] {
   const { vms } = services;
   return [
@@ -214,5 +248,11 @@ function disassembly({ services }: ApiDeps): readonly Operation[] {
 }
 
 export function registerOperations(deps: ApiDeps): readonly Operation[] {
-  return [...initialization(deps), ...registers(deps), ...decoded(deps), ...disassembly(deps)];
+  return [
+    ...initialization(deps),
+    ...registers(deps),
+    ...severalRegisters(deps),
+    ...decoded(deps),
+    ...disassembly(deps),
+  ];
 }

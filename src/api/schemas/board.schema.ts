@@ -45,8 +45,10 @@ const disk = Type.String({
   description: "Image that virtio-blk shows; what the guest writes lasts as long as the VM.",
   examples: ["disk.img"],
 });
-export const gic = Type.Union([Type.Literal(2), Type.Literal(3)], {
-  description: "Version of the interrupt controller.",
+export const gic = Type.Union([Type.Literal(2), Type.Literal(3), Type.Literal(5)], {
+  description:
+    "Version of the interrupt controller. 5: an IRS at 0x8010000, 256 SPIs, no ITS; a kernel of " +
+    "its time knows it, as Linux 7.2.",
   examples: [3],
 });
 const its = Type.Boolean({ description: "The ITS of a GICv3.", examples: [false] });

@@ -21,6 +21,7 @@ export const DEVICE_NAMES = [
   "KVM_DEV_TYPE_ARM_VGIC_V2",
   "KVM_DEV_TYPE_ARM_VGIC_V3",
   "KVM_DEV_TYPE_ARM_VGIC_ITS",
+  "KVM_DEV_TYPE_ARM_VGIC_V5",
 ] as const;
 export const DeviceCreate = Type.Object(
   {
@@ -53,7 +54,8 @@ const VALUE_BYTES_MAX = 64;
 export const DeviceAttributeParams = deviceParams({
   group: u32(
     "KVM_DEV_ARM_VGIC_GRP_*: 0 ADDR, 1 DIST_REGS, 2 CPU_REGS, 3 NR_IRQS, 4 CTRL, 5 REDIST_REGS, " +
-      "6 CPU_SYSREGS, 7 LEVEL_INFO, 8 ITS_REGS, 9 MAINT_IRQ. KVM_DEV_VFIO_FILE is 1.",
+      "6 CPU_SYSREGS, 7 LEVEL_INFO, 8 ITS_REGS, 9 MAINT_IRQ, 10 IRS_REGS, 11 IST. " +
+      "KVM_DEV_VFIO_FILE is 1.",
     3,
   ),
   attr: u64("Attribute of the group.", "0x0"),
@@ -110,6 +112,7 @@ export const ADDRESS_KINDS = [
   "v3-redist",
   "its",
   "v3-redist-region",
+  "v5-irs",
 ] as const;
 export const DeviceAddressParams = deviceParams({
   kind: word(ADDRESS_KINDS, "Which frame, in the order of its attributes.", "v3-dist"),
@@ -141,26 +144,30 @@ export const DeviceAddressQuery = Type.Object(
 
 export const NrIrqs = Type.Object(
   {
-    nrIrqs: u32("SGIs, PPIs and SPIs together: a multiple of 32. GET is 32 before it is set.", 96),
+    nrIrqs: u32(
+      "SGIs, PPIs and SPIs together: a multiple of 32. GET is 32 before it is set. A vGICv5 " +
+        "counts its SPIs alone, and GET is 0 before.",
+      96,
+    ),
   },
   { ...closed, $id: "NrIrqs" },
 );
 
-export const REGISTER_KINDS = ["dist", "redist", "cpu", "sysreg", "level", "its"] as const;
+export const REGISTER_KINDS = ["dist", "redist", "cpu", "sysreg", "level", "its", "irs"] as const;
 const kind = word(
   REGISTER_KINDS,
-  "dist, redist (v3), cpu (v2), sysreg (v3: offset is op0…op2 of an ICC register), level (v3: " +
-    "offset is an INTID), its.",
+  "dist, redist (v3), cpu (v2), sysreg (v3, v5: offset is op0…op2 of an ICC register), level " +
+    "(v3: offset is an INTID), its, irs (v5).",
   "dist",
 );
 const mpidr = Type.Optional(
-  u32("v3: Aff3 to Aff0 of the vCPU, a byte each; v2: its id. 0 by default.", 0),
+  u32("v3, v5: Aff3 to Aff0 of the vCPU, a byte each; v2: its id. 0 by default.", 0),
 );
 const offset = u32("In the frame.", 8);
 export const DeviceRegisterQuery = Type.Object({ kind, mpidr, offset }, closed);
 const registerOf = { kind, mpidr: u32("", 0), offset };
 export const DeviceRegister = Type.Object(
-  { ...registerOf, value: hexU64("Of 64 bits for sysreg and its, else 32.", "0x43b") },
+  { ...registerOf, value: hexU64("Of 64 bits for sysreg, its and irs, else 32.", "0x43b") },
   { ...closed, $id: "DeviceRegister" },
 );
 const REGISTERS_MAX = 1024;

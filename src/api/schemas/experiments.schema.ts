@@ -3,32 +3,20 @@ import Type from "typebox";
 import { cmdline as boardCmdline, gic, ImageRef, imageName } from "./board.schema.js";
 import { closed, count, nullable, pageOf, text, time } from "./common.schema.js";
 import { given, seedBugs } from "./dirty-settings.schema.js";
-
-const integer = (minimum: number, maximum: number, description: string, example: number) =>
-  Type.Integer({ minimum, maximum, description, examples: [example] });
-const oneOf = <const V extends readonly string[]>(
-  values: V,
-  description: string,
-  example: V[number],
-) =>
-  Type.Union(
-    values.map((value) => Type.Literal(value)) as unknown as {
-      [K in keyof V]: ReturnType<typeof Type.Literal<V[K] & string>>;
-    } & [],
-    { description, examples: [example] },
-  );
-const number = (description: string, example: number) =>
-  Type.Number({ minimum: 0, description, examples: [example] });
+import { integer, number, oneOf, seed } from "./experiment-fields.schema.js";
+import {
+  InterruptResult,
+  InterruptStrategy,
+  InterruptStrategyCreate,
+  InterruptWorkload,
+  InterruptWorkloadCreate,
+} from "./interrupt-experiments.schema.js";
 
 const BYTES_MAX = 2 ** 38;
 const tracked = {
   vcpus: integer(1, 64, "vCPUs that store.", 4),
   rounds: integer(1, 100, "Times that the log is read and cleared.", 3),
-  seed: Type.String({
-    pattern: "^(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})$",
-    description: "Seeds the stores and the VM; a u64 as text.",
-    examples: ["0x1"],
-  }),
+  seed,
   pageSize: Type.Union([Type.Literal(4096), Type.Literal(16_384), Type.Literal(65_536)], {
     description: "Of the emulated host.",
     examples: [4096], // tidy: the host's default page size
@@ -123,6 +111,7 @@ const Workload = Type.Union(
       { ...image, image: ImageRef, initrd: Type.Optional(ImageRef) },
       { ...closed, $id: "ImageWorkload" },
     ),
+    InterruptWorkload,
   ],
   { $id: "Workload" },
 );
@@ -151,7 +140,7 @@ const ImageCreate = Type.Object(
   },
   { ...closed, $id: "ImageWorkloadCreate" },
 );
-const WorkloadCreate = Type.Union([SyntheticCreate, ImageCreate], {
+const WorkloadCreate = Type.Union([SyntheticCreate, ImageCreate, InterruptWorkloadCreate], {
   $id: "WorkloadCreate",
   description: "What the guest does.",
 });
@@ -159,12 +148,17 @@ const StrategyCreate = Type.Object(
   { tracking, ...Type.Partial(Type.Object(strategyRest)).properties },
   { ...closed, $id: "StrategyCreate", description: "One way to track the same stores." },
 );
+const AnyStrategy = Type.Union([Strategy, InterruptStrategy]);
 
 export const ExperimentCreate = Type.Object(
   {
     name: Type.Optional(text("What it is about.", "which order?", 128)),
     workload: WorkloadCreate,
-    strategies: Type.Array(StrategyCreate, { minItems: 1, maxItems: 32 }),
+    strategies: Type.Array(Type.Union([StrategyCreate, InterruptStrategyCreate]), {
+      minItems: 1,
+      maxItems: 32,
+      description: "Those that fit the workload's kind.",
+    }),
     costModel: Type.Optional(costs),
   },
   {
@@ -210,7 +204,7 @@ export const Experiment = Type.Object(
       closed,
     ),
     spec: Type.Object(
-      { name, workload: Workload, strategies: Type.Array(Strategy), costModel: costs },
+      { name, workload: Workload, strategies: Type.Array(AnyStrategy), costModel: costs },
       { ...closed, $id: "ExperimentSpec", description: "As asked for, with every default." },
     ),
     version: Type.Integer({ minimum: 1, description: "Counts changes.", examples: [3] }),
@@ -283,6 +277,17 @@ const ResultRow = Type.Object(
   { ...closed, $id: "ExperimentRow" },
 );
 
+const StrategyResult = Type.Object(
+  {
+    strategy: Strategy,
+    state: oneOf(["done", "failed", "cancelled"], "How it ended.", "done"),
+    error: nullable(text("Why it failed.", "Out of memory.", 4096)), // tidy: characters
+    bufferBytes: count("Of HDBSS buffers, or of rings.", 0),
+    rows: Type.Array(ResultRow),
+  },
+  { ...closed, $id: "StrategyResult" },
+);
+
 export const ExperimentResults = Type.Object(
   {
     id: experimentId,
@@ -290,18 +295,7 @@ export const ExperimentResults = Type.Object(
     state,
     workload: Workload,
     costModel: costs,
-    strategies: Type.Array(
-      Type.Object(
-        {
-          strategy: Strategy,
-          state: oneOf(["done", "failed", "cancelled"], "How it ended.", "done"),
-          error: nullable(text("Why it failed.", "Out of memory.", 4096)), // tidy: characters
-          bufferBytes: count("Of HDBSS buffers, or of rings.", 0),
-          rows: Type.Array(ResultRow),
-        },
-        { ...closed, $id: "StrategyResult" },
-      ),
-    ),
+    strategies: Type.Array(Type.Union([StrategyResult, InterruptResult])),
   },
   { ...closed, $id: "ExperimentResults", description: "Per strategy and per round." },
 );

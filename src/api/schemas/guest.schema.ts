@@ -1,7 +1,17 @@
 // Owns: shapes of vCPU events, feature finalisation, VM attributes and ID register masks.
 // HTTP thread.
 import Type from "typebox";
-import { bytesText, closed, hexU64, u32, u64, vmParams } from "./common.schema.js";
+import {
+  base64,
+  binary,
+  bytesText,
+  closed,
+  hexU64,
+  nullable,
+  u32,
+  u64,
+  vmParams,
+} from "./common.schema.js";
 
 export const FinalizationCreate = Type.Object(
   {
@@ -54,6 +64,39 @@ export const GuestDebug = Type.Object(
     dbgWvr: debugRegisters("DBGWVR", "0x40090000"),
   },
   { ...closed, $id: "GuestDebug", examples: [{ control: 3 }] },
+);
+
+const sigset = "Blocked signals: signal n is bit n - 1.";
+export const SignalMask = Type.Object(
+  { sigset: nullable(hexU64(sigset, "0x200")) },
+  { ...closed, $id: "SignalMask", description: "null: KVM_RUN installs none." },
+);
+export const SignalMaskSet = Type.Object(
+  {
+    sigset: nullable(u64(`${sigset} null takes the mask away.`, "0x200")),
+    len: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 0xffff_ffff,
+        default: 8,
+        description: "Bytes of the set, which KVM wants to be 8; without a set it isn't looked at.",
+        examples: [8],
+      }),
+    ),
+  },
+  { ...closed, $id: "SignalMaskSet", examples: [{ sigset: "0x200", len: 8 }] },
+);
+
+const tagRange = {
+  gpa: u64("First guest-physical byte; a multiple of the page size.", "0x40000000"),
+  length: u64("Bytes of guest memory; a multiple of the page size.", "0x1000"),
+};
+export const MteTagsQuery = Type.Object(tagRange, closed);
+const TAG_BYTES = "One byte for each 16 bytes of memory, the tag in its low four bits.";
+export const MteTagBytes = binary(TAG_BYTES);
+export const MteTags = Type.Object(
+  { base64: base64(TAG_BYTES) },
+  { ...closed, $id: "MteTags", description: "Memory tags." },
 );
 
 export const RangeParams = vmParams("range", u32("The only range is 0, feature ID registers."));

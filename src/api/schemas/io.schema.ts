@@ -233,13 +233,36 @@ export const IrqLineParams = vmParams(
     pattern: `^${U4}:${U12}:${U16}$`,
     description:
       "`type:vcpu:number`. Type 0: number 0 is the vCPU's IRQ, 1 its FIQ; 1: an SPI by its " +
-      "INTID; 2: a PPI of the vCPU.",
+      "INTID, on a GICv5 by its ID, which begins with 0; 2: a PPI of the vCPU, on a GICv5 SW_PPI.",
     examples: ["0:0:0"],
   }),
 );
 export const IrqLineLevel = Type.Object(
   { level: Type.Union([Type.Literal(0), Type.Literal(1)], { examples: [1] }) },
   { ...closed, $id: "IrqLineLevel" },
+);
+export const IrqLineQuery = Type.Object(
+  {
+    status: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: "KVM_IRQ_LINE_STATUS: the answer has `status`.",
+      }),
+    ),
+  },
+  closed,
+);
+export const IrqLine = Type.Object(
+  {
+    ...IrqLineLevel.properties,
+    status: Type.Optional(
+      u32(
+        "First word of struct kvm_irq_level as it came back; on arm64 the line it went in with.",
+        0,
+      ),
+    ),
+  },
+  { ...closed, $id: "IrqLine", examples: [{ level: 1 }] },
 );
 export const IrqLinePulse = Type.Object(
   {},

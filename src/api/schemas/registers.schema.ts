@@ -44,6 +44,23 @@ export const Register = Type.Object(
   { id: u64("KVM's register id.", "0x6030000000100040"), value: registerValue },
   { ...closed, $id: "Register" },
 );
+const REGISTERS_MAX = 1024;
+export const RegistersSet = Type.Object(
+  {
+    registers: Type.Array(
+      Type.Object(
+        { id: u64("KVM's register id.", "0x6030000000100040"), value: registerValue },
+        closed,
+      ),
+      { maxItems: REGISTERS_MAX, description: "Written in this order up to the first refusal." },
+    ),
+  },
+  {
+    ...closed,
+    $id: "RegistersSet",
+    examples: [{ registers: [{ id: "0x6030000000100040", value: "0x40080000" }] }],
+  },
+);
 export const RegisterId = Type.Object(
   { id: u64("KVM's register id.", "0x6030000000100040") },
   { ...closed, $id: "RegisterId" },

@@ -1,84 +1,21 @@
 // Owns: the picture of a finished experiment: bars per strategy, and how they go on by round. Drawn
 // by ECharts without a browser, which is loaded when the first one is asked for. HTTP thread.
 import type { ExperimentResults } from "../services.js";
+import { isOfInterrupts } from "./experiment-kind.js";
+import {
+  type ChartMetric,
+  INTERRUPT_METRICS,
+  type Metric,
+  type Series,
+  TRACKING_METRICS,
+} from "./experiment-metrics.js";
 
-type Result = ExperimentResults["strategies"][number];
-type Row = Result["rows"][number];
-export type ChartMetric = "cycles" | "per-page" | "exits" | "pages" | "wall";
-
-interface Series {
-  readonly name: string;
-  readonly of: (row: Row) => number;
-  /** The figure is a share of this. */
-  readonly per?: (row: Row) => number;
+/** A strategy with the rows that count: its rounds. */
+interface Result<R> {
+  readonly strategy: { readonly name: string };
+  readonly state: string;
+  readonly rows: readonly R[];
 }
-
-/** What the bars show, and the lines beside them. */
-interface Metric {
-  readonly title: string;
-  readonly unit: string;
-  readonly bars: readonly Series[];
-  readonly line: Series;
-}
-
-const METRICS: Readonly<Record<ChartMetric, Metric>> = {
-  cycles: {
-    title: "Modelled cycles, all rounds",
-    unit: "cycles",
-    bars: [
-      { name: "guest stall", of: (row) => row.cycles.guestStall },
-      { name: "caller (GET, CLEAR, reset)", of: (row) => row.cycles.ioctl },
-    ],
-    line: { name: "Guest stall by round", of: (row) => row.cycles.guestStall },
-  },
-  "per-page": {
-    title: "Modelled cycles per page dirtied",
-    unit: "cycles",
-    bars: [
-      { name: "guest stall", of: (row) => row.cycles.guestStall, per: (row) => row.dirtied },
-      {
-        name: "caller (GET, CLEAR, reset)",
-        of: (row) => row.cycles.ioctl,
-        per: (row) => row.dirtied,
-      },
-    ],
-    line: {
-      name: "Caller's cycles per page, by round",
-      of: (row) => row.cycles.ioctl,
-      per: (row) => row.dirtied,
-    },
-  },
-  exits: {
-    title: "Exits, all rounds",
-    unit: "exits",
-    bars: [
-      { name: "write fault", of: (row) => row.exits.writeFault },
-      { name: "translation fault", of: (row) => row.exits.mapFault },
-      { name: "HDBSS full", of: (row) => row.exits.hdbssFull },
-      { name: "ring full", of: (row) => row.exits.ringFull },
-    ],
-    line: { name: "Write faults by round", of: (row) => row.exits.writeFault },
-  },
-  pages: {
-    title: "Pages, all rounds",
-    unit: "pages",
-    bars: [
-      { name: "reported", of: (row) => row.reported - row.falsePositives },
-      { name: "falsely reported", of: (row) => row.falsePositives },
-      { name: "lost", of: (row) => row.lost },
-    ],
-    line: { name: "Reported by round", of: (row) => row.reported },
-  },
-  wall: {
-    title: "Real time on this machine, all rounds",
-    unit: "ms",
-    bars: [
-      { name: "stores", of: (row) => row.runMs },
-      { name: "GET, CLEAR, reset", of: (row) => row.ioctlMs },
-    ],
-    line: { name: "Stores by round", of: (row) => row.runMs },
-  },
-};
 
 const WIDTH = 1400;
 const BAR_HEIGHT = 34;
@@ -94,10 +31,6 @@ const LINE_COLOURS = [
 ];
 const LABEL_CHARACTERS = 40;
 
-function roundsOf({ rows }: Result): readonly Row[] {
-  return rows.filter(({ phase }) => phase === "round");
-}
-
 /** 1234567 → "1.2 M". */
 export function short(value: number): string {
   for (const [size, sign] of [
@@ -110,18 +43,18 @@ export function short(value: number): string {
   return String(Number(value.toPrecision(3)));
 }
 
-function label({ strategy, state }: Result): string {
+function label({ strategy, state }: Result<unknown>): string {
   const name = state === "done" ? strategy.name : `${strategy.name} (${state})`;
   return name.length <= LABEL_CHARACTERS ? name : `${name.slice(0, LABEL_CHARACTERS - 1)}…`;
 }
 
 /** Of some rounds together. */
-function figure(rows: readonly Row[], { of, per }: Series): number {
-  const sum = (read: Series["of"]) => rows.reduce((total, row) => total + read(row), 0);
+function figure<R>(rows: readonly R[], { of, per }: Series<R>): number {
+  const sum = (read: Series<R>["of"]) => rows.reduce((total, row) => total + read(row), 0);
   return per === undefined ? sum(of) : sum(of) / Math.max(1, sum(per));
 }
 
-function bars(results: readonly Result[], metric: Metric) {
+function bars<R>(results: readonly Result<R>[], metric: Metric<R>) {
   const last = metric.bars.length - 1;
   return metric.bars.map((series, at) => ({
     name: series.name,
@@ -130,7 +63,7 @@ function bars(results: readonly Result[], metric: Metric) {
     stack: "bars",
     xAxisIndex: 0,
     yAxisIndex: 0,
-    data: results.map((result) => figure(roundsOf(result), series)),
+    data: results.map((result) => figure(result.rows, series)),
     ...(at === last
       ? {
           label: {
@@ -138,7 +71,7 @@ function bars(results: readonly Result[], metric: Metric) {
             position: "right" as const,
             formatter: ({ dataIndex }: { dataIndex: number }) => {
               const result = results[dataIndex];
-              const rows = result === undefined ? [] : roundsOf(result);
+              const rows = result?.rows ?? [];
               const all = metric.bars.map((bar) => figure(rows, bar));
               return short(all.reduce((sum, value) => sum + value, 0));
             },
@@ -148,7 +81,7 @@ function bars(results: readonly Result[], metric: Metric) {
   }));
 }
 
-function lines(results: readonly Result[], metric: Metric) {
+function lines<R>(results: readonly Result<R>[], metric: Metric<R>) {
   return results.map((result, at) => ({
     name: label(result),
     type: "line" as const,
@@ -156,12 +89,17 @@ function lines(results: readonly Result[], metric: Metric) {
     xAxisIndex: 1,
     yAxisIndex: 1,
     symbolSize: 5,
-    data: roundsOf(result).map((row) => figure([row], metric.line)),
+    data: result.rows.map((row) => figure([row], metric.line)),
   }));
 }
 
 function describe(workload: ExperimentResults["workload"]): string {
   const { vcpus } = workload;
+  if (workload.kind === "interrupts") {
+    const { spis, trigger, notifierPercent, interruptsPerSecond } = workload;
+    const who = `${vcpus} vCPUs, ${spis} SPIs (${trigger}), ${notifierPercent} % with notifiers`;
+    return `${who}, ${short(interruptsPerSecond)} interrupts/s`;
+  }
   if (workload.kind === "image") {
     const { image, memoryMiB, instructionsPerRound } = workload;
     const memory = `${vcpus} vCPUs, ${memoryMiB} MiB`;
@@ -173,9 +111,8 @@ function describe(workload: ExperimentResults["workload"]): string {
   return `${memory}, ${pattern}, ${stores} per vCPU and round`;
 }
 
-function optionOf(experiment: ExperimentResults, metric: Metric) {
-  const done = experiment.strategies;
-  const rounds = Math.max(1, ...done.map((result) => roundsOf(result).length));
+function optionOf<R>(experiment: ExperimentResults, done: readonly Result<R>[], metric: Metric<R>) {
+  const rounds = Math.max(1, ...done.map(({ rows }) => rows.length));
   const what = describe(experiment.workload);
   const heading = { top: 62, textStyle: { fontSize: 13 } };
   const value = { type: "value" as const, axisLabel: { formatter: short } };
@@ -226,6 +163,16 @@ function optionOf(experiment: ExperimentResults, metric: Metric) {
   };
 }
 
+function optionsOf(experiment: ExperimentResults, which: ChartMetric) {
+  if (isOfInterrupts(experiment)) {
+    return optionOf(experiment, experiment.strategies, INTERRUPT_METRICS[which]);
+  }
+  const done = experiment.strategies.map(({ strategy, state, rows }) => {
+    return { strategy, state, rows: rows.filter(({ phase }) => phase === "round") };
+  });
+  return optionOf(experiment, done, TRACKING_METRICS[which]);
+}
+
 /** @returns an SVG document */
 export async function experimentChart(
   experiment: ExperimentResults,
@@ -235,7 +182,7 @@ export async function experimentChart(
   const height = MARGIN + Math.max(5, experiment.strategies.length) * BAR_HEIGHT;
   const chart = init(null, null, { renderer: "svg", ssr: true, width: WIDTH, height });
   try {
-    chart.setOption(optionOf(experiment, METRICS[which]));
+    chart.setOption(optionsOf(experiment, which));
     return chart.renderToSVGString();
   } finally {
     chart.dispose();

@@ -1,10 +1,11 @@
 // Owns: an experiment's results as comma-separated values, RFC 4180. HTTP thread.
-import type { ExperimentResults } from "../services.js";
+import type { ExperimentResults, InterruptResults, TrackingResults } from "../services.js";
+import { isOfInterrupts } from "./experiment-kind.js";
 
-type Row = ExperimentResults["strategies"][number]["rows"][number];
-type Column = readonly [string, (row: Row) => string | number];
+type RowOf<R extends ExperimentResults> = R["strategies"][number]["rows"][number];
+type Columns<Row> = readonly (readonly [string, (row: Row) => string | number])[];
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: Columns<RowOf<TrackingResults>> = [
   ["phase", (row) => row.phase],
   ["round", (row) => row.round],
   ["dirtied", (row) => row.dirtied],
@@ -35,6 +36,33 @@ const COLUMNS: readonly Column[] = [
   ["ioctlMs", (row) => row.ioctlMs],
 ];
 
+const INTERRUPT_COLUMNS: Columns<RowOf<InterruptResults>> = [
+  ["round", (row) => row.round],
+  ["raised", (row) => row.raised],
+  ["roundTrips", (row) => row.roundTrips],
+  ["coalesced", (row) => row.coalesced],
+  ["unserved", (row) => row.unserved],
+  ["forNothing", (row) => row.forNothing],
+  ["storms", (row) => row.storms],
+  ["exits", (row) => row.exits],
+  ["maintenanceExits", (row) => row.maintenanceExits],
+  ["deactivationTraps", (row) => row.deactivationTraps],
+  ["acks", (row) => row.acks],
+  ["lateAcks", (row) => row.lateAcks],
+  ["missedAcks", (row) => row.missedAcks],
+  ["needlessAcks", (row) => row.needlessAcks],
+  ["ackLatencyMeanNs", (row) => row.ackLatencyNs?.mean ?? ""],
+  ["ackLatencyMaxNs", (row) => row.ackLatencyNs?.max ?? ""],
+  ["vdrcfgReads", (row) => row.vdrcfgReads],
+  ["vdrcfgSaved", (row) => row.vdrcfgSaved],
+  ["listLocks", (row) => row.listLocks],
+  ["inFlightMax", (row) => row.inFlightMax],
+  ["cycles", (row) => row.cycles.total],
+  ["cyclesPerRoundTrip", (row) => row.cycles.perRoundTrip],
+  ["guestNs", (row) => row.guestNs],
+  ["runMs", (row) => row.runMs],
+];
+
 /** A spreadsheet takes a text that begins like this for a formula. */
 const FORMULA = /^[=+\-@\t\r]/;
 
@@ -44,18 +72,26 @@ function cell(value: string | number): string {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-export function experimentCsv({ strategies, costModel }: ExperimentResults): string {
-  const events = Object.keys(costModel).sort();
-  const header = ["strategy", ...COLUMNS.map(([name]) => name), ...events];
+type Costed = { readonly cycles: { readonly byEvent: Readonly<Record<string, number>> } };
+
+function csvOf<Row extends Costed>(
+  strategies: readonly { strategy: { name: string }; rows: readonly Row[] }[],
+  columns: Columns<Row>,
+  events: readonly string[],
+): string {
+  const header = ["strategy", ...columns.map(([name]) => name), ...events];
   const lines = strategies.flatMap(({ strategy, rows }) =>
-    rows.map((row) => {
-      const byEvent: Readonly<Record<string, number>> = row.cycles.byEvent;
-      return [
-        strategy.name,
-        ...COLUMNS.map(([, read]) => read(row)),
-        ...events.map((key) => byEvent[key] ?? 0),
-      ];
-    }),
+    rows.map((row) => [
+      strategy.name,
+      ...columns.map(([, read]) => read(row)),
+      ...events.map((key) => row.cycles.byEvent[key] ?? 0),
+    ]),
   );
   return [header, ...lines].map((line) => `${line.map(cell).join(",")}\r\n`).join("");
+}
+
+export function experimentCsv(results: ExperimentResults): string {
+  const events = Object.keys(results.costModel).sort();
+  if (isOfInterrupts(results)) return csvOf(results.strategies, INTERRUPT_COLUMNS, events);
+  return csvOf(results.strategies, COLUMNS, events);
 }

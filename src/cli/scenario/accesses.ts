@@ -7,9 +7,14 @@ import type { Lane } from "./events.js";
 export const SPI = 40;
 export const GSI = SPI - 32;
 export type Gic = 2 | 3;
+export type AnyGic = Gic | 5;
+/** Its number to the guest; a GICv5's SPIs begin at 0. */
+export const spiOf = (gic: AnyGic): number => (gic === 5 ? GSI : SPI);
 
 /** Where Linux's and QEMU's `virt` have them. */
-export const FRAMES = { dist: 0x800_0000, cpu: 0x801_0000, redist: 0x80a_0000 } as const;
+export const FRAMES = {
+  ...{ dist: 0x800_0000, cpu: 0x801_0000, redist: 0x80a_0000, irs: 0x801_0000 },
+} as const;
 export const DEVICE = 0xa00_0000;
 const DEVICE_STATUS = DEVICE;
 const DEVICE_CLEAR = DEVICE + 4;
@@ -57,12 +62,57 @@ const AIM: Access = {
   isSetUp: true,
 };
 
+const OPEN = "CPU interface on";
+const MASK = "priority mask";
+
 /** One of the CPU interface, before interrupts come. */
 function cpuInterface(item: Item, text: string, detail: string): Access {
   return { ...item, from: "guest", to: "kvm", isSetUp: true, text, detail };
 }
-const OPEN = "CPU interface on";
-const MASK = "priority mask";
+const TYPED = 0x6000_0000 + GSI;
+const PRIORITY_V5 = 16;
+const IRS = { CR0: 0x80, SPI_SELR: 0x108, SPI_CFGR: 0x114 } as const;
+
+/** A GIC instruction of a GICv5, with its operand. */
+function gic(item: Item, text: string, detail: string): Access {
+  return { ...item, from: "guest", to: "guest", text, detail };
+}
+
+function irs(name: keyof typeof IRS, value: number, text: string): Access {
+  const detail = `IRS_${name} = ${hex(value)}`;
+  const place = { x0: FRAMES.irs + IRS[name], x1: value };
+  return { routine: "store", ...place, from: "guest", to: "kvm", text, detail, isSetUp: true };
+}
+
+/** As Linux: the IRS, the SPI's priority, mode and target, the CPU interface. */
+const BRING_UP_V5: readonly Access[] = [
+  irs("CR0", 1, "IRS on"),
+  {
+    ...gic({ routine: "cdpri", x1: TYPED + PRIORITY_V5 * 2 ** 35 }, "its priority", "GIC CDPRI"),
+    isSetUp: true,
+  },
+  irs("SPI_SELR", GSI, "selects it"),
+  irs("SPI_CFGR", 1, "configures it as level"),
+  { ...gic({ routine: "cdaff", x1: TYPED }, "aimed at vCPU 0", "GIC CDAFF"), isSetUp: true },
+  cpuInterface({ routine: "setPcr", x1: 0x1f }, "priority mask", "ICC_PCR_EL1 = 0x1f"),
+  cpuInterface({ routine: "setCr0", x1: 1 }, "CPU interface on", "ICC_CR0_EL1 = 0x1"),
+];
+
+/** What a guest does with an SPI of a GICv5. */
+export const ASK_V5 = {
+  enable: gic({ routine: "cden", x1: TYPED }, `enables SPI ${GSI}`, `GIC CDEN ${GSI}`),
+  disable: gic(
+    { routine: "cddis", x1: TYPED },
+    `nobody cared: disables SPI ${GSI}`,
+    `GIC CDDIS ${GSI}`,
+  ),
+  take: {
+    ...gic({ routine: "cdia" }, "interrupt", "GICR CDIA"),
+    learns: "intid",
+  },
+  drop: gic({ routine: "cdeoi" }, "drops its priority", "GIC CDEOI"),
+  deactivate: gic({ routine: "cddi" }, `deactivates SPI ${GSI}`, `GIC CDDI ${GSI}`),
+} as const satisfies Record<string, Access>;
 
 /** Distributor on, CPU interface open; the SPI's priority and target. */
 const BRING_UP: Readonly<Record<Gic, readonly Access[]>> = {
@@ -89,7 +139,8 @@ const BRING_UP: Readonly<Record<Gic, readonly Access[]>> = {
   ],
 };
 
-export const bringUp = (gic: Gic): readonly Access[] => BRING_UP[gic];
+export const bringUp = (gic: AnyGic): readonly Access[] =>
+  gic === 5 ? BRING_UP_V5 : BRING_UP[gic];
 
 export const ASK = {
   disable: gicd(`ICENABLER${WORD / 4}`, 0x180 + WORD, BIT, `disables SPI ${SPI}`),

@@ -5,13 +5,17 @@
 //   vector of IRQ ─▶ the handler's list ─▶ store to STOP + 8    until its end: ERET
 //
 // @source Arm ARM C6.2 for the words; IHI 0048, IHI 0069 for the CPU interface
+import * as a64 from "../../base/a64-words.js";
+
+const { add, b, blr, cbz, ERET, ISB, ldr, ldrw, move, REGISTER, RET, str, strb, strw } = a64;
+
 export const RAM = { base: 0x4000_0000, bytes: 0x20_0000 } as const;
 export const STOP = 0x7000_0000;
 export const HANDLER_STOP = STOP + 8;
 export const ENTRY = RAM.base;
 export const VECTORS = RAM.base + 0x800;
 const IRQ_VECTOR = VECTORS + 0x280;
-const ROUTINES = RAM.base + 0x400;
+const ROUTINES = RAM.base + 0x1000; // tidy: an offset in the guest's memory
 const ROUTINE_BYTES = 0x80;
 const MAIN_LIST = RAM.base + 0x2000;
 const HANDLER_LISTS = RAM.base + 0x8000;
@@ -22,41 +26,7 @@ export const MAIN_ITEMS_MAX = (HANDLER_LISTS - MAIN_LIST) / ITEM_BYTES;
 /** X19 and X20: where in the lists; X21: the INTID; X25: LR of who was interrupted. */
 const [MAIN, HANDLER, TAKEN, LINK, STOPS, GICC] = [19, 20, 21, 25, 27, 28];
 /** X0 and X1 of a routine, and its address. */
-const [R0, R1, CALLED, LR, ZERO] = [0, 1, 2, 30, 31];
-
-const word = (value: number): number => value >>> 0;
-const RET = 0xd65f_03c0;
-const ERET = 0xd69f_03e0;
-const ISB = 0xd503_3fdf;
-const NOP = 0xd503_201f;
-const UNMASK_IRQ = 0xd503_42ff;
-const MASK_IRQ = 0xd503_42df;
-const ldr = (rt: number, rn: number, offset: number) =>
-  word(0xf940_0000 | ((offset / 8) << 10) | (rn << 5) | rt);
-const str = (rt: number, rn: number, offset: number) =>
-  word(0xf900_0000 | ((offset / 8) << 10) | (rn << 5) | rt);
-const ldrw = (rt: number, rn: number, offset = 0) =>
-  word(0xb940_0000 | ((offset / 4) << 10) | (rn << 5) | rt);
-const strw = (rt: number, rn: number, offset = 0) =>
-  word(0xb900_0000 | ((offset / 4) << 10) | (rn << 5) | rt);
-const strb = (rt: number, rn: number) => word(0x3900_0000 | (rn << 5) | rt);
-const add = (rd: number, rn: number, by: number) => word(0x9100_0000 | (by << 10) | (rn << 5) | rd);
-const move = (rd: number, rm: number) => word(0xaa00_0000 | (rm << 16) | (ZERO << 5) | rd);
-const blr = (rn: number) => word(0xd63f_0000 | (rn << 5));
-const b = (by: number) => word(0x1400_0000 | (by & 0x3ff_ffff));
-const cbz = (rt: number, by: number) => word(0xb400_0000 | ((by & 0x7ffff) << 5) | rt);
-/** MOVZ, MOVK: a constant of 32 bits. */
-const constant = (rd: number, value: number) => [
-  word(0xd280_0000 | ((value & 0xffff) << 5) | rd),
-  word(0xf2a0_0000 | ((value >>> 16) << 5) | rd),
-];
-
-const MRS = 0xd530_0000;
-const MSR = 0xd510_0000;
-/** op0 = 3, op1 = 0. */
-const icc = (base: number, crn: number, crm: number, op2: number, rt: number) =>
-  word(base | (1 << 19) | (crn << 12) | (crm << 8) | (op2 << 5) | rt); // tidy: a bit position
-const CRN_ICC = 12; // tidy: CRn of ICC registers
+const [R0, R1, CALLED, LR] = [0, 1, 2, 30];
 
 /** Instructions in which an interrupt may come. */
 const OPEN_FOR = 24;
@@ -67,13 +37,26 @@ const CODE = {
   load: [ldrw(R0, R0), RET],
   store: [strw(R1, R0), RET],
   storeByte: [strb(R1, R0), RET],
-  letIn: [UNMASK_IRQ, ...Array.from({ length: OPEN_FOR }, () => NOP), MASK_IRQ, RET],
-  setPmr: [icc(MSR, 4, 6, 0, R1), ISB, RET],
-  setIgrpen1: [icc(MSR, CRN_ICC, CRN_ICC, 7, R1), ISB, RET],
-  iar1: [icc(MRS, CRN_ICC, CRN_ICC, 0, TAKEN), move(R0, TAKEN), RET],
-  eoir1: [icc(MSR, CRN_ICC, CRN_ICC, 1, TAKEN), ISB, RET],
+  letIn: [
+    a64.UNMASK_IRQ,
+    ...Array.from({ length: OPEN_FOR }, () => a64.NOP),
+    ...[a64.MASK_IRQ, RET],
+  ],
+  setPmr: [a64.msr(REGISTER.ICC_PMR_EL1, R1), ISB, RET],
+  setIgrpen1: [a64.msr(REGISTER.ICC_IGRPEN1_EL1, R1), ISB, RET],
+  iar1: [a64.mrs(TAKEN, REGISTER.ICC_IAR1_EL1), move(R0, TAKEN), RET],
+  eoir1: [a64.msr(REGISTER.ICC_EOIR1_EL1, TAKEN), ISB, RET],
   giccIar: [ldrw(TAKEN, GICC, GICC_IAR), move(R0, TAKEN), RET],
   giccEoir: [strw(TAKEN, GICC, GICC_EOIR), RET],
+  setPcr: [a64.msr(REGISTER.ICC_PCR_EL1, R1), ISB, RET],
+  setCr0: [a64.msr(REGISTER.ICC_CR0_EL1, R1), ISB, RET],
+  cdpri: [a64.gicCdpri(R1), RET],
+  cdaff: [a64.gicCdaff(R1), RET],
+  cden: [a64.gicCden(R1), RET],
+  cddis: [a64.gicCddis(R1), a64.GSB_SYS, RET],
+  cdia: [a64.gicrCdia(TAKEN), a64.GSB_ACK, ISB, a64.lowBits(R0, TAKEN, 24), RET],
+  cdeoi: [a64.GIC_CDEOI, RET],
+  cddi: [a64.gicCddi(TAKEN), RET],
 } as const;
 export type Routine = keyof typeof CODE;
 
@@ -92,12 +75,9 @@ interface Piece {
 const addressOf = (routine: Routine) =>
   ROUTINES + ROUTINE_BYTES * Object.keys(CODE).indexOf(routine);
 
-function words(gpa: number, code: readonly number[]): Piece {
-  const bytes = new Uint8Array(4 * code.length);
-  const view = new DataView(bytes.buffer);
-  for (const [at, one] of code.entries()) view.setUint32(4 * at, one, true);
-  return { gpa, bytes };
-}
+const words = (gpa: number, code: readonly number[]): Piece => {
+  return { gpa, bytes: a64.bytesOfWords(code) };
+};
 
 /** Loads an item, goes on behind it. */
 const next = (list: number) => [
@@ -112,10 +92,10 @@ export function agent(gicc: number): readonly Piece[] {
   const carryOut = [...next(MAIN), blr(CALLED), str(R0, STOPS, 0)];
   const handle = [...next(HANDLER), cbz(CALLED, 4), blr(CALLED), str(R0, STOPS, 8)];
   const start = [
-    ...constant(STOPS, STOP),
-    ...constant(GICC, gicc),
-    ...constant(MAIN, MAIN_LIST),
-    ...constant(HANDLER, HANDLER_LISTS),
+    ...a64.constant(STOPS, STOP),
+    ...a64.constant(GICC, gicc),
+    ...a64.constant(MAIN, MAIN_LIST),
+    ...a64.constant(HANDLER, HANDLER_LISTS),
   ];
   // An item without a routine ends the handler; its X1 is the list for the next interrupt.
   const end = [move(HANDLER, R1), move(LR, LINK), ERET];

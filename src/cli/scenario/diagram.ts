@@ -1,9 +1,6 @@
 // Owns: a scenario as a sequence diagram: a lane for each who, a row for each event, downwards in
 // time; bars where the device's line is high and where VFIO has it masked. CLI process.
 import { LANES, type Lane, type SceneEvent } from "./events.js";
-import type { Restart } from "./restart.js";
-import { nameOf } from "./text.js";
-import { OUTCOMES, type Outcome, VARIANTS } from "./variants.table.js";
 
 const WIDTH = 900;
 const LANE_X: Readonly<Record<Lane, number>> = { device: 110, vfio: 330, kvm: 560, guest: 790 };
@@ -167,36 +164,34 @@ function legend(y: number): string {
   ].join("");
 }
 
-const MOODS: Readonly<Record<Outcome, string>> = {
-  waiting: "",
-  lost: "bad",
-  stuck: "bad",
-  recovered: "good",
-  "served twice": "good",
-  "for nothing": "good",
-};
+/** A run, and what is to be said of it. */
+export interface Picture {
+  readonly title: string;
+  readonly subtitle: string;
+  readonly outcome: string;
+  readonly mood: "good" | "bad" | "";
+  readonly events: readonly SceneEvent[];
+}
 
 /** @returns an SVG document; the same run gives the same bytes */
-export function diagram(restart: Restart): string {
-  const events = restart.events.filter(({ isSetUp }) => !isSetUp);
+export function diagram(picture: Picture): string {
+  const { title, subtitle, outcome, mood } = picture;
+  const events = picture.events.filter(({ isSetUp }) => !isSetUp);
   const end = rowY(events.length);
   const height = end + 2 * ROW;
-  const title = nameOf(restart);
-  const variant = VARIANTS[restart.variant].title;
-  const outcome = `${restart.outcome}: ${OUTCOMES[restart.outcome]}`;
   const size = `width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`;
   const head =
     '<marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" ' +
     'orient="auto"><path d="M0 0L8 4L0 8z" class="head"/></marker>';
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" ${size} role="img" aria-labelledby="t d">`,
-    `<title id="t">${escapeXml(`${title}: ${variant}`)}</title>`,
+    `<title id="t">${escapeXml(`${title}: ${subtitle}`)}</title>`,
     `<desc id="d">${escapeXml(outcome)}</desc>`,
     `${STYLE}<defs>${head}</defs>`,
     rect(0, 0, WIDTH, height, "paper"),
     text(WIDTH / 2, HEAD.title, "middle", title, "title"),
-    text(WIDTH / 2, HEAD.variant, "middle", variant, ""),
-    text(WIDTH / 2, HEAD.outcome, "middle", outcome, MOODS[restart.outcome]),
+    text(WIDTH / 2, HEAD.variant, "middle", subtitle, ""),
+    text(WIDTH / 2, HEAD.outcome, "middle", outcome, mood),
     lanes(end),
     bars(events, end),
     ...events.map((event, at) => drawn(event, rowY(at))),

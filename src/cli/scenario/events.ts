@@ -45,6 +45,8 @@ export function eventOf(vm: number, told: Told): SceneEvent {
 /** What an event of the trace means; none: another event says it. */
 type Meaning = Pick<Told, "from" | "to" | "text" | "change">;
 
+/** A GICv5's without its type. */
+const idOf = (irq: unknown): number => Number(irq) % 2 ** 24;
 const isOne = (value: unknown): boolean => value === 1;
 
 const MEANINGS: Readonly<Record<string, (args: TraceRow["args"]) => Meaning>> = {
@@ -66,7 +68,7 @@ const MEANINGS: Readonly<Record<string, (args: TraceRow["args"]) => Meaning>> = 
       : { from: "kvm", text: `GSI ${gsi} is 0` },
   vgic_update_irq_pending: ({ irq, level }) => ({
     from: "kvm",
-    text: isOne(level) ? `SPI ${irq} is pending` : `SPI ${irq}: line low`,
+    text: isOne(level) ? `SPI ${idOf(irq)} is pending` : `SPI ${idOf(irq)}: line low`,
   }),
   kvm_ack_irq: ({ pin }) => ({ from: "kvm", text: `acknowledged: pin ${pin}` }),
 };

@@ -4,7 +4,7 @@ import type { VmCreate } from "../../generated/client.js";
 import type { Client } from "../client.js";
 import { Failure } from "../failure.js";
 import type { Settings } from "../options.js";
-import { type Access, bringUp, DEVICE, FRAMES, type Gic, GSI, SPI } from "./accesses.js";
+import { type Access, type AnyGic, bringUp, DEVICE, FRAMES, GSI, SPI, spiOf } from "./accesses.js";
 import * as agent from "./agent.js";
 import { eventOf, newRows, type SceneEvent, type Told, traced } from "./events.js";
 
@@ -14,7 +14,7 @@ export interface Wires {
 }
 
 export interface GuestOptions {
-  readonly gic: Gic;
+  readonly gic: AnyGic;
   readonly settings: Settings;
   /** By creation; the first is 1. */
   readonly number: number;
@@ -72,6 +72,9 @@ export class ScenarioGuest {
   /** Where the handler is: which list, and which of its accesses. */
   #handlerAt: [list: number, item: number] = [0, 0];
   #seenRows = 0;
+  /** VDRCFG reads that were told of, and in what words. */
+  #reads = 0;
+  #lastTracking = "";
 
   /** @param onCreated deletes it, whatever comes */
   static async create(
@@ -135,15 +138,19 @@ export class ScenarioGuest {
   }
 
   async #makeGic(): Promise<void> {
-    const isV2 = this.#options.gic === 2;
-    const type = isV2 ? "KVM_DEV_TYPE_ARM_VGIC_V2" : "KVM_DEV_TYPE_ARM_VGIC_V3";
+    const { gic } = this.#options;
+    const isV2 = gic === 2;
+    const type = `KVM_DEV_TYPE_ARM_VGIC_V${gic}` as const;
     const made = await this.#client.call("createDevice", { vm: this.#vm }, { type });
     const at = { vm: this.#vm, device: String("device" in made ? made.device : 0) };
     await this.#client.call("setDeviceNrIrqs", at, { nrIrqs: NR_IRQS });
     const place = (kind: string, address: number) =>
       this.#client.call("setDeviceAddress", { ...at, kind }, { address: hex(address) });
-    await place(isV2 ? "v2-dist" : "v3-dist", FRAMES.dist);
-    await (isV2 ? place("v2-cpu", FRAMES.cpu) : place("v3-redist", FRAMES.redist));
+    if (gic === 5) await place("v5-irs", FRAMES.irs);
+    else {
+      await place(isV2 ? "v2-dist" : "v3-dist", FRAMES.dist);
+      await (isV2 ? place("v2-cpu", FRAMES.cpu) : place("v3-redist", FRAMES.redist));
+    }
     await this.#client.call("createDeviceOperation", at, { op: "init" });
   }
 
@@ -256,8 +263,9 @@ export class ScenarioGuest {
     const [list, item] = this.#handlerAt;
     const access = this.#handlers[list]?.[item];
     if (access === undefined) throw new Failure("The guest has no handler for its interrupt.");
-    if (access.learns === "intid" && stop.value !== SPI) {
-      throw new Failure(`The guest took interrupt ${stop.value}, not ${SPI}.`);
+    const spi = spiOf(this.#options.gic);
+    if (access.learns === "intid" && stop.value !== spi) {
+      throw new Failure(`The guest took interrupt ${stop.value}, not ${spi}.`);
     }
     const isLast = item + 1 === this.#handlers[list]?.length;
     const next = Math.min(list + 1, this.#handlers.length - 1);
@@ -292,7 +300,30 @@ export class ScenarioGuest {
       throw new Failure(`The guest left with ${errno ?? exitReason} at ${hex(place)}.`);
     }
     const isHandlers = place === agent.HANDLER_STOP;
-    return { isHandlers, value: numberOf(mmio?.data ?? ""), ...(await this.#readTrace()) };
+    const seen = await this.#readTrace();
+    // Message 004 looks at the exit, before it tells anybody.
+    const events = [...(await this.#readTracking()), ...seen.events];
+    return { isHandlers, value: numberOf(mmio?.data ?? ""), us: seen.us, events };
+  }
+
+  /** What KVM has asked a GICv5's hardware about the SPI since the last stop. */
+  async #readTracking(): Promise<readonly SceneEvent[]> {
+    const { gic, number } = this.#options;
+    if (gic !== 5) return [];
+    const at = { vm: this.#vm };
+    const { tracking, inFlight, counters } = await this.#client.call("getVgicV5", at);
+    const reads = counters.vdrcfgCalls - this.#reads;
+    this.#reads = counters.vdrcfgCalls;
+    if (reads === 0 || !tracking.startsWith("seed004")) return [];
+    const query = { from: String(GSI), to: String(GSI) };
+    const { items } = await this.#client.call("listVgicV5Spis", at, undefined, query);
+    const stays = inFlight.includes(GSI) ? "in flight" : "done";
+    const line = items[0]?.lineLevel === true ? "high" : "low";
+    const state = items[0]?.state.replace("-and-", "+") ?? "gone";
+    const text = `VDRCFG: ${state}, line ${line}: ${stays}`;
+    if (text === this.#lastTracking) return [];
+    this.#lastTracking = text;
+    return [eventOf(number, { from: "kvm", text, detail: `exit: ${reads} VDRCFG` })];
   }
 
   async #tellTrace(): Promise<void> {

@@ -6,8 +6,9 @@ import { EXIT, Failure } from "../failure.js";
 import { openHost } from "../host.js";
 import { diagram } from "./diagram.js";
 import { SCENARIO_USAGE, type ScenarioOptions, scenarioOptions } from "./options.js";
+import { RESAMPLE, resample } from "./resample.js";
 import { type Asked, type Restart, restart } from "./restart.js";
-import { story, summary } from "./text.js";
+import { pictureOf, story, summary } from "./text.js";
 
 function runsOf(options: ScenarioOptions): readonly Asked[] {
   const { variants, gics, policy, settings, isVfioFirst } = options;
@@ -30,7 +31,7 @@ async function draw(all: readonly Restart[], options: ScenarioOptions): Promise<
   if (svg === null) return;
   for (const one of all) {
     const path = fileOf(svg, one, options);
-    await writeFile(path, diagram(one)).catch((error: Error) => {
+    await writeFile(path, diagram(pictureOf(one))).catch((error: Error) => {
       throw new Failure(`${path} can't be written: ${error.message}.`);
     });
   }
@@ -38,6 +39,7 @@ async function draw(all: readonly Restart[], options: ScenarioOptions): Promise<
 
 /** @returns the exit code */
 export async function scenario(args: readonly string[], terminal: Terminal): Promise<number> {
+  if (args[0] === RESAMPLE) return resample(args.slice(1), terminal);
   const options = scenarioOptions(args);
   if (options === null) {
     terminal.write(SCENARIO_USAGE);
@@ -54,7 +56,7 @@ export async function scenario(args: readonly string[], terminal: Terminal): Pro
       const cleanup = new Cleanup();
       const one = await restart(host.client, asked, cleanup, signal).finally(() => cleanup.run());
       all.push(one);
-      if (!asJson && !isQuiet) terminal.write(story(one));
+      if (!asJson && !isQuiet) terminal.write(story(pictureOf(one), one.differences));
     }
   } catch (error) {
     throw ending.cause ?? error;

@@ -53,6 +53,9 @@ Status: 0 when what came out is what docs/irqfd.md tells, 1 when it is not.
       --server URL            the host to use (one of its own)
       --token-file FILE       holds the bearer token for it
 
+tidemark scenario gicv5-resample [options] is another: message 004 beside what it should have done;
+its --help says more.
+
 Variants, by what the interrupt is to the second VM and what its guest does:
 ${titles}`;
 
@@ -101,7 +104,9 @@ export function scenarioOptions(args: readonly string[]): ScenarioOptions | null
   const { values, positionals } = read(args);
   if (values.help) return null;
   const [name, ...rest] = positionals;
-  if (name !== SCENARIO || rest.length > 0) throw usage(`The scenario is ${SCENARIO}.`);
+  if (name !== SCENARIO || rest.length > 0) {
+    throw usage(`The scenario is ${SCENARIO} or gicv5-resample.`);
+  }
   const acks = values["ack-on-clear-pending"];
   const keeps = values["spi-default-level"];
   if (acks && keeps) throw usage("One of --ack-on-clear-pending and --spi-default-level.");

@@ -1,8 +1,9 @@
 // Owns: a scenario as lines: what happened, and what came of it. CLI process.
 import { table } from "../table.js";
+import type { Picture } from "./diagram.js";
 import { LANES, type SceneEvent } from "./events.js";
 import type { Restart } from "./restart.js";
-import { OUTCOMES, VARIANTS } from "./variants.table.js";
+import { OUTCOMES, type Outcome, VARIANTS } from "./variants.table.js";
 
 const LANE_WIDTH = Math.max(...LANES.map((lane) => lane.length));
 const WHO_WIDTH = 2 * LANE_WIDTH + 3;
@@ -17,17 +18,38 @@ function lineOf({ vm, us, from, to, text, detail }: SceneEvent): string {
   return `${`  ${vm} ${when}  ${what}  ${detail}`.trimEnd()}\n`;
 }
 
-export function nameOf({ variant, gic, policy }: Restart): string {
+function nameOf({ variant, gic, policy }: Restart): string {
   return `Variant ${variant}, GICv${gic}${policy === "mainline" ? "" : `, ${policy}`}`;
 }
 
+const MOODS: Readonly<Record<Outcome, Picture["mood"]>> = {
+  waiting: "",
+  lost: "bad",
+  stuck: "bad",
+  recovered: "good",
+  "served twice": "good",
+  "for nothing": "good",
+};
+
+export function pictureOf(restart: Restart): Picture {
+  const { variant, events, outcome } = restart;
+  return {
+    title: nameOf(restart),
+    subtitle: VARIANTS[variant].title,
+    outcome: `${outcome}: ${OUTCOMES[outcome]}`,
+    mood: MOODS[outcome],
+    events,
+  };
+}
+
 /** Every event of a run, and its outcome. */
-export function story(restart: Restart): string {
-  const { variant, events, outcome, differences } = restart;
-  const verdict = differences.length === 0 ? "as told" : differences.join("; ");
-  const head = `${nameOf(restart)}: ${VARIANTS[variant].title}\n  VM     us  who\n`;
-  const end = `  ${outcome}: ${OUTCOMES[outcome]} (${verdict})\n\n`;
-  return head + events.map(lineOf).join("") + end;
+export function story(
+  { title, subtitle, outcome, events }: Picture,
+  odd: readonly string[],
+): string {
+  const verdict = odd.length === 0 ? "as told" : odd.join("; ");
+  const head = `${title}: ${subtitle}\n  VM     us  who\n`;
+  return `${head}${events.map(lineOf).join("")}  ${outcome} (${verdict})\n\n`;
 }
 
 const COLUMNS = [

@@ -15,6 +15,7 @@ export interface VcpuLatent {
   readonly waitsForEvent: boolean;
   readonly deviceIrqLevel: number;
   readonly guestDebug: GuestDebug | null;
+  readonly signalMask: bigint | null;
   /** What it waited for host CPUs and its record in guest memory doesn't have yet. */
   readonly stolenNs: number;
   readonly synthetic: Saved;
@@ -30,6 +31,7 @@ export function vcpuLatent(vcpu: Vcpu): VcpuLatent {
     waitsForEvent,
     deviceIrqLevel: vcpu.deviceIrqLevel,
     guestDebug: vcpu.guestDebug,
+    signalMask: vcpu.signalMask,
     stolenNs: vcpu.runDelayNs - vcpu.lastSteal,
     synthetic: vcpu.synthetic.save(),
     a64: vcpu.a64?.latent() ?? null,
@@ -44,6 +46,7 @@ export function loadVcpuLatent(vcpu: Vcpu, latent: VcpuLatent): void {
   vcpu.waitsForEvent = latent.waitsForEvent;
   vcpu.deviceIrqLevel = latent.deviceIrqLevel;
   if (latent.guestDebug !== null) setGuestDebug(vcpu, latent.guestDebug);
+  vcpu.signalMask = latent.signalMask;
   vcpu.runDelayNs = vcpu.lastSteal + latent.stolenNs;
   vcpu.synthetic.load(latent.synthetic);
   if (latent.a64 !== null) vcpu.a64?.loadLatent(latent.a64);

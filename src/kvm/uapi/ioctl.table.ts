@@ -1,6 +1,6 @@
-// Owns: every ioctl that does something on arm64: number, state, route. Data only.
+// Owns: every ioctl that does something on arm64, or may one day: number, state, route. Data only.
 // "implemented" answers as KVM; "refused" always answers as KVM on a host without the hardware it
-// needs; "501" is not there yet. Numbers are computed from direction, number and argument size as
+// needs; "501" is none of arm64's. Numbers are computed from direction, number and argument size as
 // _IOC does, and compared with the shipped header by a test.
 // @source include/uapi/linux/kvm.h, kvm-uapi.md 2
 
@@ -57,7 +57,7 @@ const ROWS: readonly Row[] = [
   ["IRQ_LINE", "vm", "W", 0x61, 8, "implemented", `PUT ${VM}/irq-lines/{line}`, "Level of an interrupt line."],
   ["REGISTER_COALESCED_MMIO", "vm", "W", 0x67, 16, "implemented", `POST ${VM}/coalesced-zones`, "Queue stores to a zone."],
   ["UNREGISTER_COALESCED_MMIO", "vm", "W", 0x68, 16, "implemented", `DELETE ${VM}/coalesced-zones`, "Stop queueing."],
-  ["IRQ_LINE_STATUS", "vm", "RW", 0x67, 8, "501", null, "IRQ_LINE with an answer."],
+  ["IRQ_LINE_STATUS", "vm", "RW", 0x67, 8, "implemented", `PUT ${VM}/irq-lines/{line}`, "IRQ_LINE that gives its structure back: ?status=true."],
   ["SET_GSI_ROUTING", "vm", "W", 0x6a, 8, "implemented", `PUT ${VM}/gsi-routing`, "Replace the routing table."],
   ["IRQFD", "vm", "W", 0x76, 32, "implemented", `POST ${VM}/irqfds`, "An eventfd that raises an interrupt."],
   ["IOEVENTFD", "vm", "W", 0x79, 64, "implemented", `POST ${VM}/ioeventfds`, "A store that signals an eventfd."],
@@ -65,7 +65,7 @@ const ROWS: readonly Row[] = [
   ["SIGNAL_MSI", "vm", "W", 0xa5, 32, "implemented", `POST ${VM}/msis`, "Deliver an MSI."],
   ["ARM_SET_DEVICE_ADDR", "vm", "W", 0xab, 16, "implemented", `PUT ${VM}/irqchip/addresses/{kind}`, "Legacy vGICv2 address."],
   ["ARM_PREFERRED_TARGET", "vm", "R", 0xaf, 32, "implemented", `GET ${VM}/preferred-target`, "Target for VCPU_INIT."],
-  ["ARM_MTE_COPY_TAGS", "vm", "R", 0xb4, 48, "501", `GET ${VM}/mte-tags`, "Memory tags."],
+  ["ARM_MTE_COPY_TAGS", "vm", "R", 0xb4, 48, "refused", `GET ${VM}/mte-tags`, "Memory tags; EINVAL without MTE."],
   ["ARM_SET_COUNTER_OFFSET", "vm", "W", 0xb5, 16, "implemented", `PUT ${VM}/counter-offset`, "Offset of the guest's counters."],
   ["ARM_GET_REG_WRITABLE_MASKS", "vm", "R", 0xb6, 64, "implemented", `GET ${VM}/register-writable-masks/{range}`, "Writable bits of ID registers."],
   ["CLEAR_DIRTY_LOG", "vm", "RW", 0xc0, 24, "implemented", `POST ${VM}/memslots/{slot}/dirty-log/clears`, "Clear bits and protect again."],
@@ -78,7 +78,7 @@ const ROWS: readonly Row[] = [
   ["GET_DEVICE_ATTR", "device", "W", 0xe2, 24, "implemented", `GET ${DEVICE}/attributes/{group}/{attr}`, "Get an attribute."],
   ["HAS_DEVICE_ATTR", "device", "W", 0xe3, 24, "implemented", `HEAD ${DEVICE}/attributes/{group}/{attr}`, "Ask for an attribute."],
   ["RUN", "vcpu", "", 0x80, 0, "implemented", `POST ${VCPU}/runs`, "Run a vCPU until it exits."],
-  ["SET_SIGNAL_MASK", "vcpu", "W", 0x8b, 4, "501", `PUT ${VCPU}/signal-mask`, "No meaning over HTTP."],
+  ["SET_SIGNAL_MASK", "vcpu", "W", 0x8b, 4, "implemented", `PUT ${VCPU}/signal-mask`, "Signals that KVM_RUN blocks; kept, and a kick is none of them."],
   ["GET_MP_STATE", "vcpu", "R", 0x98, 4, "implemented", `GET ${VCPU}/mp-state`, "Power state of a vCPU."],
   ["SET_MP_STATE", "vcpu", "W", 0x99, 4, "implemented", `PUT ${VCPU}/mp-state`, "Set the power state."],
   ["SET_GUEST_DEBUG", "vcpu", "W", 0x9b, 520, "implemented", `PUT ${VCPU}/guest-debug`, "Debug a guest."],

@@ -1,7 +1,13 @@
 // Owns: an in-kernel device as its descriptor shows it: attributes by group. VM thread.
 
 /** enum kvm_device_type. @source linux/kvm.h */
-export const KVM_DEV_TYPE = { VFIO: 4, ARM_VGIC_V2: 5, ARM_VGIC_V3: 7, ARM_VGIC_ITS: 8 } as const;
+export const KVM_DEV_TYPE = {
+  VFIO: 4,
+  ARM_VGIC_V2: 5,
+  ARM_VGIC_V3: 7,
+  ARM_VGIC_ITS: 8,
+  ARM_VGIC_V5: 16,
+} as const;
 
 export interface KvmDevice {
   /** enum kvm_device_type. */

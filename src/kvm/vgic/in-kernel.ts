@@ -22,6 +22,7 @@ const TIMER_LINES = [LINE.virtualTimer, LINE.physicalTimer] as const;
 export class InKernelVgic implements Vgic {
   readonly name: VgicModel;
   readonly dist: VgicDist;
+  readonly v5 = null;
   readonly delivery: Delivery;
   readonly vm: Vm;
 
@@ -114,6 +115,13 @@ export class InKernelVgic implements Vgic {
   fold(vcpu: Vcpu, cpu: HostCpu): void {
     this.delivery.fold(this.cpuOf(vcpu), cpu.gic);
   }
+
+  /** What the guest did with list registers is back by then. */
+  exited(): void {}
+  put(): void {}
+
+  /** A notifier is looked for when there is something to tell. */
+  notifiersChanged(): void {}
 
   hasPending(vcpu: Vcpu): boolean {
     this.syncLines(vcpu);

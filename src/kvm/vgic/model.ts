@@ -10,11 +10,14 @@ import type { HostCpu } from "../../machine/index.js";
 import { KVM_MAX_VCPUS } from "../uapi/flags.js";
 import type { Vcpu } from "../vcpu.js";
 import type { VgicDist } from "./dist.js";
+import type { V5Port } from "./v5/view.js";
 
 export interface Vgic {
-  readonly name: "none" | "v2" | "v3";
-  /** null: there is no controller in the kernel. */
+  readonly name: "none" | "v2" | "v3" | "v5";
+  /** Of a GICv2 or v3. */
   readonly dist: VgicDist | null;
+  /** Of a GICv5. */
+  readonly v5: V5Port | null;
   /** vCPUs that it serves at most. */
   readonly maxVcpus: number;
   /** KVM_CREATE_VCPU is about to make one. @returns the errno that it fails with */
@@ -37,6 +40,10 @@ export interface Vgic {
   claimPmu(vcpu: Vcpu, intid: number): ErrnoName | null;
   flush(vcpu: Vcpu, cpu: HostCpu): void;
   fold(vcpu: Vcpu, cpu: HostCpu): void;
+  /** The vCPU has left the guest, not only its turn: before anything is done about why. */
+  exited(vcpu: Vcpu): void;
+  /** The vCPU leaves its CPU. */
+  put(vcpu: Vcpu, cpu: HostCpu): void;
   hasPending(vcpu: Vcpu): boolean;
   kick(vcpu: Vcpu): void;
   /** Lines of its timers and PMU may have changed. */
@@ -45,7 +52,9 @@ export interface Vgic {
   setSpi(pin: number, level: boolean): void;
   /** Whether an SPI keeps its line's level while it is configured as edge-triggered. */
   keepLevel(pin: number, isKept: boolean): void;
-  /** A trapped MSR of the CPU interface: an SGI, or DIR of what no list register has. */
+  /** Who listens to a GSI has changed, or GSIs have other pins. */
+  notifiersChanged(): void;
+  /** A trapped access to the CPU interface: an SGI, DIR of what no list register has, CDDI. */
   trap(vcpu: Vcpu, esr: bigint): void;
   /**
    * A guest access that no memory takes.
@@ -61,6 +70,7 @@ const NOTHING = (): void => {};
 export const nullVgic: Vgic = {
   name: "none",
   dist: null,
+  v5: null,
   maxVcpus: KVM_MAX_VCPUS,
   checkVcpu: () => null,
   addVcpu: NOTHING,
@@ -71,11 +81,14 @@ export const nullVgic: Vgic = {
   claimPmu: () => "EINVAL",
   flush: NOTHING,
   fold: NOTHING,
+  exited: NOTHING,
+  put: NOTHING,
   hasPending: () => false,
   kick: (vcpu) => vcpu.wait.wake(),
   syncLines: NOTHING,
   setSpi: NOTHING,
   keepLevel: NOTHING,
+  notifiersChanged: NOTHING,
   trap: NOTHING,
   mmio: () => null,
 };

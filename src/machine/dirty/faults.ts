@@ -14,6 +14,7 @@ export const FAULT_KINDS = {
   "hdbss-alloc": "A vCPU's buffer can't be allocated.",
   "hdbss-misaligned": "A vCPU's buffer comes one page off its alignment.",
   "split-alloc": "A table for splitting a block can't be allocated.",
+  "vgic-v5-ack-alloc": "The note that an SPI was deactivated can't be allocated.",
   "kick-delayed": "A kick reaches its vCPU only after `delay` scheduler steps.",
 } as const;
 

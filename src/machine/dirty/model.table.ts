@@ -25,6 +25,7 @@ export const DIRTY_MODEL = {
   "hardware.spuriousDirty": row([false, true], "A store that another fault kills dirties its page all the same.", "R_DYCFD"),
   "hardware.unknownAtReset": row([false, true], "HDBSSPROD_EL2 and HACDBSCONS_EL2 hold seeded noise after a reset.", "dirty-tracking.md 2.1", atCreation),
   "hardware.hacdbsPpi": row({ min: 16, max: 31 }, "INTID of HACDBSIRQ.", "dirty-tracking.md 6.3", { default: 18, changeable: "at-creation" }),
+  "hardware.vdpendLatency": row({ min: 0, max: 64 }, "Looks of the hypervisor that come before a VDPEND takes effect; GSB SYS ends the wait.", "interrupts.md 5.8", { default: 0 }),
   "hardware.hacdbsEntriesPerStep": row({ min: 1, max: 512 }, "Entries that HACDBS processes while software takes one step.", "our choice", { default: 64 }),
 } as const satisfies Record<string, SettingRow>;
 

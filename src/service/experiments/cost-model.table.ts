@@ -53,6 +53,12 @@ export const COST_MODEL = {
   pollQuantum: row(30_000, 3000, 300_000, "One wait of 10 us between two looks at HACDBSCONS_EL2.", "dirty-tracking.md 6.2."),
   ringPush: row(30, 10, 200, "An entry of a dirty ring.", CHOICE),
   ringReset: row(60, 10, 200, "Taking that entry back and protecting its page.", CHOICE),
+  irqInject: row(900, 300, 3000, "Raising an SPI of a guest: its lock, its state, VDPEND or a queue.", CHOICE),
+  irqTaken: row(600, 200, 2000, "The guest takes an interrupt and ends it, without its handler's work.", CHOICE),
+  vdrcfgRead: row(700, 200, 4000, "One GIC VDRCFG, its ISB and the read of ICC_ICSR_EL1, behind a call to EL2.", CHOICE),
+  spiListLock: row(40, 20, 200, "Taking and releasing the lock of the list of SPIs in flight, alone.", CHOICE),
+  spiListContention: row(0.5, 0, 4, "Factor: each further vCPU makes that lock longer by this share.", CHOICE),
+  ackNotify: row(1500, 500, 6000, "Telling a notifier: reverse map, line lowered, resamplefd signalled.", CHOICE),
 } as const satisfies Record<string, CostRow>;
 
 export type CostKey = keyof typeof COST_MODEL;

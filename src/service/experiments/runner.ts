@@ -14,13 +14,13 @@ import { hasPopulate } from "./spec.js";
 import { type Measured, type RoundOutcome, StrategyVm, settingsOf } from "./strategy-vm.js";
 import type {
   Exits,
-  ExperimentSpec,
   FormulaCheck,
   Phase,
   Progress,
   ResultRow,
   Strategy,
   StrategyResult,
+  TrackingSpec,
 } from "./types.js";
 
 /** Entries of the array that HACDBS is given: one page of it. */
@@ -45,17 +45,17 @@ interface Deps {
 }
 
 /** Rounds, populating, enabling, final look. */
-function stepsOf(spec: ExperimentSpec): number {
+function stepsOf(spec: TrackingSpec): number {
   return spec.workload.rounds + 2 + (hasPopulate(spec.workload) ? 1 : 0);
 }
 
-export function totalSteps(spec: ExperimentSpec): number {
+export function totalSteps(spec: TrackingSpec): number {
   return stepsOf(spec) * spec.strategies.length;
 }
 
 /** Runs every strategy; a strategy that fails stops no other. */
 export async function runExperiment(
-  spec: ExperimentSpec,
+  spec: TrackingSpec,
   deps: Deps,
   control: RunControl,
 ): Promise<void> {
@@ -68,7 +68,7 @@ export async function runExperiment(
 }
 
 class StrategyRunner {
-  readonly #spec: ExperimentSpec;
+  readonly #spec: TrackingSpec;
   readonly #strategy: Strategy;
   readonly #deps: Deps;
   readonly #control: RunControl;
@@ -80,7 +80,7 @@ class StrategyRunner {
   #invalidated = false;
 
   constructor(
-    spec: ExperimentSpec,
+    spec: TrackingSpec,
     strategy: Strategy,
     deps: Deps,
     control: RunControl,

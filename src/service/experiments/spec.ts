@@ -3,13 +3,13 @@ import { ServiceError } from "../../base/errors.js";
 import type { ImageRef } from "../../runtime/index.js";
 import { costModel } from "./cost-model.table.js";
 import type {
-  ExperimentRequest,
-  ExperimentSpec,
   ImageRequest,
   ImageWorkload,
   Strategy,
   SyntheticWorkload,
   Tracking,
+  TrackingRequest,
+  TrackingSpec,
   Workload,
 } from "./types.js";
 
@@ -74,7 +74,7 @@ const SHORT: Readonly<Record<Tracking, string>> = {
   hdbss: "HDBSS",
 };
 
-function nameOf(given: ExperimentRequest["strategies"][number]): string {
+function nameOf(given: TrackingRequest["strategies"][number]): string {
   const order = given.tracking === "hdbss" ? ` order ${given.hdbssOrder ?? 0}` : "";
   const settings = Object.entries(given.settings ?? {}).map(([key, value]) => `${key}=${value}`);
   const more = [...settings, ...(given.seedBugs ?? [])].map((text) => `, ${text}`);
@@ -167,10 +167,12 @@ function completeImage(asked: ImageRequest, find: (name: string) => ImageRef): I
  * @throws ServiceError "validation", and as `find`
  */
 export function completeSpec(
-  request: ExperimentRequest,
+  request: TrackingRequest,
   find: (name: string) => ImageRef = noImage,
-): ExperimentSpec {
+): TrackingSpec {
   const { workload: asked } = request;
+  const odd = request.strategies.findIndex(({ tracking }) => tracking === undefined);
+  if (odd >= 0) throw bad(`/strategies/${odd}`, "has no tracking, which this workload compares");
   const workload: Workload =
     asked.kind === "image" ? completeImage(asked, find) : { ...SYNTHETIC_DEFAULTS, ...asked };
   const strategies = request.strategies.map((given): Strategy => {

@@ -2,8 +2,15 @@
 import type { PageSize } from "../../base/page.js";
 import type { ImageRef } from "../../runtime/index.js";
 import type { CostKey, CostModel } from "./cost-model.table.js";
+import type {
+  InterruptRequest,
+  InterruptResult,
+  InterruptSpec,
+  InterruptWorkload,
+} from "./interrupts/types.js";
 
-export type { CostKey, CostModel, CostRow } from "./cost-model.table.js";
+export type { CostKey, CostRow } from "./cost-model.table.js";
+export type * from "./interrupts/types.js";
 
 export type Tracking = "write-protect" | "dbm" | "dirty-ring" | "hdbss";
 type Pattern = "uniform" | "zipf" | "sequential" | "hot-set";
@@ -52,7 +59,7 @@ export interface ImageWorkload<I = ImageRef> extends Tracked {
   /** What a kernel unpacks first; absent: nothing. */
   readonly initrd?: I;
   /** Interrupt controller of the board; absent: none. */
-  readonly gic?: 2 | 3;
+  readonly gic?: 2 | 3 | 5;
   readonly cmdline: string;
   readonly memoryMiB: number;
   /** Of all vCPUs together; what they sleep counts as if they ran. */
@@ -61,7 +68,7 @@ export interface ImageWorkload<I = ImageRef> extends Tracked {
   readonly warmUpInstructions: number;
 }
 
-/** What the guest does; the same for every strategy. */
+/** Stores whose tracking is compared; the same for every strategy. */
 export type Workload = SyntheticWorkload | ImageWorkload;
 
 /** One way to track the same stores. */
@@ -79,12 +86,26 @@ export interface Strategy {
   readonly seedBugs: readonly string[];
 }
 
-export interface ExperimentSpec {
+export interface TrackingSpec {
   readonly name: string;
   readonly workload: Workload;
   readonly strategies: readonly Strategy[];
   /** What differs from the table. */
   readonly costModel: Readonly<Partial<Record<CostKey, number>>>;
+}
+
+/** Ways to track stores, or interrupt controllers. */
+export type ExperimentSpec = TrackingSpec | InterruptSpec;
+
+interface OfInterrupts {
+  readonly workload: { readonly kind: "interrupts" };
+}
+
+/** Of a request, a spec, or results. */
+export function isInterrupts<S extends { readonly workload: { readonly kind?: string } }>(
+  of: S,
+): of is Extract<S, OfInterrupts> {
+  return of.workload.kind === "interrupts";
 }
 
 /** As a client sends it: what isn't named by Pick has a default. */
@@ -94,7 +115,9 @@ type SyntheticRequest = Partial<SyntheticWorkload> &
 export type ImageRequest = Partial<Omit<ImageWorkload<string>, "kind" | "image">> &
   Pick<ImageWorkload<string>, "kind" | "image" | "instructionsPerRound" | "rounds">;
 
-export interface ExperimentRequest {
+export type ExperimentRequest = TrackingRequest | InterruptRequest;
+
+export interface TrackingRequest {
   readonly name?: string;
   readonly workload: SyntheticRequest | ImageRequest;
   readonly strategies: readonly (Partial<Strategy> & Pick<Strategy, "tracking">)[];
@@ -192,11 +215,14 @@ export interface StrategyResult {
   readonly rows: readonly ResultRow[];
 }
 
-export interface ExperimentResults {
+interface ResultsOf<W, R> {
   readonly id: string;
   readonly name: string;
   readonly state: ExperimentState;
-  readonly workload: Workload;
+  readonly workload: W;
   readonly costModel: CostModel;
-  readonly strategies: readonly StrategyResult[];
+  readonly strategies: readonly R[];
 }
+export type TrackingResults = ResultsOf<Workload, StrategyResult>;
+export type InterruptResults = ResultsOf<InterruptWorkload, InterruptResult>;
+export type ExperimentResults = TrackingResults | InterruptResults;

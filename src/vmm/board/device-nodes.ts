@@ -6,9 +6,15 @@ import { FLASH, FW_CFG, GIC, MIB, PCIE, RTC, SPI, VIRTIO } from "./memory-map.ta
 import { virtioTransports } from "./virtio/plug.js";
 
 export const PHANDLE = { clock: 1, gic: 2, its: 3 } as const;
+/** A GICv5 names its CPUs: the first one's, the others follow. */
+const CPU_PHANDLE = 4;
 
 /** First and third cell of an interrupt. */
 const TYPE = { spi: 0, ppi: 1 } as const;
+/** Of a GICv5: what an INTID begins with. */
+const TYPE_V5 = { spi: 3, ppi: 1 } as const;
+/** A GICv5 has one number for a PPI, its ID, which is the INTID of older controllers. */
+const PPI_BASE_V5 = 16;
 const TRIGGER = { edge: 1, level: 4 } as const;
 /** 32-bit spaces of a PCI bus. */
 const PCI_SPACE = { io: 1, memory: 2 } as const;
@@ -28,21 +34,38 @@ function reg(fdt: FdtWriter, ...regions: readonly Region[]): void {
   fdt.cells64("reg", ...regions.flatMap(({ base, size }) => [base, size]));
 }
 
+/** Cells of an interrupt as the board's controller counts them. */
+function cells(
+  { gic }: BoardDefinition,
+  kind: keyof typeof TYPE,
+  number: number,
+  trigger: keyof typeof TRIGGER,
+): number[] {
+  if (gic !== 5) return [TYPE[kind], number, TRIGGER[trigger]];
+  return [TYPE_V5[kind], kind === "ppi" ? PPI_BASE_V5 + number : number, TRIGGER[trigger]];
+}
+
+/** A CPU's own part of what the controller says of it. */
+export function cpuPhandle(fdt: FdtWriter, { gic }: BoardDefinition, index: number): void {
+  if (gic === 5) fdt.cells("phandle", CPU_PHANDLE + index);
+}
+
 /** Says which SPI a device raises, where somebody takes it. */
 export function interrupt(
   fdt: FdtWriter,
-  { gic }: BoardDefinition,
+  board: BoardDefinition,
   spi: number,
   trigger: keyof typeof TRIGGER,
 ): void {
-  if (gic !== undefined) fdt.cells("interrupts", TYPE.spi, spi, TRIGGER[trigger]);
+  if (board.gic !== undefined) fdt.cells("interrupts", ...cells(board, "spi", spi, trigger));
 }
 
 /** Nodes of what the board has beside RAM, CPUs and UART. */
 export function deviceNodes(fdt: FdtWriter, board: BoardDefinition): void {
   if (board.gic !== undefined) {
-    timer(fdt);
-    controller(fdt, board);
+    timer(fdt, board);
+    if (board.gic === 5) gicV5(fdt, board);
+    else controller(fdt, board);
   }
   if (board.rtc === true) rtc(fdt, board);
   if (board.pci === true) pcie(fdt);
@@ -50,11 +73,11 @@ export function deviceNodes(fdt: FdtWriter, board: BoardDefinition): void {
   if (board.firmware !== undefined) firmwareDevices(fdt);
 }
 
-function timer(fdt: FdtWriter): void {
+function timer(fdt: FdtWriter, board: BoardDefinition): void {
   fdt.node("timer", () => {
     fdt.text("compatible", "arm,armv8-timer");
     fdt.bytes("always-on", new Uint8Array(0));
-    fdt.cells("interrupts", ...TIMER_PPIS.flatMap((ppi) => [TYPE.ppi, ppi, TRIGGER.level]));
+    fdt.cells("interrupts", ...TIMER_PPIS.flatMap((ppi) => cells(board, "ppi", ppi, "level")));
   });
 }
 
@@ -80,6 +103,38 @@ function controller(fdt: FdtWriter, { gic, its }: BoardDefinition): void {
       fdt.cells("#msi-cells", 1);
       reg(fdt, GIC.its);
       fdt.cells("phandle", PHANDLE.its);
+    });
+  });
+}
+
+/** Big-endian cells of 16 bits. */
+function halves(fdt: FdtWriter, name: string, values: readonly number[]): void {
+  const bytes = new Uint8Array(2 * values.length);
+  const view = new DataView(bytes.buffer);
+  for (const [at, value] of values.entries()) view.setUint16(2 * at, value);
+  fdt.bytes(name, bytes);
+}
+
+/** Without an ITS: KVM gives its guests none. A CPU's IAFFID is its vCPU's id. */
+function gicV5(fdt: FdtWriter, { vcpus }: BoardDefinition): void {
+  const ids = Array.from({ length: vcpus }, (_, id) => id);
+  fdt.node("intc", () => {
+    fdt.text("compatible", "arm,gic-v5");
+    fdt.cells("#interrupt-cells", 3);
+    fdt.bytes("interrupt-controller", new Uint8Array(0));
+    fdt.cells("#address-cells", 2);
+    fdt.cells("#size-cells", 2);
+    fdt.bytes("ranges", new Uint8Array(0));
+    fdt.cells("phandle", PHANDLE.gic);
+    fdt.node(name("irs", GIC.irs), () => {
+      fdt.text("compatible", "arm,gic-v5-irs");
+      reg(fdt, GIC.irs);
+      fdt.text("reg-names", "ns-config");
+      fdt.cells("#address-cells", 2);
+      fdt.cells("#size-cells", 2);
+      fdt.bytes("ranges", new Uint8Array(0));
+      fdt.cells("cpus", ...ids.map((id) => CPU_PHANDLE + id));
+      halves(fdt, "arm,iaffids", ids);
     });
   });
 }

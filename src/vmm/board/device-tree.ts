@@ -4,7 +4,7 @@
 import { FdtWriter } from "../../base/fdt.js";
 import { Prng } from "../../base/prng.js";
 import type { BoardDefinition } from "../definition.js";
-import { deviceNodes, interrupt, PHANDLE } from "./device-nodes.js";
+import { cpuPhandle, deviceNodes, interrupt, PHANDLE } from "./device-nodes.js";
 import { MIB, RAM_BASE, SPI, UART } from "./memory-map.table.js";
 
 export interface TreeInput {
@@ -35,7 +35,7 @@ export function deviceTree(input: TreeInput): Uint8Array {
       fdt.text("device_type", "memory");
       fdt.cells64("reg", RAM_BASE, board.memoryMiB * MIB);
     });
-    fdt.node("cpus", () => cpus(fdt, input.cpus));
+    fdt.node("cpus", () => cpus(fdt, input));
     fdt.node("psci", () => {
       fdt.text("compatible", "arm,psci-1.0", "arm,psci-0.2");
       fdt.text("method", "hvc");
@@ -76,15 +76,16 @@ function chosen(fdt: FdtWriter, { board, initrd, seed }: TreeInput): void {
   );
 }
 
-function cpus(fdt: FdtWriter, affinities: readonly bigint[]): void {
+function cpus(fdt: FdtWriter, { board, cpus: affinities }: TreeInput): void {
   fdt.cells("#address-cells", 1);
   fdt.cells("#size-cells", 0);
-  for (const affinity of affinities) {
+  for (const [index, affinity] of affinities.entries()) {
     fdt.node(`cpu@${affinity.toString(16)}`, () => {
       fdt.text("device_type", "cpu");
       fdt.text("compatible", "arm,armv8");
       fdt.cells("reg", Number(affinity));
       fdt.text("enable-method", "psci");
+      cpuPhandle(fdt, board, index);
     });
   }
 }

@@ -1,36 +1,57 @@
 // Owns: a board's interrupt controller as its VMM makes and resets it, by KVM's device ioctls.
 // VM thread.
-import { createDevice, type Kvm, type KvmDevice } from "../../kvm/index.js";
-import type { BoardDefinition } from "../definition.js";
+import { createDevice, KVM_DEV_TYPE, type Kvm, type KvmDevice } from "../../kvm/index.js";
+import type { BoardDefinition, GicVersion } from "../definition.js";
+import { ADDR, CTRL, GROUP, NOTHING, setU32, setU64 } from "../device-attributes.js";
 import { resetGicV2, resetGicV3 } from "./gic-reset.js";
 import { GIC } from "./memory-map.table.js";
 
-/** KVM_DEV_TYPE_ARM_VGIC_V2, _V3 and _ITS. */
-const DEVICE_TYPE = { 2: 5, 3: 7 } as const;
-const ITS_TYPE = 8;
-/** KVM_DEV_ARM_VGIC_GRP_*. */
-const GROUP = { ADDR: 0, NR_IRQS: 3, CTRL: 4 } as const;
-/** KVM_VGIC_V2_ADDR_TYPE_*, KVM_VGIC_V3_ADDR_TYPE_*, KVM_VGIC_ITS_ADDR_TYPE. */
-const ADDR = { V2_DIST: 0n, V2_CPU: 1n, V3_DIST: 2n, V3_REDIST: 3n, ITS: 4n } as const;
-/** KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_ITS_CTRL_RESET. */
-const INIT = 0n;
+/** KVM_DEV_ARM_ITS_CTRL_RESET. */
 const ITS_RESET = 4n;
-/** As QEMU's virt machine has them: 256 SPIs. */
-const NR_IRQS = 288;
+/** As QEMU's virt machine has them. */
+const SPIS = 256;
+const SGIS_AND_PPIS = 32;
 
-const NOTHING = new Uint8Array(0);
-
-function u64(value: number): Uint8Array {
-  const bytes = new Uint8Array(8);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
-  return bytes;
+interface Model {
+  readonly type: number;
+  /** NR_IRQS, which is no number of SPIs before a GICv5. */
+  readonly irqs: number;
+  /** Frames: the address's attribute, and where it is. */
+  readonly frames: readonly (readonly [attr: bigint, base: number])[];
+  /** While no vCPU runs. */
+  readonly reset: (kvm: Kvm, device: KvmDevice) => void;
 }
 
-function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
-}
+const IRQS = SGIS_AND_PPIS + SPIS;
+
+const MODELS: Readonly<Record<GicVersion, Model>> = {
+  2: {
+    type: KVM_DEV_TYPE.ARM_VGIC_V2,
+    irqs: IRQS,
+    frames: [
+      [ADDR.V2_DIST, GIC.distributor.base],
+      [ADDR.V2_CPU, GIC.cpuInterface.base],
+    ],
+    reset: ({ vm }, device) => resetGicV2(device, vm.vcpus, IRQS),
+  },
+  3: {
+    type: KVM_DEV_TYPE.ARM_VGIC_V3,
+    irqs: IRQS,
+    frames: [
+      [ADDR.V3_DIST, GIC.distributor.base],
+      [ADDR.V3_REDIST, GIC.redistributors.base],
+    ],
+    reset: ({ vm }, device) => resetGicV3(device, vm.vcpus, IRQS),
+  },
+  5: {
+    type: KVM_DEV_TYPE.ARM_VGIC_V5,
+    irqs: SPIS,
+    frames: [[ADDR.V5_IRS, GIC.irs.base]],
+    // No attribute does it: KVM takes registers and tables only before the first run, and a table
+    // that stayed valid the next kernel would give up on. A VMM on Linux makes such a VM anew.
+    reset: ({ vm }) => vm.vgic.v5?.reset(),
+  },
+};
 
 function make(kvm: Kvm, type: number): KvmDevice {
   createDevice(kvm.vm, type, 0);
@@ -46,19 +67,16 @@ function make(kvm: Kvm, type: number): KvmDevice {
  */
 export function createGic(kvm: Kvm, { gic, its }: BoardDefinition): () => void {
   if (gic === undefined) return () => {};
-  const device = make(kvm, DEVICE_TYPE[gic]);
-  const isV2 = gic === 2;
-  device.set(GROUP.NR_IRQS, 0n, u32(NR_IRQS));
-  device.set(GROUP.ADDR, isV2 ? ADDR.V2_DIST : ADDR.V3_DIST, u64(GIC.distributor.base));
-  const second = isV2 ? GIC.cpuInterface.base : GIC.redistributors.base;
-  device.set(GROUP.ADDR, isV2 ? ADDR.V2_CPU : ADDR.V3_REDIST, u64(second));
-  device.set(GROUP.CTRL, INIT, NOTHING);
-  const reset = isV2 ? resetGicV2 : resetGicV3;
-  const resetGic = () => reset(device, kvm.vm.vcpus, NR_IRQS);
+  const model = MODELS[gic];
+  const device = make(kvm, model.type);
+  setU32(device, GROUP.NR_IRQS, 0n, model.irqs);
+  for (const [attr, base] of model.frames) setU64(device, GROUP.ADDR, attr, BigInt(base));
+  device.set(GROUP.CTRL, CTRL.INIT, NOTHING);
+  const resetGic = () => model.reset(kvm, device);
   if (its !== true) return resetGic;
-  const itsDevice = make(kvm, ITS_TYPE);
-  itsDevice.set(GROUP.ADDR, ADDR.ITS, u64(GIC.its.base));
-  itsDevice.set(GROUP.CTRL, INIT, NOTHING);
+  const itsDevice = make(kvm, KVM_DEV_TYPE.ARM_VGIC_ITS);
+  setU64(itsDevice, GROUP.ADDR, ADDR.ITS, BigInt(GIC.its.base));
+  itsDevice.set(GROUP.CTRL, CTRL.INIT, NOTHING);
   return () => {
     itsDevice.set(GROUP.CTRL, ITS_RESET, NOTHING);
     resetGic();

@@ -94,7 +94,7 @@ export class Hardware {
     this.memory = new GuestMemory(kvm, definition.memoryMiB * MIB);
     this.#kvm = kvm;
     this.#seed = seed;
-    this.interrupts = new Interrupts(kvm, definition.gic !== undefined);
+    this.interrupts = new Interrupts(kvm, definition.gic);
     const time = new TimeOfDay(kvm.vm, seed);
     const { devices, interrupts } = this;
     this.uart = devices.add(new Pl011(outside.sent, interrupts.spi(SPI.uart)));

@@ -3,21 +3,23 @@
 //   device ──IrqLine──▶ level of an SPI ──KVM_IRQ_LINE──▶ vGIC; without one the wire ends here
 import type { Saved } from "../../base/saved.js";
 import { irqLine, type Kvm } from "../../kvm/index.js";
+import type { GicVersion } from "../definition.js";
 import type { IrqLine } from "./device.js";
 
-/** First INTID of an SPI. */
-const SPI_BASE = 32;
+/** What KVM_IRQ_LINE calls the first SPI: its INTID, or, as a GICv5 has types, its ID. */
+const SPI_BASE: Readonly<Record<GicVersion, number>> = { 2: 32, 3: 32, 5: 0 };
 /** KVM_ARM_IRQ_TYPE_SPI in the `irq` of KVM_IRQ_LINE. */
 const TYPE_SPI = 1 << 24;
 
 export class Interrupts {
   readonly #kvm: Kvm;
-  readonly #hasGic: boolean;
+  readonly #gic: GicVersion | undefined;
   readonly #levels = new Map<number, boolean>();
 
-  constructor(kvm: Kvm, hasGic: boolean) {
+  /** @param gic undefined: the wires end nowhere */
+  constructor(kvm: Kvm, gic: GicVersion | undefined) {
     this.#kvm = kvm;
-    this.#hasGic = hasGic;
+    this.#gic = gic;
   }
 
   /** The wire to an SPI, counted from 0. */
@@ -36,7 +38,8 @@ export class Interrupts {
   }
 
   #drive(spi: number, level: boolean): void {
-    if (this.#hasGic) irqLine(this.#kvm.vm, TYPE_SPI | (SPI_BASE + spi), level);
+    if (this.#gic === undefined) return;
+    irqLine(this.#kvm.vm, TYPE_SPI | (SPI_BASE[this.#gic] + spi), level);
   }
 
   save(): Saved {

@@ -25,6 +25,8 @@ export const GIC = {
   cpuInterface: { base: 0x0801_0000, size: 0x1_0000 },
   its: { base: 0x0808_0000, size: 0x2_0000 },
   redistributors: { base: 0x080a_0000, size: 0xf6_0000 },
+  /** Configuration frame of a GICv5's IRS; KVM keeps the 64 KiB behind it for its SETLPI frame. */
+  irs: { base: 0x0801_0000, size: 0x1_0000 },
 } as const;
 
 /** PCIe: configuration space by ECAM, and windows with what they begin with on the bus. */

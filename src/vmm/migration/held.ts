@@ -13,6 +13,7 @@ const REFUSED: ReadonlySet<CommandName> = new Set<CommandName>([
   ...(["run", "runVcpus", "runBoard", "boardAction", "resumeVcpus"] as const),
   ...(["setProgram", "vcpuInit", "setOneReg", "writeRegister", "setMpState"] as const),
   ...(["setVcpuEvents", "setVcpuAttr", "setGuestDebug", "passBreakpoint"] as const),
+  ...(["setRegs", "setSignalMask", "irqLineStatus"] as const),
   ...(["irqLine", "signalMsi", "setGsiRouting", "irqfd", "ioeventfd"] as const),
   ...(["writePhysicalMemory", "writeMemoryObject", "typeConsole", "setCounterOffset"] as const),
 ]);

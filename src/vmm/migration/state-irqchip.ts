@@ -3,7 +3,7 @@
 //
 //   save: pending tables, ITS tables (into guest memory), then registers
 //   load: devices, addresses, INIT ─▶ vCPUs' attributes ─▶ registers ─▶ ITS, tables ─▶ the rest
-// @source interrupts.md 7.1 to 7.3; kvm-uapi.md 12.2, 12.3 (3, 7, 8)
+// @source interrupts.md 7.1 to 7.4; kvm-uapi.md 12.2, 12.3 (3, 7, 8)
 import {
   createDevice,
   createIrqchip,
@@ -36,6 +36,13 @@ import {
   writeGicV3,
   writeIts,
 } from "./state-gic-words.js";
+import {
+  configureGicV5,
+  type GicV5State,
+  gicV5Config,
+  loadGicV5,
+  saveGicV5,
+} from "./state-gicv5.js";
 import { mismatch, type StatePart } from "./state-part.js";
 
 const KIND = "irqchip";
@@ -70,6 +77,7 @@ export interface IrqchipState {
   /** KVM_CREATE_IRQCHIP made the GICv2. */
   readonly isIrqchip: boolean;
   readonly gic: GicState | null;
+  readonly gicV5: GicV5State | null;
   readonly itses: readonly ItsState[];
 }
 
@@ -77,10 +85,9 @@ const NOT_SET = 2n ** 64n - 1n;
 
 function gicOf({ kvm }: Machine): KvmDevice | null {
   const { irqchip, devices } = kvm.vm;
-  const { ARM_VGIC_V2, ARM_VGIC_V3 } = KVM_DEV_TYPE;
-  return (
-    irqchip ?? devices.find(({ type }) => type === ARM_VGIC_V2 || type === ARM_VGIC_V3) ?? null
-  );
+  const { ARM_VGIC_V2, ARM_VGIC_V3, ARM_VGIC_V5 } = KVM_DEV_TYPE;
+  const types: readonly number[] = [ARM_VGIC_V2, ARM_VGIC_V3, ARM_VGIC_V5];
+  return irqchip ?? devices.find(({ type }) => types.includes(type)) ?? null;
 }
 
 function itsesOf({ kvm }: Machine): readonly KvmDevice[] {
@@ -89,6 +96,9 @@ function itsesOf({ kvm }: Machine): readonly KvmDevice[] {
 
 const idsOf = ({ kvm }: Machine): number[] => kvm.vm.vcpus.map(({ id }) => id);
 const affinitiesOf = ({ cpus }: VgicDist): number[] => cpus.map(({ affinity }) => affinity);
+/** Aff3 to Aff0, a byte each. */
+const affinitiesIn = ({ kvm }: Machine): number[] =>
+  kvm.vm.vcpus.map(({ mpidr }) => Number(mpidr & 0xff_ffffn));
 
 // ── save ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,12 +142,19 @@ function saveGic(m: Machine): GicState | null {
   return { ...config, words, latent: vgicLatent(dist) };
 }
 
+function saveV5(m: Machine): GicV5State | null {
+  const gic = gicOf(m);
+  const { v5 } = m.kvm.vm.vgic;
+  return gic === null || v5 === null ? null : saveGicV5(gic, v5, affinitiesIn(m));
+}
+
 function save(m: Machine): IrqchipState {
   saveTables(m);
   return {
     devices: m.kvm.vm.devices.map(({ type, isClosed = false }) => ({ type, isClosed })),
     isIrqchip: m.kvm.vm.irqchip !== null,
     gic: saveGic(m),
+    gicV5: saveV5(m),
     itses: itsesOf(m).map((its) => {
       const base = baseOf(its);
       return { base, words: base === null ? null : readIts(its) };
@@ -147,23 +164,33 @@ function save(m: Machine): IrqchipState {
 
 // ── load ──────────────────────────────────────────────────────────────────────────────────────
 
-function check(m: Machine, { devices, gic }: IrqchipState): string | null {
+/** What of a controller's configuration is another in the state. */
+function otherConfig(own: object | null, theirs: object | null): string | null {
+  if (own === null) return null;
+  const other = Object.entries(own).find(([name, value]) => {
+    const there: unknown = (theirs as Readonly<Record<string, unknown>> | null)?.[name];
+    return asText(value) !== asText(there);
+  });
+  return other === undefined ? null : `${other[0]} of the controller is another`;
+}
+
+const asText = (value: unknown): string =>
+  JSON.stringify(value, (_, one) => (typeof one === "bigint" ? String(one) : one)) ?? "";
+
+function check(m: Machine, { devices, gic, gicV5 }: IrqchipState): string | null {
   const { vm } = m.kvm;
   if (m.board === null)
     return vm.devices.length > 0 || vm.irqchip !== null ? "it has devices" : null;
   const [own, theirs] = [vm.devices, devices].map((list) => list.map(({ type }) => type).join());
   if (own !== theirs) return `the board has devices of types ${own}, the state of ${theirs}`;
-  const { dist } = vm.vgic;
-  const config = dist === null ? null : configOf(dist);
-  if (config === null) return null;
-  const other = Object.entries(config).find(([name, value]) => {
-    return JSON.stringify(value) !== JSON.stringify(gic?.[name as keyof GicConfig]);
-  });
-  return other === undefined ? null : `${other[0]} of the controller is another`;
+  const { dist, v5 } = vm.vgic;
+  const ofOlder = otherConfig(dist === null ? null : configOf(dist), gic);
+  return ofOlder ?? otherConfig(v5 === null ? null : gicV5Config(v5), gicV5);
 }
 
 /** A client's VM has no devices yet: they come as they came there, with numbers and addresses. */
-export function createDevices(m: Machine, { devices, isIrqchip, gic, itses }: IrqchipState): void {
+export function createDevices(m: Machine, state: IrqchipState): void {
+  const { devices, isIrqchip, gic, gicV5, itses } = state;
   const { vm } = m.kvm;
   if (m.board !== null) return;
   if (isIrqchip) createIrqchip(vm);
@@ -173,6 +200,7 @@ export function createDevices(m: Machine, { devices, isIrqchip, gic, itses }: Ir
   }
   const made = gicOf(m);
   if (made !== null && gic !== null) configure(made, vm.vgic.name === "v2", gic);
+  if (made !== null && gicV5 !== null) configureGicV5(made, gicV5);
   for (const [at, its] of itsesOf(m).entries()) {
     const base = itses[at]?.base ?? null;
     if (base === null) continue;
@@ -206,10 +234,14 @@ function configure(device: KvmDevice, isV2: boolean, gic: GicConfig): void {
 }
 
 /** After the vCPUs have their registers, and guest memory its content. */
-function load(m: Machine, { gic, itses }: IrqchipState): void {
+function load(m: Machine, { gic, gicV5, itses }: IrqchipState): void {
   const { vm } = m.kvm;
   const device = gicOf(m);
-  const { dist } = vm.vgic;
+  const { dist, v5 } = vm.vgic;
+  if (device !== null && v5 !== null && gicV5 !== null) {
+    const why = loadGicV5(device, v5, affinitiesIn(m), gicV5);
+    if (why !== null) throw mismatch(KIND, why);
+  }
   if (device === null || dist === null || gic?.words == null) return;
   if (dist.nrIrqs !== gic.irqs) throw mismatch(KIND, `it has ${dist.nrIrqs} interrupts`);
   if ("shared" in gic.words && "lines" in gic.words) {
@@ -226,7 +258,7 @@ function load(m: Machine, { gic, itses }: IrqchipState): void {
 
 export const IRQCHIP_PART: StatePart<IrqchipState> = {
   kind: KIND,
-  version: 1,
+  version: 2,
   save,
   check,
   load: ({ m }, data) => load(m, data),

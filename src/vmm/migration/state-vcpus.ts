@@ -147,7 +147,7 @@ function loadVcpu(m: Machine, vcpu: Vcpu, state: VcpuState): void {
 
 export const VCPUS_PART: StatePart<VcpusState> = {
   kind: "vcpus",
-  version: 1,
+  version: 2,
   save: (m) => ({
     timerPpis: [...m.kvm.vm.timerPpis],
     vcpus: m.kvm.vm.vcpus.map((vcpu) => saveVcpu(m, vcpu)),

@@ -11,7 +11,7 @@ import {
   loadVmLatent,
   loadVmTime,
   type Op,
-  showIcc,
+  showGic,
   type VmLatent,
   type VmTime,
   vmLatent,
@@ -208,7 +208,7 @@ export function* loadState(
   // The first run decides it where there is no controller; here that was on another host.
   guarded(VM_PART.kind, () => {
     const { hasRun } = data.get(VM_PART.kind) as VmLatent;
-    if (hasRun && !m.kvm.vm.irqchipInKernel) showIcc(m.kvm.vm, false);
+    if (hasRun && !m.kvm.vm.irqchipInKernel) showGic(m.kvm.vm, "none");
   });
   for (const { kind, load } of PARTS) {
     yield* guardedOp(kind, () => load(context, data.get(kind)));

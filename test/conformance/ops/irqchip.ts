@@ -22,10 +22,19 @@ export async function createIrqchip(world: World, line: Line): Promise<Outcome> 
   return success();
 }
 
-/** KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS: the recorded number is a GSI, arm64's is an INTID. */
-export async function irqLine(world: World, line: Line): Promise<Outcome> {
+/** KVM_IRQ_LINE: the recorded number is a GSI, arm64's is an INTID. */
+export function irqLine(world: World, line: Line): Promise<Outcome> {
+  return setLine(world, line, "");
+}
+
+/** KVM_IRQ_LINE_STATUS: what x86 says of the interrupt, arm64 doesn't. */
+export function irqLineStatus(world: World, line: Line): Promise<Outcome> {
+  return setLine(world, line, "?status=true");
+}
+
+async function setLine(world: World, line: Line, query: string): Promise<Outcome> {
   const intid = Math.min(SPI_FIRST + numberArg(line, "irq"), LINE_INTID_MAX);
-  const path = `${world.vm(line.on).path}/irq-lines/${LINE_SPI}:${NO_VCPU}:${intid}`;
+  const path = `${world.vm(line.on).path}/irq-lines/${LINE_SPI}:${NO_VCPU}:${intid}${query}`;
   const json = { level: numberArg(line, "level") === 0 ? 0 : 1 };
   return plainOutcome(await world.client.send("PUT", path, { json }));
 }

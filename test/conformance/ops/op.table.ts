@@ -12,7 +12,7 @@ import {
 } from "./eventfd.js";
 import { continueRun, guestAccess } from "./guest.js";
 import { createDevice, deviceAttr, setGsiRouting, signalMsi } from "./interrupt.js";
-import { createIrqchip, guestEoi, irqLine, pinEdge, pinLevel } from "./irqchip.js";
+import { createIrqchip, guestEoi, irqLine, irqLineStatus, pinEdge, pinLevel } from "./irqchip.js";
 import { ringHarvest, ringPeek, ringSetFlags } from "./ring.js";
 import {
   checkExtension,
@@ -47,7 +47,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   KVM_CREATE_DEVICE: createDevice,
   KVM_CREATE_IRQCHIP: createIrqchip,
   KVM_IRQ_LINE: irqLine,
-  KVM_IRQ_LINE_STATUS: irqLine,
+  KVM_IRQ_LINE_STATUS: irqLineStatus,
   KVM_HAS_DEVICE_ATTR: deviceAttr,
   KVM_GET_DEVICE_ATTR: deviceAttr,
   KVM_SET_DEVICE_ATTR: deviceAttr,

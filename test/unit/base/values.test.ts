@@ -118,6 +118,9 @@ describe("refusals", () => {
   it("takes extensions along, and a bug as plain Error", () => {
     const service = fromRefusal(toRefusal(new ServiceError("ring-index", "no", { upTo: 3 })));
     expect(service).toMatchObject({ code: "ring-index", extensions: { upTo: 3 } });
+    const refused = new KvmError("EBUSY", "KVM_SET_ONE_REG", "no", "partly-written", { index: 2 });
+    expect(fromRefusal(toRefusal(refused))).toEqual(refused);
+    expect((fromRefusal(toRefusal(refused)) as KvmError).extensions).toEqual({ index: 2 });
     const bug = fromRefusal(toRefusal(new TypeError("oops")));
     expect(bug).not.toBeInstanceOf(KvmError);
     expect(bug.message).toContain("oops");

@@ -5,6 +5,7 @@ import { diagram, escapeXml } from "../../../src/cli/scenario/diagram.js";
 import { eventOf, traced } from "../../../src/cli/scenario/events.js";
 import { differences, type Observed, outcomeOf } from "../../../src/cli/scenario/judge.js";
 import type { Restart } from "../../../src/cli/scenario/restart.js";
+import { pictureOf } from "../../../src/cli/scenario/text.js";
 import { EXPECTED } from "../../../src/cli/scenario/variants.table.js";
 import { malformed } from "../../support/well-formed.js";
 
@@ -71,7 +72,7 @@ function restartOf(...texts: readonly string[]): Restart {
 
 describe("the picture", () => {
   it("is well-formed whatever its texts are, and shows them as they are", () => {
-    const svg = diagram(restartOf(HOSTILE, "plain"));
+    const svg = diagram(pictureOf(restartOf(HOSTILE, "plain")));
     expect(malformed(svg)).toBeNull();
     expect(svg).not.toContain("<script>");
     expect(svg).toContain(`&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; &#39;\ufffd`);
@@ -81,7 +82,7 @@ describe("the picture", () => {
   });
 
   it("has a bar for as long as the line is high, or the interrupt masked", () => {
-    const svg = diagram(restartOf());
+    const svg = diagram(pictureOf(restartOf()));
     const bars = [...svg.matchAll(/<rect[^>]* height="(\d+)" class="(high|masked)"/g)];
     // Two of the legend are as high as its text.
     expect(bars.map(([, height, name]) => [name, Number(height)])).toEqual([

@@ -226,7 +226,13 @@ describe("faults without a leaf", () => {
 
   it("stage 2 must be on", () => {
     const { tables } = oneLeaf({});
-    const cpu = new HostCpu(9, tables.host.memory, tables.host.geometry, tables.host);
+    const cpu = new HostCpu(
+      9,
+      tables.host.memory,
+      tables.host.geometry,
+      tables.host,
+      tables.host.irs,
+    );
     expect(() => cpu.translate(0, false)).toThrow(AssertionFailed);
   });
 });

@@ -30,6 +30,9 @@ describe("post-copy", () => {
     await pair.until(() => (vm?.steps ?? 0) > before + 20);
     expect(pair.state).toBe("postcopy-active");
     expect(pair.target.disk.get("in-m1")?.state).toBe("postcopy-active");
+    await pair.until(() => pair.state === "completed");
+    // Who reads that may use the VM there at once.
+    expect(pair.target.disk.get("in-m1")?.state).toBe("completed");
     expect(await pair.end()).toMatchObject({ state: "completed", failure: null });
     await vm?.check();
     const [statistics] = pair.source.statistics;

@@ -9,6 +9,7 @@ import { TRACKING_COMMANDS } from "../../../src/vmm/migration/tracking-commands.
 import { guestImage, InlineBoard } from "../../support/board.js";
 import { BASE, Inline } from "../../support/inline.js";
 import { type Case, DEVICE_CASES } from "./device-cases.table.js";
+import { GUEST_CASES } from "./guest-cases.table.js";
 import { STATE_CASES, stateVm } from "./state-cases.js";
 import { setUpTracked, TRACKING_CASES } from "./tracking-cases.table.js";
 
@@ -32,15 +33,6 @@ const littleEndian = (value: bigint) => new Uint8Array(BigUint64Array.of(value).
 const window = { vcpu: 0, from: 0, limit: 1 };
 const list = { kind: "accesses" as const, accesses: [] };
 const PC = 0x6030_0000_0010_0040n;
-const events = {
-  serrorPending: true,
-  serrorHasEsr: true,
-  extDabtPending: false,
-  serrorEsr: 5n,
-};
-const debug = { control: 3, bcr: [0n], bvr: [], wcr: [], wvr: [] };
-/** struct kvm_smccc_filter: one function from 1 on, DENY. */
-const filter = Uint8Array.from({ length: 24 }, (_, at) => (at % 4 === 0 && at <= 8 ? 1 : 0));
 const HELLO = guestImage("hello");
 const NONE = "no-board";
 const RUN = { immediateExit: true, mmioData: null };
@@ -203,6 +195,7 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     bad: [[{ addressLo: 0, addressHi: 0, data: 0, flags: 0, devid: 0 }, "EINVAL"]],
   },
   ...DEVICE_CASES,
+  ...GUEST_CASES,
   irqLine: {
     good: { irq: 0x0007_0000, level: 1 },
     bad: [
@@ -255,40 +248,6 @@ const CASES: { readonly [K in CommandName]: Case<K> } = {
     good: { vcpu: 7, reg: PC, value: bits },
     bad: [[{ vcpu: 7, reg: PC, value: bytes }, "EINVAL"]],
   },
-  finalizeVcpu: {
-    good: undefined as never,
-    bad: [
-      [{ vcpu: 0, feature: 4 }, "ENOEXEC"],
-      [{ vcpu: 7, feature: 4 }, "EINVAL"],
-      [{ vcpu: 7, feature: 3 }, "EINVAL"],
-    ],
-  },
-  getVcpuEvents: { good: { vcpu: 7 }, bad: [[{ vcpu: 0 }, "ENOEXEC"]] },
-  setVcpuEvents: {
-    good: { vcpu: 7, ...events },
-    bad: [
-      [{ vcpu: 0, ...events }, "ENOEXEC"],
-      [{ vcpu: 7, ...events, serrorEsr: 1n << 25n }, "EINVAL"],
-    ],
-  },
-  setGuestDebug: {
-    good: { vcpu: 0, ...debug },
-    bad: [
-      [{ vcpu: 7, ...debug, control: 4 }, "EINVAL"],
-      [{ vcpu: 7, ...debug, control: 0x4_0001 }, "EINVAL"],
-    ],
-  },
-  getRegWritableMasks: { good: { range: 0 }, bad: [[{ range: 1 }, "EINVAL"]] },
-  setVmAttr: {
-    good: { group: 0, attr: 0n, value: filter },
-    bad: [
-      [{ group: 0, attr: 1n, value: filter }, "ENXIO"],
-      [{ group: 1, attr: 0n, value: filter }, "ENXIO"],
-      [{ group: 0, attr: 0n, value: bits }, "EINVAL"],
-    ],
-  },
-  getVmAttr: { good: undefined as never, bad: [[{ group: 0, attr: 0n }, "EINVAL"]] },
-  hasVmAttr: { good: { group: 0, attr: 0n }, bad: [[{ group: 0, attr: 1n }, "ENXIO"]] },
   setCounterOffset: {
     good: { offset: 5n, reserved: 0n },
     bad: [[{ offset: 5n, reserved: 1n }, "EINVAL"]],
@@ -438,10 +397,12 @@ function setUp() {
 
 /** Commands that need a controller to pass: a GICv3 as device 1, or the legacy GICv2. */
 const WITH_VGIC: readonly CommandName[] = ["describeVgic", "listVgicIrqs", "getDeviceAttr"];
+const WITH_GICV5: readonly CommandName[] = ["describeVgicV5", "listVgicV5Spis"];
 
 function withController(name: CommandName): Inline {
   const vm = setUp();
   if (WITH_VGIC.includes(name)) vm.call("createDevice", { type: 7, flags: 0 });
+  if (WITH_GICV5.includes(name)) vm.call("createDevice", { type: 16, flags: 0 });
   if (name === "setDeviceAddr") vm.call("createIrqchip", none);
   return vm;
 }

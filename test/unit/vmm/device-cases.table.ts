@@ -16,6 +16,7 @@ const bytes = Uint8Array.of(1, 2, 3);
 /** The descriptor of the VFIO file that setUp opens, as an int. */
 const VFIO_FD = Uint8Array.of(0, 0, 16, 0);
 const EVERY_IRQ = { from: 0, to: 65_535, vcpu: null, state: null, after: null, limit: 100 };
+const EVERY_SPI = { from: 0, to: 1023, state: null, after: null, limit: 100 };
 
 export const DEVICE_CASES: { readonly [K in keyof DeviceCommands]: Case<K> } = {
   createDevice: {
@@ -75,5 +76,10 @@ export const DEVICE_CASES: { readonly [K in keyof DeviceCommands]: Case<K> } = {
   listVgicIrqs: {
     good: EVERY_IRQ,
     bad: [[EVERY_IRQ, "vgic-not-found"]],
+  },
+  describeVgicV5: { good: none, bad: [[none, "vgic-not-found"]] },
+  listVgicV5Spis: {
+    good: EVERY_SPI,
+    bad: [[EVERY_SPI, "vgic-not-found"]],
   },
 };

@@ -1,5 +1,6 @@
 // Owns: names of system registers that a PE of ours may lack, but a disassembly names. Data only. Any thread.
 // @source Arm ARM D17 (AArch64 System register descriptions)
+import { ICC_V5_REGISTERS } from "../../gic/gicv5/icc.table.js";
 import { encodingOf, SYSREGS_TABLE } from "../pe/sysreg.table.js";
 
 type Numbers = readonly [op0: number, op1: number, crn: number, crm: number, op2: number];
@@ -91,4 +92,5 @@ export const REGISTER_NAMES: ReadonlyMap<number, string> = new Map([
   ...SYSREGS_TABLE.map(({ name, encoding }) => [encoding, name.toLowerCase()] as const),
   ...runs,
   ...numbered,
+  ...ICC_V5_REGISTERS.map(({ name, encoding }) => [encoding, name.toLowerCase()] as const),
 ]);

@@ -54,6 +54,17 @@ const ROWS: readonly (readonly [string, string, boolean])[] = [
   ["4 7 8 7", "at s12e0w", true],
 ];
 
+/** GICv5: what the hypervisor's forms are called comes with op1 4. */
+const GIC: readonly (readonly [crm: number, op2: number, name: string, takes: boolean])[] = [
+  [1, 0, "dis", true], [1, 1, "en", true], [1, 2, "pri", true], [1, 3, "aff", true], [1, 4, "pend", true],
+  [1, 5, "rcfg", true], [2, 0, "di", true], [2, 1, "hm", true],
+];
+/** SYSL: by "op1 CRn CRm op2". */
+export const SYSTEM_RESULTS: ReadonlyMap<string, string> = new Map([
+  ["0 12 3 0", "cdia"],
+  ["0 12 3 1", "cdnmia"],
+]);
+
 const TLBI: readonly (readonly [number, string, boolean])[] = [
   [0, "vmalle1", false], [1, "vae1", true], [2, "aside1", true], [3, "vaae1", true],
   [5, "vale1", true], [7, "vaale1", true],
@@ -78,6 +89,13 @@ export const SYSTEM_INSTRUCTIONS: ReadonlyMap<string, readonly [string, boolean]
   ...RANGES_SHARED.flatMap(([crm, suffix]) =>
     RANGES.map(([op2, name]) => [`0 8 ${crm} ${op2}`, [`tlbi ${name}${suffix}`, true]] as const),
   ),
+  ...GIC.flatMap(([crm, op2, name, takes]) => [
+    [`0 12 ${crm} ${op2}`, [`gic cd${name}`, takes]] as const,
+    [`4 12 ${crm} ${op2}`, [`gic vd${name}`, takes]] as const,
+  ]),
+  ["0 12 1 7", ["gic cdeoi", false]],
+  ["0 12 0 0", ["gsb sys", false]],
+  ["0 12 0 1", ["gsb ack", false]],
   ["4 8 0 1", ["tlbi ipas2e1is", true]],
   ["4 8 0 5", ["tlbi ipas2le1is", true]],
   ["4 8 4 1", ["tlbi ipas2e1", true]],

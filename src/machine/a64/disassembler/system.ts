@@ -4,7 +4,13 @@ import { encodingOf } from "../pe/sysreg.table.js";
 import { hex, x } from "./names.js";
 import { REGISTER_NAMES } from "./registers.table.js";
 import { type DisFields, type Row, row } from "./row.js";
-import { BARRIERS, HINTS, PSTATE_FIELDS, SYSTEM_INSTRUCTIONS } from "./system.table.js";
+import {
+  BARRIERS,
+  HINTS,
+  PSTATE_FIELDS,
+  SYSTEM_INSTRUCTIONS,
+  SYSTEM_RESULTS,
+} from "./system.table.js";
 
 const ZERO = 31;
 const ALL = 15;
@@ -60,6 +66,8 @@ export const SYSTEM: readonly Row[] = [
   row("1101010100000 op1:3 0100 CRm:4 op2:3 11111", pstate),
   row("1101010100001 op1:3 CRn:4 CRm:4 op2:3 Rt:5", sys),
   row("1101010100101 op1:3 CRn:4 CRm:4 op2:3 Rt:5", ({ op1, CRn, CRm, op2, Rt }) => {
+    const known = SYSTEM_RESULTS.get(`${op1} ${CRn} ${CRm} ${op2}`);
+    if (known !== undefined) return `gicr ${x(Rt)}, ${known}`;
     return `sysl ${x(Rt)}, #${op1}, C${CRn}, C${CRm}, #${op2}`;
   }),
   row(`110101010001 o0:1 ${SYSTEM_REGISTER}`, (f) => {

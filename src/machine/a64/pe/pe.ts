@@ -5,6 +5,7 @@
 //        ──system──▶ executeSystem
 //   abort to EL1, trap to EL2, abort of stage 2: this object notes what stops the run
 import { assert } from "../../../base/assert.js";
+import type { CpuInterface } from "../../gic/gicv5/cpu-interface.js";
 import type { VirtualInterface } from "../../gic/virtual-interface.js";
 import type { HostCpu } from "../../host-cpu.js";
 import type { HostMemory } from "../../host-memory.js";
@@ -24,7 +25,8 @@ import {
   translateStage1,
 } from "./stage1.js";
 import { FSC } from "./stage1.table.js";
-import { executeSystem, type SystemContext, type TlbiScope } from "./system.js";
+import { executeSystem } from "./system.js";
+import type { SystemContext, TlbiScope } from "./system-context.js";
 import {
   canFire,
   eventStreamEdges,
@@ -291,11 +293,16 @@ export class Pe implements MmuContext, SystemContext {
 
   /** What the PE sees: the host's line, or the virtual CPU interface's. */
   get irqInput(): boolean {
-    return this.irqLine || (this.#cpu?.gic.virq ?? false);
+    const cpu = this.#cpu;
+    return this.irqLine || (cpu !== null && (cpu.gic.virq || cpu.gicv5.virq));
   }
 
   get fiqInput(): boolean {
     return this.fiqLine || (this.#cpu?.gic.vfiq ?? false);
+  }
+
+  get gicv5(): CpuInterface | null {
+    return this.#cpu?.gicv5.isResident === true ? this.#cpu.gicv5 : null;
   }
 
   get icc(): VirtualInterface | null {

@@ -14,6 +14,8 @@ export interface PeConfig {
   readonly pmu?: PmuConfig;
   /** The guest has ICC registers: a GICv3. */
   readonly hasIcc?: boolean;
+  /** It has a GICv5 instead. */
+  readonly hasGicv5?: boolean;
 }
 
 /** Read-write, -only, write-only, from which level on; "host": EL2's alone, and KVM's. */
@@ -83,6 +85,7 @@ function paRange({ ipaBits }: PeConfig): bigint {
 
 /** EL0 and EL1 in AArch64 only; FP and SIMD without half precision; RAS; CSV3: nothing leaks. */
 const PFR0_GIC = 1n << 24n;
+const PFR2_GCIE = 1n << 12n;
 const PFR0 = 0x11n | (1n << 28n) | (1n << 60n);
 /** Breakpoints and watchpoints of the PE. */
 export const BREAKPOINTS = 6;
@@ -118,6 +121,7 @@ const ROWS: readonly Row[] = [
   ["MPIDR_EL1", [3, 0, 0, 0, 5], "ro1", ({ mpidr }) => mpidr | 0x8000_0000n],
   ["REVIDR_EL1", [3, 0, 0, 0, 6], "ro1"],
   ["ID_AA64PFR0_EL1", [3, 0, 0, 4, 0], "ro1", ({ hasIcc }) => (hasIcc ? PFR0 | PFR0_GIC : PFR0)],
+  ["ID_AA64PFR2_EL1", [3, 0, 0, 4, 2], "ro1", ({ hasGicv5 }) => (hasGicv5 ? PFR2_GCIE : 0n)],
   ["ID_AA64DFR0_EL1", [3, 0, 0, 5, 0], "ro1", ({ pmu }) => (pmu ? DFR0 | PMUVER : DFR0)],
   ["ID_AA64ISAR0_EL1", [3, 0, 0, 6, 0], "ro1", () => features("ID_AA64ISAR0_EL1")],
   ["ID_AA64ISAR1_EL1", [3, 0, 0, 6, 1], "ro1", () => features("ID_AA64ISAR1_EL1")],

@@ -2,59 +2,24 @@
 // cache and TLB maintenance. VM thread.
 // @source Arm ARM C5 (System instructions), D1.3, D17.2
 import { ICC_BY_ENCODING, type IccRegister } from "../../gic/icc.table.js";
-import type { VirtualInterface } from "../../gic/virtual-interface.js";
 import type { SystemResult } from "../core.js";
 import { WHY, ZVA_TRAP } from "../window.js";
-import type { PeDebug } from "./debug.js";
 import { EC, esrOf, exceptionReturn, takeException, VECTOR } from "./exception.js";
-import type { Pmu } from "./pmu.js";
-import { type PeRegisters, PSTATE_BIT } from "./registers.js";
+import { gicInstruction, moveIccV5 } from "./gic-system.js";
+import { PSTATE_BIT } from "./registers.js";
 import { encodingOf, SYSREG_BY_ENCODING, type SysReg } from "./sysreg.table.js";
+import {
+  INSTRUCTION_BYTES,
+  lookAtLines,
+  nextUnlessInterrupted,
+  type SystemContext,
+  sysregIss,
+  trapToEl1,
+  undefinedInstruction,
+} from "./system-context.js";
 import { COUNTER_HZ, readControl, readTval, writeTval } from "./timer.js";
 
-/** What a TLBI reaches. */
-export interface TlbiScope {
-  /** Address, as Xt has it with its ASID; null: all of the regime, or of an ASID. */
-  readonly va: bigint | null;
-  readonly isBroadcast: boolean;
-  /** Tables above the last level stay cached. */
-  readonly isLastLevel: boolean;
-}
-
-/** What the system side needs of its PE. */
-export interface SystemContext {
-  readonly registers: PeRegisters;
-  /** Whether an interrupt line is high that PSTATE doesn't mask any more. */
-  readonly interruptPending: boolean;
-  readonly irqInput: boolean;
-  readonly fiqInput: boolean;
-  /** The CPU interface behind the ICC registers; null without one. */
-  readonly icc: VirtualInterface | null;
-  /** ISS of the SError that waits, or null. */
-  serror: number | null;
-  readonly debug: PeDebug;
-  /** The debug registers changed. */
-  debugChanged(): void;
-  /** The counter as the guest sees it. */
-  counter(which: "virtual" | "physical"): bigint;
-  /** SCTLR, TCR, TTBRn or MAIR changed. */
-  translationChanged(): void;
-  tlbi(scope: TlbiScope): void;
-  readonly pmu: Pmu;
-  /** Sets the event register for what the event stream did meanwhile. */
-  updateEvents(): void;
-  /** CNTKCTL_EL1 changed. */
-  eventStreamChanged(): void;
-  /** SEV: every PE's event register. */
-  sendEvent(): void;
-  /** AT: fills PAR_EL1. @returns false: stage 2 refused the walk, and the run is left */
-  translateAddress(va: bigint, isWrite: boolean, isPrivileged: boolean): boolean;
-  /** Leaves to EL2 with this syndrome; PC says where the guest goes on. */
-  trap(esr: bigint): void;
-}
-
 const IMM16 = (word: number): number => (word >>> 5) & 0xffff;
-const INSTRUCTION_BYTES = 4n;
 /** ISS of an FP trap: CV with condition AL. */
 const FP_ISS = 0x1e0_0000;
 const SCTLR_UMA = 1n << 9n;
@@ -62,24 +27,6 @@ const SCTLR_UCT = 1n << 15n;
 const SCTLR_NTWI = 1n << 16n;
 const SCTLR_NTWE = 1n << 18n;
 const SCTLR_UCI = 1n << 26n;
-
-function undefinedInstruction({ registers }: SystemContext): SystemResult {
-  takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(EC.unknown, 0) });
-  return "jump";
-}
-
-/** A trap to EL1 of something that EL0 may not do. */
-function trapToEl1({ registers }: SystemContext, ec: number, iss: number): SystemResult {
-  takeException(registers, VECTOR.sync, registers.pc, { esr: esrOf(ec, iss) });
-  return "jump";
-}
-
-/** Goes on after this instruction, or lets an interrupt in that was waiting for it. */
-function nextUnlessInterrupted(context: SystemContext): SystemResult {
-  if (!context.interruptPending) return "next";
-  context.registers.pc += INSTRUCTION_BYTES;
-  return "leave-retired";
-}
 
 // ── exception generation and return ───────────────────────────────────────────────────────────
 
@@ -197,16 +144,6 @@ function msrImmediate(context: SystemContext, word: number): SystemResult {
   return nextUnlessInterrupted(context);
 }
 
-/** ISS of a trapped MSR, MRS or system instruction. */
-function sysregIss(word: number): number {
-  const [op0, op1] = [(word >>> 19) & 3, (word >>> 16) & 7];
-  const crn = (word >>> 12) & 15; // tidy: a bit position
-  const [crm, op2] = [(word >>> 8) & 15, (word >>> 5) & 7];
-  const rt = word & 31;
-  const isRead = (word >>> 21) & 1;
-  return (op0 << 20) | (op2 << 17) | (op1 << 14) | (crn << 10) | (rt << 5) | (crm << 1) | isRead;
-}
-
 // ── system registers ──────────────────────────────────────────────────────────────────────────
 
 const CURRENT_EL = encodingOf(3, 0, 4, 2, 2);
@@ -230,6 +167,8 @@ const DCZID_DZP = 1n << 4n;
 const ISR_A = 1n << 8n;
 const ISR_I = 1n << 7n;
 const ISR_F = 1n << 6n;
+/** The IRQ has superpriority. */
+const ISR_IS = 1n << 10n;
 
 function readSysreg(context: SystemContext, row: SysReg): bigint {
   const { registers } = context;
@@ -255,6 +194,7 @@ function readSysreg(context: SystemContext, row: SysReg): bigint {
       return (
         (context.serror === null ? 0n : ISR_A) |
         (context.irqInput ? ISR_I : 0n) |
+        (context.gicv5?.isSuperpriority === true ? ISR_IS : 0n) |
         (context.fiqInput ? ISR_F : 0n)
       );
     default:
@@ -338,6 +278,7 @@ function moveIcc(
   isRead: boolean,
 ): SystemResult {
   const { registers, icc } = context;
+  if (context.gicv5 !== null) return moveIccV5(context, context.gicv5, word, encoding);
   const row: IccRegister | undefined = ICC_BY_ENCODING.get(encoding);
   const isWrong = row?.access === (isRead ? "wo" : "ro");
   if (row === undefined || icc === null || registers.el === 0 || isWrong) {
@@ -354,12 +295,6 @@ function moveIcc(
     return "leave-retired";
   }
   return icc.maintenance ? lookAtLines(context) : nextUnlessInterrupted(context);
-}
-
-/** Lines out of the PE are looked at between two instructions. */
-function lookAtLines({ registers }: SystemContext): SystemResult {
-  registers.pc += INSTRUCTION_BYTES;
-  return "leave-retired";
 }
 
 function movePmu(context: SystemContext, name: string, isRead: boolean, rt: number): SystemResult {
@@ -408,6 +343,7 @@ const CACHE_OPS: ReadonlySet<number> = new Set(
 const TLBI_OPS: ReadonlySet<number> = new Set([0, 1, 2, 3, 5, 7]);
 const TLBI_BY_ADDRESS: ReadonlySet<number> = new Set([1, 3, 5, 7]);
 const TLBI_VALE1 = 5;
+const GIC_CRN = 12; // tidy: a CRn
 
 function systemInstruction(context: SystemContext, word: number): SystemResult {
   const { registers } = context;
@@ -419,6 +355,9 @@ function systemInstruction(context: SystemContext, word: number): SystemResult {
     (word >>> 5) & 7,
   ];
   const isSysl = (word & (1 << 21)) !== 0;
+  if (crn === GIC_CRN && context.gicv5 !== null) {
+    return gicInstruction(context, context.gicv5, word);
+  }
   if (isSysl) return undefinedInstruction(context);
   if (crn === 7 && CACHE_OPS.has((op1 << 7) | (crm << 3) | op2)) {
     if (!isEl0) return "next";

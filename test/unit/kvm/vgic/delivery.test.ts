@@ -370,6 +370,34 @@ describe("KVM_IRQ_LINE", () => {
     expect(refused(line(1, 77, 63))).toBe(null);
   });
 
+  it("with a status does the same, gives its structure back, is refused by its name", () => {
+    const world = new World({ nrIrqs: 64 });
+    const spi = line(1, 0, 40);
+    world.vgic.dist.spis[40 - 32]!.config = "level";
+    const set = (irq: number, level: number) => world.vm.call("irqLineStatus", { irq, level });
+    const isHigh = () => world.vgic.dist.spis[40 - 32]!.lineLevel;
+    for (const [level, expected] of [
+      [1, true],
+      [0, false],
+      [0xffff_fffe, true],
+      [0xffff_fffe, true],
+      [0, false],
+    ] as const) {
+      expect(set(spi, level)).toEqual({ status: spi, level });
+      expect(isHigh()).toBe(expected);
+    }
+    const why = { ioctl: "KVM_IRQ_LINE_STATUS" };
+    expect(() => set(line(1, 0, 31), 1)).toThrow(
+      expect.objectContaining({ errno: "EINVAL", ...why }),
+    );
+    expect(() => set(line(1, 0, 64), 1)).toThrow(
+      expect.objectContaining({ errno: "EINVAL", ...why }),
+    );
+    expect(() => set(line(0, 0, 0), 1)).toThrow(
+      expect.objectContaining({ errno: "ENXIO", ...why }),
+    );
+  });
+
   it("before INIT: a GICv3 is busy, a GICv2 is initialised (T47)", () => {
     for (const model of ["v2", "v3"] as const) {
       const world = new World({ model, isInit: false });

@@ -5,20 +5,20 @@ import { ServiceError } from "../../../../src/base/errors.js";
 import { completeSpec } from "../../../../src/service/experiments/spec.js";
 import { definitionOf } from "../../../../src/service/experiments/strategy-vm.js";
 import type {
-  ExperimentRequest,
   SyntheticWorkload,
+  TrackingRequest,
 } from "../../../../src/service/experiments/types.js";
 
 const WORKLOAD = { vcpus: 2, bytesPerVcpu: 65_536, storesPerRound: 16, rounds: 2 };
 const request = (
   workload: Partial<Omit<SyntheticWorkload, "kind">> = {},
-  ...strategies: ExperimentRequest["strategies"][number][]
-): ExperimentRequest => ({
+  ...strategies: TrackingRequest["strategies"][number][]
+): TrackingRequest => ({
   workload: { ...WORKLOAD, ...workload },
   strategies: strategies.length === 0 ? [{ tracking: "write-protect" }] : strategies,
 });
 
-function pointer(asked: ExperimentRequest): string | null {
+function pointer(asked: TrackingRequest): string | null {
   try {
     completeSpec(asked);
     return null;

@@ -4,6 +4,8 @@
 import { describe, expect, it } from "vitest";
 import * as a64 from "../../../support/a64.js";
 import { InlineBoard } from "../../../support/board.js";
+import * as v5 from "../../../support/gicv5-board.js";
+import { gicr } from "../../../support/gicv5-code.js";
 import { type Model, mrsIcc, msrIcc } from "../../../support/irq-code.js";
 
 const GICD = 0x800_0000n;
@@ -73,7 +75,7 @@ function guest(once: readonly number[]): Uint8Array {
   ]);
 }
 
-function ended(image: Uint8Array, gic: 2 | 3, its: boolean, flag: number): InlineBoard {
+function ended(image: Uint8Array, gic: 2 | 3 | 5, its: boolean, flag: number): InlineBoard {
   const vm = InlineBoard.with(image, { board: { gic, vcpus: 2, ...(its ? { its } : {}) } });
   vm.call("writePhysicalMemory", { gpa: FLAG, bytes: Uint8Array.of(flag) });
   vm.act("start");
@@ -91,6 +93,37 @@ describe("reset", () => {
       expect(used.kvm.vm.vgic.dist?.save()).toEqual(fresh.kvm.vm.vgic.dist?.save());
     });
   }
+
+  it("leaves a GICv5 as power-on does, with no table of LPIs", () => {
+    const [level, edge, lpi] = [v5.spi(40), v5.spi(41), v5.lpi(9)];
+    const use = [
+      ...v5.enableIrs(0x4020_0000n),
+      ...v5.enableCpu(),
+      ...v5.makeLevel(40),
+      ...[level, edge, lpi].flatMap((intid) => [
+        ...v5.enable(intid, 1),
+        ...v5.doV5("CDPEND", intid | v5.PENDING),
+      ]),
+      ...v5.doV5("CDAFF", edge),
+      gicr(3, "CDIA"),
+      ...v5.setV5("ICC_PPI_SPENDR0_EL1", 8n),
+    ];
+    const image = guest(use);
+    const used = ended(image, 5, false, 0);
+    const fresh = ended(image, 5, false, 1);
+    const state = (vm: InlineBoard) => {
+      const [all, spis] = [
+        vm.call("describeVgicV5", {}),
+        vm.call("listVgicV5Spis", { from: 0, to: 999, state: null, after: null, limit: 999 }),
+      ];
+      return { ...all, counters: null, spis };
+    };
+    expect(state(used)).toEqual(state(fresh));
+    expect(state(fresh)).toMatchObject({ irs: { enabled: false, ist: { isValid: false } } });
+    // The same guest finds the same again.
+    const count = (vm: InlineBoard) => vm.kvm.vm.account.chargedBytes;
+    expect(count(used)).toBe(count(fresh));
+  });
 
   it("forgets LPIs and an ITS's command queue", () => {
     const its = [

@@ -254,9 +254,38 @@ describe("device tree", () => {
     expect(hexOf(treeOf({ rtc: true }), "/pl031@9010000/interrupts")).toBe("");
   });
 
+  it("describes a GICv5 by its binding: types in the cells, CPUs by their IAFFIDs", () => {
+    const found = readTree(treeOf({ gic: 5, vcpus: 3, rtc: true, rng: true }));
+    const hex = (path: string) => Buffer.from(found.get(path) ?? []).toString("hex");
+    const text = (path: string) => Buffer.from(found.get(path) ?? []).toString();
+    const irs = "/intc/irs@8010000";
+    expect([text("/intc/compatible"), text(`${irs}/compatible`)]).toEqual([
+      "arm,gic-v5\0",
+      "arm,gic-v5-irs\0",
+    ]);
+    expect(text(`${irs}/reg-names`)).toBe("ns-config\0");
+    expect(hex(`${irs}/reg`)).toBe("00000000080100000000000000010000");
+    const cpus = ["0", "1", "100"].map((cpu) => hex(`/cpus/cpu@${cpu}/phandle`));
+    expect(hex(`${irs}/cpus`)).toBe(cpus.join(""));
+    expect(hex(`${irs}/arm,iaffids`)).toBe("000000010002");
+    expect(hex("/interrupt-parent")).toBe(hex("/intc/phandle"));
+    const phandles = [...found.keys()].filter((path) => path.endsWith("/phandle")).map(hex);
+    expect(new Set(phandles).size).toBe(5);
+    // PPIs by what older controllers call their INTIDs, SPIs as ever.
+    const ppis = [29, 30, 27, 26].map((id) => `00000001000000${id.toString(16)}00000004`);
+    expect(hex("/timer/interrupts")).toBe(ppis.join(""));
+    expect(hex("/pl011@9000000/interrupts")).toBe("000000030000000100000004");
+    expect(hex("/pl031@9010000/interrupts")).toBe("000000030000000200000004");
+    expect(hex("/virtio_mmio@a000400/interrupts")).toBe("000000030000001200000001");
+    expect([...found.keys()].filter((path) => /its@|intc@/.test(path))).toEqual([]);
+  });
+
   it("has nothing that dtc finds wrong", (context) => {
     if (programVersion("dtc") === null) context.skip(missing("dtc"));
-    for (const input of [tree, full, treeOf({ ...(whole as Partial<BoardDefinition>), gic: 2 })]) {
+    const other = [2, 5].map((gic) =>
+      treeOf({ ...(whole as Partial<BoardDefinition>), gic: gic as 2 | 5, vcpus: 3 }),
+    );
+    for (const input of [tree, full, ...other]) {
       const dtc = spawnSync(program("dtc"), ["-I", "dtb", "-O", "dts"], { input });
       expect([dtc.status, dtc.stderr.toString()]).toEqual([0, ""]);
     }

@@ -84,6 +84,9 @@ describe("a client's VM", () => {
     const value = new Uint8Array(8);
     const reg = 0x6030_0000_0010_0000n;
     expect(vm.refused("setOneReg", { vcpu: 0, reg, value })).toBe("vm-held");
+    expect(vm.refused("setRegs", { vcpu: 0, registers: [{ reg, value }] })).toBe("vm-held");
+    expect(vm.refused("setSignalMask", { vcpu: 0, len: 8, sigset: 1n })).toBe("vm-held");
+    expect(vm.refused("irqLineStatus", { irq: 0, level: 1 })).toBe("vm-held");
     expect(vm.refused("getOneReg", { vcpu: 0, reg })).toBeNull();
     expect(letGo(vm)).toEqual({ wasRunning: true });
     const again = vm.beginRun(0);

@@ -6,6 +6,8 @@ import { ManualClock } from "../../../../src/base/clock.js";
 import type { BoardDefinition } from "../../../../src/vmm/definition.js";
 import * as a64 from "../../../support/a64.js";
 import { InlineBoard } from "../../../support/board.js";
+import * as v5 from "../../../support/gicv5-board.js";
+import { gicr, gic as gicV5 } from "../../../support/gicv5-code.js";
 import { mrsIcc, msrIcc } from "../../../support/irq-code.js";
 import * as its from "../../../support/its-code.js";
 import {
@@ -33,7 +35,11 @@ const PERIOD = 997n;
 const DEVICE = 2;
 const EVENT = 20;
 
-type Gic = "none" | "v2" | "v3" | "its";
+type Gic = "none" | "v2" | "v3" | "its" | "v5";
+const VERSIONS = { v2: 2, v3: 3, its: 3, v5: 5 } as const;
+/** What an IPI is on a GICv5, and an SPI that nobody raises. */
+const IPI = v5.lpi(5);
+const TABLE = 0x4030_0000n;
 
 const store = (address: bigint, value: bigint): number[] => [
   ...a64.mov(1, address),
@@ -54,6 +60,10 @@ function setUpGic(gic: Gic, cpu: bigint): number[] {
       ...store(GICC + 4n, 0xf0n),
       ...store(GICC, 1n),
     ];
+  }
+  if (gic === "v5") {
+    const ipi = [...v5.enable(IPI, 0), ...v5.makeLevel(40), ...v5.enable(v5.spi(40), 0)];
+    return [...(cpu === 0n ? [...v5.enableIrs(TABLE), ...ipi] : []), ...v5.enableCpu()];
   }
   const frame = GICR + cpu * GICR_BYTES + 0x1_0000n;
   return [
@@ -83,10 +93,16 @@ function setUpIts(): number[] {
 
 /** Counts in X11, notes INTID and time, arms the timer anew. */
 function handler(gic: Gic): number[] {
-  const [take, end] =
-    gic === "v2"
-      ? [[...a64.mov(13, GICC), a64.ldrw(10, 13, 0xc)], [a64.strw(10, 13, 0x10)]]
-      : [[mrsIcc(10, "ICC_IAR1_EL1")], [msrIcc("ICC_EOIR1_EL1", 10)]];
+  const ways = {
+    v2: { take: [...a64.mov(13, GICC), a64.ldrw(10, 13, 0xc)], end: a64.strw(10, 13, 0x10) },
+    v3: { take: [mrsIcc(10, "ICC_IAR1_EL1")], end: msrIcc("ICC_EOIR1_EL1", 10) },
+    // CDDI ignores VALID.
+    v5: {
+      take: [gicr(10, "CDIA"), gicV5("GSB_ACK", 31), gicV5("CDEOI", 31)],
+      end: gicV5("CDDI", 10),
+    },
+  };
+  const { take, end } = ways[gic === "v2" || gic === "v5" ? gic : "v3"];
   return [
     ...take,
     a64.add(11, 11, 1),
@@ -96,7 +112,7 @@ function handler(gic: Gic): number[] {
     a64.str(12, 21, 16),
     ...a64.mov(14, PERIOD),
     a64.msr("CNTV_TVAL_EL0", 14),
-    ...end,
+    end,
     a64.ERET,
   ];
 }
@@ -151,7 +167,9 @@ function image(gic: Gic, vcpus: number): Uint8Array {
       ? store(GICD + 0xf00n, 0x0001_0005n)
       : gic === "none"
         ? []
-        : icc("ICC_SGI1R_EL1", (5n << 24n) | 1n);
+        : gic === "v5"
+          ? v5.doV5("CDPEND", IPI | v5.PENDING)
+          : icc("ICC_SGI1R_EL1", (5n << 24n) | 1n);
   const on =
     vcpus === 1
       ? []
@@ -183,7 +201,7 @@ function build(gic: Gic, vcpus: number, more: Partial<BoardDefinition> = {}): In
   const board = {
     vcpus,
     rtc: true as const,
-    ...(gic === "none" ? {} : { gic: gic === "v2" ? (2 as const) : (3 as const) }),
+    ...(gic === "none" ? {} : { gic: VERSIONS[gic] }),
     ...(gic === "its" ? { its: true as const } : {}),
     ...more,
   };
@@ -227,7 +245,9 @@ function runOn(twin: InlineBoard, moved: InlineBoard, stretches: readonly bigint
 
 const STRETCHES = [1n, 1n, 1n, 2n, 3n, 7n, 50n, 333n, 1000n, 5000n];
 const ALL: readonly (readonly [Gic, number])[] = [
-  ...(["none", "v2", "v3", "its"] as const).flatMap((gic) => [1, 2].map((n) => [gic, n] as const)),
+  ...(["none", "v2", "v3", "its", "v5"] as const).flatMap((gic) =>
+    [1, 2].map((n) => [gic, n] as const),
+  ),
 ];
 
 describe.each(ALL)("a board with gic %s and %i vCPUs", (gic, vcpus) => {

@@ -129,6 +129,7 @@ describe("guest code without a controller", () => {
     twin.set(TPIDR, 0x1234_5678_9abc_def0n);
     expect(twin.run()).toMatchObject({ exitReason: "KVM_EXIT_MMIO" });
     twin.irq(1);
+    twin.call("setSignalMask", { vcpu: 0, len: 8, sigset: 0x200n });
     twin.call("setVcpuEvents", {
       vcpu: 0,
       serrorPending: true,
@@ -137,6 +138,7 @@ describe("guest code without a controller", () => {
       serrorEsr: 0x123n,
     });
     const other = moved(twin);
+    expect(other.call("describeSignalMask", { vcpu: 0 }).sigset).toBe(0x200n);
     expect(other.call("getVcpuEvents", { vcpu: 0 })).toMatchObject({
       serrorPending: true,
       serrorEsr: 0x123n,
