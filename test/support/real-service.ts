@@ -38,8 +38,8 @@ export interface Options {
 }
 
 /**
- * Below what systems give out by themselves (32768 and up on Linux): whoever kills a host and starts
- * it again on its port must find nobody there who was given it meanwhile.
+ * Below what systems give out by themselves (32768 and up on Linux): whoever kills a host and
+ * starts it again on its port must find nobody there who was given it meanwhile.
  */
 const PORTS = { first: 20_000, count: 12_000 } as const;
 /** Processes that test at the same time begin far from each other. */
