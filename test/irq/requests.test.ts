@@ -1,9 +1,10 @@
 // Goal: what KVM_IRQFD takes and refuses, and when: interrupts.md 6.1, T01 to T15. Method: calls on
 // VMs in every state of their controller; where something is injected a guest takes it.
 import { expect, it } from "vitest";
+import { NO_FD } from "../support/case-vm.js";
 import { twice } from "../support/dirty-case.js";
 import { Inline } from "../support/inline.js";
-import { A_FILE, IrqVm, NO_FD } from "../support/irq-case.js";
+import { A_FILE, IrqVm } from "../support/irq-case.js";
 import { IRQFD, SPURIOUS } from "../support/irq-uapi.js";
 
 const GSI = 5;

@@ -2,18 +2,16 @@
 // instructions and registers are guest code's, interrupts are taken by a handler. Test process.
 //
 //   case ─ words ─▶ snippet ─▶ guest's loop ─ X0 with its stop (an MMIO exit) ─▶ case
-import type { SettingValue } from "../../src/base/settings.js";
-import { createDevice } from "../../src/kvm/device.js";
 import type { KvmDevice } from "../../src/kvm/vgic/device-port.js";
 import type { V5Port, V5SpiView } from "../../src/kvm/vgic/v5/view.js";
 import type { GicInsn, IccV5Name } from "../../src/machine/gic/gicv5/icc.table.js";
 import { INTID_TYPE, intidOf } from "../../src/machine/gic/gicv5/intid.js";
-import type { EventfdRef } from "../../src/vmm/commands.js";
 import * as a64 from "./a64.js";
+import { CaseVm } from "./case-vm.js";
 import * as code from "./gicv5-code.js";
-import { Inline, type InlineOptions, type Pending } from "./inline.js";
+import type { Inline, InlineOptions, Pending } from "./inline.js";
 import { loop } from "./irq-code.js";
-import { bytes, fromBytes, IRQFD, lineOfPpi, RAM } from "./irq-uapi.js";
+import { bytes, fromBytes, RAM } from "./irq-uapi.js";
 
 export const V5_TYPE = 16;
 export const IRS = 0x801_0000;
@@ -240,14 +238,14 @@ export class V5Guest {
   }
 }
 
-export class V5Vm extends Inline {
+export class V5Vm extends CaseVm {
   readonly device: KvmDevice;
   readonly cpus: readonly V5Guest[];
 
   constructor(options: V5Options = {}) {
     const { vcpus = 1, nrSpis = 64, init = true, ids, settings = [], ...more } = options;
     const { ramPages = RAM_PAGES, features = PSCI_0_2, ...definition } = more;
-    super({ ...definition, dirty: { settings: settingsOf(settings), seedBugs: [] } });
+    super(definition, settings);
     this.slot(0, ramPages, { gpa: RAM });
     const numbers = ids ?? Array.from({ length: vcpus }, (_, i) => i);
     this.cpus = numbers.map((id, index) => new V5Guest(this, index, id));
@@ -264,27 +262,12 @@ export class V5Vm extends Inline {
     return this.cpus[0]!;
   }
 
-  /** KVM_CREATE_DEVICE. */
-  create(type: number): KvmDevice {
-    const { vm } = this.kvm;
-    return vm.devices[createDevice(vm, type, 0) ?? -1]!;
-  }
   init(): void {
     this.device.set(V5_GROUP.CTRL, CTRL_INIT, new Uint8Array(0));
   }
   setUp(): void {
     for (const cpu of this.cpus) cpu.setUp();
     this.cpu.write(IRS_REG.CR0, 1);
-  }
-
-  words(gpa: number, words: readonly number[]): void {
-    this.call("writePhysicalMemory", { gpa: BigInt(gpa), bytes: a64.bytesOf(words) });
-  }
-  bytesAt(gpa: number, length: number): Uint8Array {
-    return this.call("readPhysicalMemory", { gpa: BigInt(gpa), length }).slice();
-  }
-  setRegister(vcpu: number, reg: bigint, value: bigint): void {
-    this.call("setOneReg", { vcpu, reg, value: bytes(value, 8) });
   }
 
   // ── what KVM keeps ────────────────────────────────────────────────────────────────────────────
@@ -315,40 +298,4 @@ export class V5Vm extends Inline {
   line(id: number, level: number): void {
     this.call("irqLine", { irq: (1 << 24) | id, level });
   }
-  ppi(id: number, level: number, vcpu = 0): void {
-    this.call("irqLine", { irq: lineOfPpi(id, vcpu), level });
-  }
-
-  // ── eventfds ──────────────────────────────────────────────────────────────────────────────────
-
-  eventfd(initial = 0n): EventfdRef {
-    return { index: this.eventfds.create(initial), isEventfd: true };
-  }
-  signal(fd: EventfdRef, n = 1n): void {
-    this.eventfds.write(fd.index, n);
-  }
-  count(fd: EventfdRef): number {
-    return Number(this.eventfds.peek(fd.index));
-  }
-  irqfd(fd: EventfdRef, gsi: number, flags = 0, resamplefd: EventfdRef = NO_FD): void {
-    this.call("irqfd", { fd, gsi, flags, resamplefd, drain: true, found: null });
-  }
-  /** A resampling irqfd with eventfds of its own. */
-  resampler(gsi: number): { trigger: EventfdRef; resample: EventfdRef } {
-    const [trigger, resample] = [this.eventfd(), this.eventfd()];
-    this.irqfd(trigger, gsi, IRQFD.RESAMPLE, resample);
-    return { trigger, resample };
-  }
 }
-
-function settingsOf(settings: readonly string[]): Readonly<Record<string, SettingValue>> {
-  return Object.fromEntries(
-    settings.map((setting) => {
-      const [key = "", value = ""] = setting.split("=");
-      if (value === "true" || value === "false") return [key, value === "true"];
-      return [key, /^\d+$/.test(value) ? Number(value) : value];
-    }),
-  );
-}
-
-export const NO_FD: EventfdRef = { index: -1, isEventfd: true };

@@ -3,14 +3,13 @@
 //
 //   case ─ words ─▶ snippet ─▶ guest's loop ─ X0 with its stop (an MMIO exit) ─▶ case
 //   inputs: irqLine, irqfd and signal, attributes of the device
-import type { SettingValue } from "../../src/base/settings.js";
-import { createDevice } from "../../src/kvm/device.js";
 import type { KvmDevice } from "../../src/kvm/vgic/device-port.js";
 import type { VgicDist } from "../../src/kvm/vgic/dist.js";
 import type { VgicIrq } from "../../src/kvm/vgic/state.js";
 import type { EventfdRef } from "../../src/vmm/commands.js";
 import * as a64 from "./a64.js";
-import { Inline, type InlineOptions, type Pending, refusal } from "./inline.js";
+import { CaseVm, NO_FD } from "./case-vm.js";
+import { type Inline, type InlineOptions, type Pending, refusal } from "./inline.js";
 import * as code from "./irq-code.js";
 import {
   ADDR,
@@ -21,8 +20,6 @@ import {
   GICC,
   GICD,
   GROUP,
-  IRQFD,
-  lineOfPpi,
   RAM,
   REDIST,
 } from "./irq-uapi.js";
@@ -228,7 +225,7 @@ export class IrqCpu {
 
 type Result = ReturnType<Inline["run"]>;
 
-export class IrqVm extends Inline {
+export class IrqVm extends CaseVm {
   readonly model: code.Model;
   readonly device: KvmDevice;
   readonly cpus: readonly IrqCpu[];
@@ -236,7 +233,7 @@ export class IrqVm extends Inline {
   constructor(model: code.Model, options: IrqOptions = {}) {
     const { vcpus = 1, nrIrqs = 128, init = true, ids, beforeRun, ...more } = options;
     const { setting = null, ramPages = RAM_PAGES, ...definition } = more;
-    super({ ...definition, dirty: { settings: settingsOf(setting), seedBugs: [] } });
+    super(definition, setting === null ? [] : [setting]);
     this.model = model;
     this.slot(0, ramPages, { gpa: RAM });
     const numbers = ids ?? Array.from({ length: vcpus }, (_, i) => i);
@@ -255,12 +252,6 @@ export class IrqVm extends Inline {
     return this.cpus[0]!;
   }
 
-  /** KVM_CREATE_DEVICE. */
-  create(type: number): KvmDevice {
-    const { vm } = this.kvm;
-    return vm.devices[createDevice(vm, type, 0) ?? -1]!;
-  }
-
   setAddresses(): void {
     const [dist, other] =
       this.model === "v2" ? [ADDR.V2_DIST, ADDR.V2_CPU] : [ADDR.V3_DIST, ADDR.V3_REDIST];
@@ -276,16 +267,6 @@ export class IrqVm extends Inline {
   setUp(isSplit = false): void {
     for (const cpu of this.cpus) cpu.setUp(isSplit);
     this.cpu.write(DIST + GICD.CTLR, this.model === "v2" ? 1 : 0x12);
-  }
-
-  words(gpa: number, words: readonly number[]): void {
-    this.call("writePhysicalMemory", { gpa: BigInt(gpa), bytes: a64.bytesOf(words) });
-  }
-  bytesAt(gpa: number, length: number): Uint8Array {
-    return this.call("readPhysicalMemory", { gpa: BigInt(gpa), length }).slice();
-  }
-  setRegister(vcpu: number, reg: bigint, value: bigint): void {
-    this.call("setOneReg", { vcpu, reg, value: bytes(value, 8) });
   }
 
   // ── what KVM keeps ────────────────────────────────────────────────────────────────────────────
@@ -316,45 +297,10 @@ export class IrqVm extends Inline {
   spi(intid: number, level: number): void {
     this.call("irqLine", { irq: (1 << 24) | intid, level });
   }
-  ppi(intid: number, level: number, vcpu = 0): void {
-    this.call("irqLine", { irq: lineOfPpi(intid, vcpu), level });
-  }
 
-  // ── eventfds ──────────────────────────────────────────────────────────────────────────────────
-
-  eventfd(initial = 0n): EventfdRef {
-    return { index: this.eventfds.create(initial), isEventfd: true };
-  }
-  /** write(2) by some other process. */
-  signal(fd: EventfdRef, n = 1n): void {
-    this.eventfds.write(fd.index, n);
-  }
-  count(fd: EventfdRef): number {
-    return Number(this.eventfds.peek(fd.index));
-  }
-  irqfdArgs(fd: EventfdRef, gsi: number, flags = 0, resamplefd: EventfdRef = NO_FD) {
-    return { fd, gsi, flags, resamplefd, drain: true, found: null };
-  }
-  irqfd(fd: EventfdRef, gsi: number, flags = 0, resamplefd: EventfdRef = NO_FD): void {
-    this.call("irqfd", this.irqfdArgs(fd, gsi, flags, resamplefd));
-  }
   irqfdRefused(fd: EventfdRef, gsi: number, flags = 0, resamplefd: EventfdRef = NO_FD) {
     return this.refused("irqfd", this.irqfdArgs(fd, gsi, flags, resamplefd));
   }
-  /** A resampling irqfd with eventfds of its own. */
-  resampler(gsi: number): { trigger: EventfdRef; resample: EventfdRef } {
-    const [trigger, resample] = [this.eventfd(), this.eventfd()];
-    this.irqfd(trigger, gsi, IRQFD.RESAMPLE, resample);
-    return { trigger, resample };
-  }
 }
 
-function settingsOf(setting: string | null): Readonly<Record<string, SettingValue>> {
-  if (setting === null) return {};
-  const [key = "", value = ""] = setting.split("=");
-  return { [key]: value === "true" || value === "false" ? value === "true" : value };
-}
-
-export const NO_FD: EventfdRef = { index: -1, isEventfd: true };
-/** Open, but a regular file. */
 export const A_FILE: EventfdRef = { index: 0, isEventfd: false };
