@@ -213,6 +213,7 @@ async function openBelow(config: Config, tls: Tls, clock: Clock, log: Log): Prom
       inputLogEntries: config.inputLogEntries,
       maxVms: config.maxVms,
       translationDelay: config.translationDelay,
+      spareThreads: config.spareThreads,
     },
     { clock, log },
   );

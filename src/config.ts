@@ -45,6 +45,8 @@ export interface Config {
   readonly tls: { readonly cert: string; readonly key: string } | null;
   /** Outgoing migrations that run at once; more wait. */
   readonly migrationsMax: number;
+  /** Threads that wait for a VM, so that one that arrives finds its own at once. */
+  readonly spareThreads: number;
 }
 
 const integer = (fallback: number, minimum: number, maximum: number, description: string) => ({
@@ -104,6 +106,7 @@ export const ENVIRONMENT = {
     TLS_CERT: text("", "PEM file of a certificate: both ports then speak TLS."),
     TLS_KEY: text("", "PEM file of the certificate's key."),
     MIGRATIONS_MAX: integer(8, 1, 256, "Outgoing migrations that run at once; more wait."),
+    SPARE_THREADS: integer(-1, -1, 16, "Threads that wait for a VM; -1: one where it has peers."),
   },
 } as const;
 
@@ -134,6 +137,7 @@ interface Environment {
   readonly TLS_CERT: string;
   readonly TLS_KEY: string;
   readonly MIGRATIONS_MAX: number;
+  readonly SPARE_THREADS: number;
 }
 
 /** Requests per minute of one client on an address that others reach. */
@@ -171,6 +175,7 @@ function migrationConfig(read: Environment) {
     dataPlanePort: read.DATA_PLANE_PORT,
     tls: tlsOf(read),
     migrationsMax: read.MIGRATIONS_MAX,
+    spareThreads: read.SPARE_THREADS >= 0 ? read.SPARE_THREADS : Number(read.PEERS_FILE !== ""),
   };
 }
 

@@ -1,5 +1,6 @@
 // Owns: the process: listen, say where, drain on a signal, exit codes. HTTP thread.
 //   0 ended on a signal · 1 could not start, or a defect ended it
+import "./base/keep-code.js";
 import closeWithGrace from "close-with-grace";
 import { createHost, type Host } from "./app.js";
 import { systemClock } from "./base/clock.js";

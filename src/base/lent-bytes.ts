@@ -13,6 +13,11 @@ export function isLent(bytes: ArrayBufferView): boolean {
   return bytes.buffer instanceof SharedArrayBuffer && bytes.byteOffset === HEADER_BYTES;
 }
 
+/** Bytes that every thread may read where they are; nobody changes them once they are filled. */
+export function sharedBytes(length: number): Uint8Array {
+  return new Uint8Array(new SharedArrayBuffer(HEADER_BYTES + length), HEADER_BYTES);
+}
+
 /** The reader is done: from now on the bytes change. Bytes that are not lent stay its own. */
 export function giveBack(bytes: Uint8Array): void {
   if (isLent(bytes)) Atomics.store(new Int32Array(bytes.buffer, 0, 1), 0, 0);

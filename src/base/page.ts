@@ -4,6 +4,7 @@ import { assert } from "./assert.js";
 
 export type PageSize = 4096 | 16384 | 65536;
 export const PAGE_SIZES: readonly PageSize[] = [4096, 16384, 65536];
+export const SMALL_PAGE: PageSize = 4096;
 
 /** WebAssembly's own page, the unit in which a memory grows; not a host page. */
 export const WASM_PAGE_BYTES = 65536;

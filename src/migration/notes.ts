@@ -45,7 +45,7 @@ export class Notes {
   pass(state: MigrationState, failure: Failure | null = this.#failure): void {
     this.#state = state;
     this.#failure = failure;
-    this.#journal.state(state, failure).catch(() => {});
+    this.#journal.passed(state, failure);
   }
 
   /** Nothing enters it any more; `end` writes it down. */
@@ -63,7 +63,19 @@ export class Notes {
 
   /** In force once it is durable. */
   async reach(point: CommitPoint): Promise<void> {
-    await this.#journal.point(point);
+    await this.keep(point);
+    this.stand(point);
+  }
+
+  /** Durable when it resolves. Nobody goes by it before `stand`, unless this host dies. */
+  keep(point: CommitPoint): Promise<void> {
+    const keeping = this.#journal.point(point);
+    // Who has begun it early looks at it later.
+    keeping.catch(() => {});
+    return keeping;
+  }
+
+  stand(point: CommitPoint): void {
     this.#point = point;
   }
 

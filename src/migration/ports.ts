@@ -66,6 +66,8 @@ export interface SourceVoice {
 /** What of a session is kept. What returns a promise is durable when it resolves. */
 export interface Journal {
   state(state: MigrationState, failure: Failure | null): Promise<void>;
+  /** On disk with the next write: for a state that no restart asks for. */
+  passed(state: MigrationState, failure: Failure | null): void;
   point(point: CommitPoint): Promise<void>;
   /** The peer's name for the session: whom to ask after a crash. Durable before any page goes. */
   peer(session: string): Promise<void>;

@@ -87,7 +87,7 @@ export class ResumedSource {
     const parts: Settling = { ...settling, resolution: this.resolution };
     if (kept.point === "aborted") return this.#lost("after the migration was called off", parts);
     if (LACKS_PAGES.has(kept.state)) return this.#afterPostcopy(parts);
-    if (kept.point === "released") return this.handOver(parts);
+    // Released or not: it may have died before the target had everything.
     return this.ask(parts);
   }
 

@@ -15,11 +15,14 @@ type ThrottleView = TrackingCommands["describeThrottle"][1];
 
 export class SourceVm {
   readonly consumer: string;
+  /** The target takes the VM's state as bytes. */
+  isPacked = false;
   readonly #vm: MovingVm;
   readonly #clock: Clock;
   readonly #nameOf: (index: number) => string | null;
   #hold: Promise<{ readonly wasRunning: boolean }> | null = null;
   #heldMs: number | null = null;
+  #wasRunning = false;
   #tracking: Promise<unknown> | null = null;
   #saved: Promise<Uint8Array> | null = null;
   /** What a cancelled session still does in the background must not touch the VM any more. */
@@ -97,14 +100,14 @@ export class SourceVm {
   }
 
   /** May be called again: it is held once. */
-  async hold(): Promise<boolean> {
+  async hold(): Promise<void> {
     if (this.#hold === null) {
       this.#check();
       this.#heldMs = this.#clock.monotonicMs();
       const held = this.#vm.call("holdVm", { hold: true, why: this.consumer });
       this.#hold = held.then(({ value }) => value);
     }
-    return (await this.#hold).wasRunning;
+    this.#wasRunning = (await this.#hold).wasRunning;
   }
 
   /** Whether somebody notices stores. */
@@ -113,18 +116,37 @@ export class SourceVm {
   }
 
   /**
-   * Of a held VM: all but memory, as bytes. Once: it writes tables into guest memory.
+   * Of a held VM: all but memory, as bytes, and what nobody has sent yet.
    * @param lacksPages pages follow
    */
-  save(lacksPages = false): Promise<Uint8Array> {
+  async saveLast(
+    lacksPages: boolean,
+  ): Promise<{ readonly state: Promise<Uint8Array>; readonly dirty: Promise<DirtyPages> }> {
+    await this.hold();
+    const state = this.save(lacksPages);
+    state.catch(() => {});
+    if (this.#tracking === null) return { state, dirty: Promise.resolve(NO_PAGES) };
+    // Asked for at once, done one after the other: saving writes tables of interrupts into guest
+    // memory, which the harvest finds.
+    const harvest = { consumer: this.consumer, last: true };
+    const dirty = this.#vm.call("harvestDirty", harvest).then(({ value }) => value);
+    dirty.catch(() => {});
+    return { state, dirty };
+  }
+
+  /**
+   * Of a held VM: all but memory, as bytes. Once: it writes tables into guest memory.
+   * @param lacksPages pages follow it
+   */
+  save(lacksPages: boolean): Promise<Uint8Array> {
     this.#saved ??= this.#save(lacksPages);
     return this.#saved;
   }
 
   async #save(lacksPages: boolean): Promise<Uint8Array> {
-    const wasRunning = await this.hold();
+    const wasRunning = this.#wasRunning;
     this.#check();
-    const { parts, eventfds } = (await this.#vm.call("saveState", {})).value;
+    const { parts, eventfds } = (await this.#vm.call("saveState", { pack: this.isPacked })).value;
     const moved = eventfds.map(({ local, index, count }) => {
       return { local, name: index === null ? null : this.#nameOf(index), count };
     });

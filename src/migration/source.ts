@@ -217,11 +217,12 @@ export class SourceSession {
     }
     const memory = await control.orStopped(vm.describe());
     const offer = await control.orStopped(this.#offer());
-    await control.orStopped(
-      retry(this.#spec.clock, {}, () => this.#spec.journal.peer(offer.session)),
-    );
+    vm.isPacked = offer.takesPacked === true;
+    const keeping = retry(this.#spec.clock, {}, () => this.#spec.journal.peer(offer.session));
+    keeping.catch(noop);
     const connection = await this.#connect(offer, memory);
     this.connection = connection;
+    await control.orStopped(keeping);
     return { offer, connection };
   }
 
@@ -306,7 +307,7 @@ export class SourceSession {
     await control.orStopped(vm.hold());
     await control.orStopped(vm.trackIfPossible());
     // Nobody would see the tables that saving writes into guest memory after their pages have gone.
-    if (!vm.isTracked) await control.orStopped(vm.save());
+    if (!vm.isTracked) await control.orStopped(vm.save(false));
     const sent = await control.orStopped(rounds.send(null));
     const left = await control.orStopped(vm.harvest());
     rounds.record(sent, left, STOPPED_AT_ONCE, null);

@@ -54,9 +54,19 @@ export class Switchover {
     await control.orStopped(this.hold());
     const state = await control.orStopped(this.transfer(left));
     const digest = control.parameters.verify ? await control.orStopped(outgoing.digest()) : null;
+    const keeping = this.#keepReleased();
     await control.orStopped(this.finish(state, digest));
     control.seal("The target is ready and the VM is being handed over: too late to cancel.");
-    await this.release();
+    await this.release(keeping);
+  }
+
+  /**
+   * Written while the target loads, since the guest waits. A host that dies from here on has no VM
+   * either; one that lives takes it back, in the journal first, where the target doesn't get ready.
+   */
+  #keepReleased(): Promise<void> {
+    this.isFinishSent = true;
+    return this.#parts.notes.keep("released");
   }
 
   /**
@@ -67,10 +77,10 @@ export class Switchover {
     const { control, notes, outgoing, push, memory, vm, watch } = this.#parts;
     notes.pass("device");
     await control.orStopped(this.hold());
-    const state = await control.orStopped(watch.time("saveMs", () => vm.save(true)));
+    const { state: saving, dirty } = await control.orStopped(vm.saveLast(true));
+    const state = await control.orStopped(watch.time("saveMs", () => saving));
     watch.stateBytes = state.length;
-    // Saving has written tables of interrupts into guest memory.
-    const written = await control.orStopped(vm.harvest());
+    const written = await control.orStopped(dirty);
     const pages = left === null ? allPages(memory) : joinPages(left, written);
     const { first, later } = split(memory, pages);
     if (first.pages > 0) await control.orStopped(this.sendLast(first));
@@ -80,10 +90,11 @@ export class Switchover {
     this.#parts.rounds.pagesToPush = later.pages;
     push.begin(later);
     // Loading asks for pages already: tables of interrupts are among them.
+    const keeping = this.#keepReleased();
     const finishing = this.finish(state, null);
     await control.orStopped(Promise.race([finishing, push.failure()]));
     control.seal("The target is ready and the VM is being handed over: too late to cancel.");
-    await this.release();
+    await this.release(keeping);
   }
 
   async hold(): Promise<void> {
@@ -94,16 +105,14 @@ export class Switchover {
   /** The last pages, and meanwhile the state. */
   async transfer(left: DirtyPages): Promise<Uint8Array> {
     const { vm, watch } = this.#parts;
-    const dirty = joinPages(left, await vm.harvest());
+    const { state, dirty } = await vm.saveLast(false);
+    const saving = watch.time("saveMs", () => state);
+    saving.catch(() => {});
     return watch.time("lastRoundMs", async () => {
-      const sending = this.sendLast(dirty);
-      const saving = watch.time("saveMs", () => vm.save());
-      const [state] = await Promise.all([saving, sending]);
-      watch.stateBytes = state.length;
-      // Saving has written tables of interrupts into guest memory.
-      const tables = await vm.harvest();
-      if (tables.pages > 0) await this.sendLast(tables);
-      return state;
+      await this.sendLast(joinPages(left, await dirty));
+      const saved = await saving;
+      watch.stateBytes = saved.length;
+      return saved;
     });
   }
 
@@ -115,7 +124,6 @@ export class Switchover {
 
   async finish(state: Uint8Array, digest: string | null): Promise<void> {
     const { peer, session, clock, watch, control } = this.#parts;
-    this.isFinishSent = true;
     const patience = {
       forMs: FINISH_PATIENCE_MS,
       isWorth: (error: unknown) => isTransient(error) && !control.isStopped,
@@ -129,9 +137,16 @@ export class Switchover {
   }
 
   /** From here on the VM never runs here, unless the target says that it never will there. */
-  async release(): Promise<void> {
+  async release(keeping: Promise<void>): Promise<void> {
     const { notes, clock, watch } = this.#parts;
     const patience = { forMs: FINISH_PATIENCE_MS };
-    await watch.time("releaseMs", () => retry(clock, patience, () => notes.reach("released")));
+    let first: Promise<void> | null = keeping;
+    const kept = (): Promise<void> => {
+      const now = first ?? notes.keep("released");
+      first = null;
+      return now;
+    };
+    await watch.time("releaseMs", () => retry(clock, patience, kept));
+    notes.stand("released");
   }
 }

@@ -101,7 +101,7 @@ export class TargetSession {
 
   constructor(spec: TargetSpec) {
     this.#spec = spec;
-    this.notes = new Notes(spec.journal, spec.clock, "queued", "none");
+    this.notes = new Notes(spec.journal, spec.clock, "setup", "none");
     this.#heardMs = spec.clock.monotonicMs();
   }
 
@@ -202,7 +202,6 @@ export class TargetSession {
     const { session, passport, parameters, streams, host, dataPlane } = this.#spec;
     this.#checkOpen();
     try {
-      await this.notes.enter("setup");
       const stream = Math.max(...passport.streams.filter((version) => streams.includes(version)));
       if (!Number.isFinite(stream)) {
         const [theirs, ours] = [passport.streams.join(", "), streams.join(", ")];
@@ -228,7 +227,8 @@ export class TargetSession {
       this.#incoming = incoming;
       await this.notes.enter("active");
       void this.#watch();
-      return { session, stream, dataPlane: { url: incoming.url, secret: incoming.secret } };
+      const { url, secret } = incoming;
+      return { session, stream, dataPlane: { url, secret }, takesPacked: true };
     } catch (error) {
       const failure = failureOf(error, this.#state, "target");
       await this.#giveUp("failed", failure);
@@ -254,8 +254,10 @@ export class TargetSession {
       throw refused("digest-mismatch", `Memory differs: ${digest} there, ${mine} here.`);
     }
     this.#digest = mine;
+    // The guest waits, so the disk works while the VM loads; a host that dies now has no VM either.
+    const keeping = this.notes.keep("ready");
     this.#arrival ??= await this.#load(vm, bytes);
-    await this.getReady();
+    await this.getReady(keeping);
     return mine;
   }
 
@@ -357,8 +359,8 @@ export class TargetSession {
     return made;
   }
 
-  async getReady(): Promise<void> {
-    await this.#reach("ready");
+  async getReady(keeping: Promise<void>): Promise<void> {
+    await this.#kept("ready", keeping);
     this.#readied.set(true);
     if (this.#following?.isOver !== false) this.notes.pass("device");
   }
@@ -374,7 +376,7 @@ export class TargetSession {
     }
     // Whoever finds the session after a crash has to know that pages may have been missing.
     if (this.#following?.isOver === false) await this.notes.enter("postcopy-active");
-    await this.#reach("running");
+    await this.#kept("running", this.notes.keep("running"));
     await this.run(arrival.state.wasRunning, failure);
   }
 
@@ -396,6 +398,12 @@ export class TargetSession {
     else this.#closeLater();
   }
 
+  /** A source that lives says so only once this host is ready; one that died may have before. */
+  async #sourceReleased(): Promise<void> {
+    if (this.notes.point !== "none") await this.commit();
+    else await this.abort("The source has died before everything was here.", true);
+  }
+
   /** Released by a source that has died since: only a VM that lacks nothing can go on. */
   async #sourceLost(): Promise<void> {
     const isWhole = this.#following === null || this.#following.isWhole();
@@ -410,9 +418,10 @@ export class TargetSession {
     throw refused(SESSION_ABORTED, `The target has given the session up${why}`);
   }
 
-  async #reach(point: CommitPoint): Promise<void> {
+  async #kept(point: CommitPoint, keeping: Promise<void>): Promise<void> {
     try {
-      await this.notes.reach(point);
+      await keeping;
+      this.notes.stand(point);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw later("journal-failed", `The target can't keep that it is ${point}: ${why}`);
@@ -455,7 +464,7 @@ export class TargetSession {
     try {
       if (source === null) throw later("source-unknown", "No peer of this host is the source.");
       const verdict = await source.verdict();
-      if (verdict === "released") await this.commit();
+      if (verdict === "released") await this.#sourceReleased();
       if (verdict === "lost") await this.#sourceLost();
       if (verdict === "aborted") await this.abort("The source says that it has ended the session.");
       // It lives: before it has sent everything there is nothing more to know.

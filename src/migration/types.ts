@@ -150,10 +150,11 @@ export interface Statistics {
   readonly downtimeMs: number | null;
   readonly holdMs: number | null;
   readonly saveMs: number | null;
-  /** The last round; state is saved meanwhile. */
+  /** The last round; the end of saving the state is in it. */
   readonly lastRoundMs: number | null;
   /** The target takes the state and gets ready. */
   readonly finishMs: number | null;
+  /** What was left of writing it down once the target was ready. */
   readonly releaseMs: number | null;
   readonly commitMs: number | null;
   readonly stateBytes: number | null;
@@ -197,4 +198,6 @@ export interface Offer {
   readonly session: string;
   readonly stream: number;
   readonly dataPlane: { readonly url: string; readonly secret: string };
+  /** The VM's state may come as one part of bytes; absent: from before there was that. */
+  readonly takesPacked?: boolean;
 }

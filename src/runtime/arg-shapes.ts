@@ -30,6 +30,7 @@ export type ArgShape =
   | "bytes?"
   /** The argument may be left out. */
   | "bytes-if-given"
+  | "flag-if-given"
   | "backing"
   | "board-action"
   | "eventfd"
@@ -240,6 +241,7 @@ const READERS: { readonly [S in ArgShape]: (data: unknown) => unknown } = {
   bytes,
   "bytes?": orNull(bytes),
   "bytes-if-given": orNull(bytes),
+  "flag-if-given": flag,
   backing: (data) => oneOf(data, ["ram", "unbacked", "device"] as const),
   "board-action": (data) => oneOf(data, BOARD_ACTIONS),
   eventfd,

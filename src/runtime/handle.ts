@@ -66,6 +66,8 @@ export interface RuntimeOptions {
   readonly translationDelay?: number;
   /** Threads at most, one per VM. */
   readonly maxVms: number;
+  /** Threads that wait for a VM, beside those; 0 if absent. */
+  readonly spareThreads?: number;
 }
 
 export interface RuntimeUsage {

@@ -184,7 +184,7 @@ function decodeCommand(data: unknown, place: string): Command {
   const { args: raw } = fields;
   const isGiven = (arg: string) => typeof raw === "object" && raw !== null && arg in raw;
   const all = Object.entries(COMMAND_ROWS[name].args) as [string, ArgShape][];
-  const shapes = all.filter(([arg, shape]) => shape !== "bytes-if-given" || isGiven(arg));
+  const shapes = all.filter(([arg, shape]) => !shape.endsWith("-if-given") || isGiven(arg));
   const names = shapes.map(([arg]) => arg);
   const given = at(`${place}.args`, () => exactObject(raw, names));
   const args = Object.fromEntries(

@@ -209,6 +209,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
       initrd: "bytes?",
       firmware: "bytes-if-given",
       disk: "bytes-if-given",
+      leaveRam: "flag-if-given",
     },
   },
   describeBoard: { logged: false, args: {} },
@@ -245,7 +246,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   describeMemory: { logged: false, args: {} },
   holdVm: { logged: true, args: { hold: "flag", why: "text" } },
   // Drains work that was put off, takes a pending CPU_ON, writes tables into guest memory.
-  saveState: { logged: true, args: {} },
+  saveState: { logged: true, args: { pack: "flag-if-given" } },
   loadState: {
     logged: true,
     spoils: MOVED,
@@ -278,7 +279,7 @@ export const COMMAND_ROWS: { readonly [K in CommandName]: CommandRow<K> } = {
   digest: { logged: false, args: {} },
   describeTracking: { logged: false, args: {} },
   trackDirty: { logged: true, args: { consumer: "text", on: "flag", method: "text?" } },
-  harvestDirty: { logged: true, args: { consumer: "text" } },
+  harvestDirty: { logged: true, args: { consumer: "text", last: "flag-if-given" } },
   peekDirty: { logged: false, args: { consumer: "text" } },
   returnDirty: { logged: true, args: { consumer: "text", pages: "dirty-pages" } },
   setThrottle: { logged: true, args: { percent: "count", dirtyLimit: "count" } },

@@ -30,6 +30,8 @@ export type ToVm =
   | { readonly kind: "input-log"; readonly id: number };
 
 export type FromVm =
+  /** A spare thread is ready for a VM. */
+  | { readonly kind: "waiting" }
   | { readonly kind: "ready" }
   | { readonly kind: "refused-start"; readonly refusal: RefusalData }
   | { readonly kind: "reply"; readonly id: number; readonly stamp: Stamp; readonly value: unknown }
@@ -62,6 +64,13 @@ export interface VmRequest {
   readonly inputLog: LogBounds;
   /** Translations of guest code wait for a random number of runs up to this; 0 if absent. */
   readonly translationDelay?: number;
+}
+
+/** What a spare thread finds in its workerData: its VM's setup comes as its first message. */
+export interface SpareSetup {
+  readonly control: SharedArrayBuffer;
+  /** The engine's code, once any thread has built it. */
+  readonly tier0: Tier0Code | null;
 }
 
 /** What a VM's thread finds in its workerData. */

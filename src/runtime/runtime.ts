@@ -19,7 +19,8 @@ import type {
   VmHandle,
 } from "./handle.js";
 import type { VmRequest } from "./protocol.js";
-import { type CodeShare, startVmThread, type VmParts } from "./vm-thread.js";
+import { type CodeShare, SpareThreads, WORKER_FILE } from "./spare-threads.js";
+import { startVmThread, type VmParts } from "./vm-thread.js";
 
 /**
  * Brings one VM to life. On failure, too, it closes the account and calls onClosed.
@@ -54,6 +55,7 @@ class ThreadRuntime implements Runtime {
   readonly #starts = new Gate(VM_STARTS_MAX);
   readonly #slots = new Set<Slot>();
   readonly #code: CodeShare = { tier0: null };
+  readonly #spares: SpareThreads;
   #closing = false;
 
   constructor(options: RuntimeOptions, deps: RuntimeDeps) {
@@ -62,6 +64,7 @@ class ThreadRuntime implements Runtime {
     this.#translationDelay = options.translationDelay ?? 0;
     this.#inputLog = { entriesMax: options.inputLogEntries, bytesMax: INPUT_LOG_BYTES_MAX };
     this.#budget = MemoryBudget.create(options.memoryBudgetBytes);
+    this.#spares = new SpareThreads(options.spareThreads ?? 0, deps.clock, this.#code, WORKER_FILE);
     this.eventfds = new SharedEventfdTable(this.#counters, this.#owners, deps.clock);
   }
 
@@ -97,6 +100,7 @@ class ThreadRuntime implements Runtime {
 
   async close(): Promise<void> {
     this.#closing = true;
+    const spares = this.#spares.close();
     const ends = [...this.#slots].map(({ started }) =>
       started?.then(
         (handle) => handle.close(),
@@ -104,7 +108,7 @@ class ThreadRuntime implements Runtime {
         () => {},
       ),
     );
-    await Promise.all(ends);
+    await Promise.all([spares, ...ends]);
   }
 
   /** @returns the new VM's account */
@@ -124,7 +128,7 @@ class ThreadRuntime implements Runtime {
     const { clock, startVm = startVmThread } = this.#deps;
     if (!this.#closing) {
       const shared = { eventfds: this.#counters, owners: this.#owners, code: this.#code };
-      return startVm(request, { budget, ...shared, clock, onClosed });
+      return startVm(request, { budget, ...shared, spares: this.#spares, clock, onClosed });
     }
     budget.closeAccount();
     onClosed();

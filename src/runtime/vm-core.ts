@@ -37,6 +37,7 @@ export interface CoreParts {
   readonly schedule: InstanceDeps["schedule"];
   readonly clock: Clock;
   readonly createInstance: InstanceFactory;
+  readonly onHeld?: InstanceDeps["onHeld"];
   readonly send: SendFromVm;
 }
 
@@ -81,6 +82,7 @@ export class VmCore {
       eventfds: this.#eventfds,
       schedule: parts.schedule,
       clock: parts.clock,
+      ...(parts.onHeld === undefined ? {} : { onHeld: parts.onHeld }),
       ...translationOf(request),
     });
   }

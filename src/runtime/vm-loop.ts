@@ -16,10 +16,17 @@ import { assert } from "../base/assert.js";
 import { systemClock } from "../base/clock.js";
 import { KvmError, ServiceError, toRefusal } from "../base/errors.js";
 import { EventfdCounters } from "../base/eventfd-counters.js";
+import { giveWay, NICE } from "../base/give-way.js";
 import { STEPS_PER_TURN } from "../base/limits.js";
 import { MemoryBudget } from "../base/memory-budget.js";
 import type { shareTier0 } from "../vmm/index.js";
-import { isUrgent, type SendFromVm, type ThreadSetup, type ToVm } from "./protocol.js";
+import {
+  isUrgent,
+  type SendFromVm,
+  type SpareSetup,
+  type ThreadSetup,
+  type ToVm,
+} from "./protocol.js";
 import { ThreadControl } from "./thread-control.js";
 import { type InstanceFactory, VmCore } from "./vm-core.js";
 
@@ -28,18 +35,39 @@ export function runVmThread(createInstance: InstanceFactory, share?: typeof shar
   assert(parentPort !== null, "a VM's loop runs in a worker thread");
   const port = parentPort;
   const send: SendFromVm = (message, transfer) => port.postMessage(message, [...transfer]);
-  const setup = workerData as ThreadSetup;
+  const given = workerData as ThreadSetup | SpareSetup;
+  const control = new ThreadControl(given.control);
+  const receive = (): unknown => receiveMessageOnPort(port)?.message;
+  const setup = "request" in given ? given : awaitSetup(control, receive, send);
+  if (setup === null) return;
   share?.(setup.tier0, (code) => send({ kind: "tier0", code }, []));
   try {
     const core = startCore(setup, createInstance, send);
     if (core === null) return;
     send({ kind: "ready" }, []);
-    const control = new ThreadControl(setup.control);
-    loop(core, control, () => receiveMessageOnPort(port)?.message as ToVm | undefined);
+    loop(core, control, receive as () => ToVm | undefined);
     core.close();
   } catch (error) {
     // One of our own bugs: this VM ends, the process and its other VMs do not (DESIGN 16).
     send({ kind: "died", reason: toRefusal(error).detail }, []);
+  }
+}
+
+/** A spare thread: until it is given a VM, or told to end. */
+function awaitSetup(
+  control: ThreadControl,
+  receive: () => unknown,
+  send: SendFromVm,
+): ThreadSetup | null {
+  send({ kind: "waiting" }, []);
+  for (;;) {
+    control.mark();
+    if (control.isEnding()) return null;
+    if (control.hasMore()) {
+      control.take(false);
+      return receive() as ThreadSetup;
+    }
+    control.sleep();
   }
 }
 
@@ -57,6 +85,8 @@ function startCore(
       schedule: "round-robin",
       clock: systemClock,
       createInstance,
+      // A held guest waits for this thread to save, load and let go.
+      onHeld: (isHeld) => giveWay(isHeld ? NICE.awaited : NICE.vm),
       send,
     });
   } catch (error) {

@@ -1,20 +1,22 @@
 // Owns: one VM's thread as seen from the HTTP thread: start, messages, end. HTTP thread.
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { Clock } from "../base/clock.js";
 import { fromRefusal, ServiceError } from "../base/errors.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
-import { VM_END_GRACE_MS, VM_HEAP_MIB_MAX } from "../base/limits.js";
+import { VM_END_GRACE_MS } from "../base/limits.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
 import type { EventfdOwners } from "./eventfd-owners.js";
 import { EventfdPins } from "./eventfd-pins.js";
 import { type FromVm, isUrgent, type ThreadSetup, type VmRequest } from "./protocol.js";
+import {
+  type CodeShare,
+  type SpareThreads,
+  startThread,
+  type Thread,
+  WORKER_FILE,
+} from "./spare-threads.js";
 import { ThreadControl } from "./thread-control.js";
 import { type VmCarrier, VmDoor } from "./vm-door.js";
-
-/** Filled by the first VM that runs code, given to every later one. */
-export interface CodeShare {
-  tier0: ThreadSetup["tier0"];
-}
 
 /** What a VM is started with, beside its definition. */
 export interface VmParts {
@@ -25,12 +27,11 @@ export interface VmParts {
   readonly clock: Clock;
   /** The engine's code, once any of the process's threads has built it. */
   readonly code: CodeShare;
+  /** Threads that wait for a VM; absent: it starts its own. */
+  readonly spares?: SpareThreads;
   /** Called once when nothing of the VM runs any more. */
   readonly onClosed: () => void;
 }
-
-/** The compiled thread entry; there is none beside the TypeScript sources. */
-const WORKER_FILE = new URL("./vm.worker.js", import.meta.url);
 
 /**
  * Starts a thread and builds the VM in it.
@@ -42,11 +43,7 @@ export async function startVmThread(
   parts: VmParts,
   workerFile: URL = WORKER_FILE,
 ): Promise<VmDoor> {
-  const control = ThreadControl.create();
-  const worker = new Worker(workerFile, {
-    workerData: threadSetup(request, parts, control),
-    resourceLimits: { maxOldGenerationSizeMb: VM_HEAP_MIB_MAX },
-  });
+  const { worker, control } = threadFor(request, parts, workerFile);
   const { eventfds, owners, budget } = parts;
   const pins = new EventfdPins(eventfds, budget.accountIndex, owners, request.replay);
   const carrier = threadCarrier(worker, control, parts.clock);
@@ -61,6 +58,17 @@ export async function startVmThread(
     throw error;
   }
   return door;
+}
+
+function threadFor(request: VmRequest, parts: VmParts, workerFile: URL): Thread {
+  const spare = parts.spares?.take() ?? null;
+  if (spare !== null) {
+    spare.worker.postMessage(threadSetup(request, parts, spare.control));
+    spare.control.announce(false);
+    return spare;
+  }
+  const control = ThreadControl.create();
+  return { worker: startThread(workerFile, threadSetup(request, parts, control)), control };
 }
 
 function threadSetup(request: VmRequest, parts: VmParts, control: ThreadControl): ThreadSetup {

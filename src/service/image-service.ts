@@ -7,6 +7,7 @@ import type { ImageRecord, Store } from "../store/index.js";
 import { ChangeQueue } from "./change-queue.js";
 import { cursorOfName, readNameCursor } from "./cursor.js";
 import type { EventLog } from "./event-log.js";
+import { ImageCache } from "./image-cache.js";
 import { IMAGE_NAME_MAX, IMAGES_MAX } from "./limits.js";
 import type { Recorder } from "./recorder.js";
 import type {
@@ -32,6 +33,7 @@ export class Images implements ImageService {
   readonly #byName: Map<string, ImageRecord>;
   /** Changes go one after the other, so that a file is never removed while it is written. */
   readonly #changes = new ChangeQueue();
+  readonly #cache: ImageCache;
   /** Names that VMs under creation refer to, with how many do. */
   readonly #pins = new Map<string, number>();
   /** Says who else needs the bytes of a hash. */
@@ -40,6 +42,7 @@ export class Images implements ImageService {
   private constructor(deps: Deps, records: readonly ImageRecord[]) {
     this.#deps = deps;
     this.#byName = new Map(records.map((record) => [record.name, record]));
+    this.#cache = new ImageCache(deps.store.imageFiles, hash);
   }
 
   /** Reads the records and removes what a crash left of files. */
@@ -175,8 +178,8 @@ export class Images implements ImageService {
   }
 
   async #bytes(ref: ImageRef): Promise<Uint8Array> {
-    const bytes = await this.#deps.store.imageFiles.read(ref.sha256);
-    if (bytes !== null && (await hash(bytes)) === ref.sha256) return bytes;
+    const bytes = await this.#cache.read(ref.sha256);
+    if (bytes !== null && bytes !== "changed") return bytes;
     const how = bytes === null ? "is missing" : "was changed";
     throw new ServiceError(
       "image-lost",

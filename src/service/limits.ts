@@ -33,6 +33,9 @@ export const LABELS_MAX = 64;
 /** Images; each is a file, and the list is read from memory. */
 export const IMAGES_MAX = 1_000;
 
+/** Bytes of images in memory, for VMs to come; what VMs have now is theirs beside it. */
+export const IMAGE_CACHE_BYTES = 256 * 1024 * 1024;
+
 /** Characters of an image's name, as the HTTP face takes them. */
 export const IMAGE_NAME_MAX = 128;
 

@@ -275,7 +275,7 @@ export class Vms implements VmService {
   }
 
   /** A thread with the VM of a definition, its board loaded. For sessions that move VMs, too. */
-  async build(definition: VmDefinition, log: InputLog | null): Promise<VmHandle> {
+  async build(definition: VmDefinition, log: InputLog | null, leaveRam = false): Promise<VmHandle> {
     const { runtime, images } = this.#deps;
     const handle = await (log === null
       ? runtime.start(definition)
@@ -288,7 +288,7 @@ export class Vms implements VmService {
     const { board } = definition;
     if (board === undefined || log !== null) return handle;
     try {
-      await handle.call("loadBoard", await images.of(board));
+      await handle.call("loadBoard", { ...(await images.of(board)), leaveRam });
     } catch (error) {
       await handle.close();
       throw error;

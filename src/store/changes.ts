@@ -8,10 +8,8 @@ type Statements = Prisma.PrismaPromise<unknown>[];
 /** @returns the statements of a change, not yet started. */
 export function statementsOf(db: PrismaClient, change: Change): Statements {
   switch (change.kind) {
-    case "put-vm": {
-      const row = rows.vmToRow(change.vm);
-      return [db.vm.upsert({ where: { id: row.id }, create: row, update: row })];
-    }
+    case "put-vm":
+      return putRows(db, "Vm", [rows.vmToRow(change.vm)], "id");
     case "delete-vm":
       return [db.vm.deleteMany({ where: { id: change.id } })];
     case "put-part":
@@ -97,11 +95,8 @@ function migrationStatements(
   change: Extract<Change, { kind: "put-migration" | "put-migration-rounds" | "delete-migration" }>,
 ): Statements {
   switch (change.kind) {
-    case "put-migration": {
-      // No putRows: replacing the row would take its rounds with it.
-      const row = rows.migrationToRow(change.migration);
-      return [db.migration.upsert({ where: { id: row.id }, create: row, update: row })];
-    }
+    case "put-migration":
+      return putRows(db, "Migration", [rows.migrationToRow(change.migration)], "id");
     case "put-migration-rounds":
       return putRows(db, "MigrationRound", change.rounds.map(rows.roundToRow));
     case "delete-migration":
@@ -160,19 +155,28 @@ function shapeStatements(db: PrismaClient, vmId: string, shape: VmShape): Statem
 /**
  * Sets rows by their primary key, all of them in one statement that is fed by one JSON document: a
  * model's upsert takes four times as long for one row, its createMany twenty times for many, and
- * all of that time blocks the event loop. For tables that no other table refers to.
+ * all of that time blocks the event loop.
+ * @param updates the primary key of a table that others refer to: a row that is there is updated,
+ * since replacing it would take theirs with it
  */
 function putRows(
   db: PrismaClient,
   table: Prisma.ModelName,
   list: readonly object[],
+  updates: string | null = null,
 ): Prisma.PrismaPromise<unknown>[] {
   const first = list[0];
   if (first === undefined) return [];
   const names = Object.keys(first);
   const columns = names.map((name) => `"${name}"`).join(", ");
   const values = names.map((name) => `json_extract(value, '$.${name}')`).join(", ");
-  const sql = `INSERT OR REPLACE INTO "${table}" (${columns}) SELECT ${values} FROM json_each(?)`;
+  const from = `INTO "${table}" (${columns}) SELECT ${values} FROM json_each(?)`;
+  const sets = names.map((name) => `"${name}" = excluded."${name}"`).join(", ");
+  const sql =
+    updates === null
+      ? `INSERT OR REPLACE ${from}`
+      : // Without WHERE the parser takes ON for that of a join.
+        `INSERT ${from} WHERE true ON CONFLICT ("${updates}") DO UPDATE SET ${sets}`;
   // Integers of our rows are u32 or counters, so they are exact as JSON numbers.
   const document = JSON.stringify(list, (_, value: unknown) =>
     typeof value === "bigint" ? Number(value) : value,

@@ -1,6 +1,6 @@
 // Owns: the bytes of images as files named by their hash, beside the database. HTTP thread.
 // A file is complete under its name or not there: it is written under another, synced and renamed.
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 const PARTIAL = ".partial";
@@ -36,6 +36,17 @@ export class ImageFiles {
   async read(sha256: string): Promise<Uint8Array | null> {
     try {
       return Uint8Array.from(await readFile(join(this.#folder, sha256)));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+      throw error;
+    }
+  }
+
+  /** Changes when the file does; null: there is none. */
+  async stamp(sha256: string): Promise<string | null> {
+    try {
+      const { ino, size, mtimeMs, ctimeMs } = await stat(join(this.#folder, sha256));
+      return [ino, size, mtimeMs, ctimeMs].join(" ");
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
       throw error;

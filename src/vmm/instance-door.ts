@@ -20,6 +20,8 @@ export interface InstanceDeps {
    * its digest, don't depend on it.
    */
   readonly translation?: Translation | null;
+  /** Told when the VM is held and when it is let go: somebody waits for what comes next. */
+  readonly onHeld?: (isHeld: boolean) => void;
   /** Time of the machine, for wall clocks and paced virtual ones; the system's unless given. */
   readonly clock?: Clock;
 }

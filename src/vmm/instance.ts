@@ -34,13 +34,14 @@ export class Instance implements VmInstance {
 
   constructor(definition: VmDefinition, deps: InstanceDeps) {
     this.definition = definition;
-    this.machine = new Machine(definition, {
+    const machine = {
       budget: deps.budget,
       eventfds: deps.eventfds,
       scheduleSeed: deps.schedule === "seeded" ? definition.seed : null,
       translation: deps.translation === undefined ? {} : deps.translation,
       clock: deps.clock ?? systemClock,
-    });
+    };
+    this.machine = new Machine(definition, machine, deps.onHeld ?? (() => {}));
   }
 
   get memory(): WebAssembly.Memory {

@@ -51,7 +51,8 @@ export class Machine {
   readonly #lender = new Lender(LENT_BUFFERS);
   readonly coalesced = new Unacknowledged<readonly CoalescedEntry[]>("d");
 
-  constructor(definition: VmDefinition, deps: KvmDeps) {
+  /** @param onHeld told when the VM is held and when it is let go */
+  constructor(definition: VmDefinition, deps: KvmDeps, onHeld: (isHeld: boolean) => void) {
     this.definition = definition;
     this.kvm = new Kvm(
       {
@@ -76,7 +77,7 @@ export class Machine {
     this.assigned = new AssignedDevices(this.kvm);
     const { board, seed } = definition;
     this.board = board === undefined ? null : new Board(board, this.kvm, seed);
-    this.held = new Held(this.kvm, this.board);
+    this.held = new Held(this.kvm, this.board, onHeld);
     this.tracking = new Tracking(this.kvm, this.board !== null);
   }
 

@@ -182,6 +182,12 @@ export const MigrationOffer = Type.Object(
       },
       closed,
     ),
+    takesPacked: Type.Optional(
+      Type.Boolean({
+        description: "The VM's state may come as one part of bytes. Absent: it may not.",
+        examples: [true],
+      }),
+    ),
   },
   { ...closed, $id: "MigrationOffer", description: "The VM is built and held." },
 );

@@ -179,7 +179,15 @@ export class Incoming implements IncomingService {
       source: peers.voice(peer, peerSession),
     });
     session.target = target;
-    return { session, offer: asRefusal(target.offer()) };
+    const offer = asRefusal(target.offer());
+    offer.then(
+      () => {
+        const entry = this.entryOf(session);
+        if (entry !== null) this.#deps.moves.keepParts(entry);
+      },
+      () => {},
+    );
+    return { session, offer };
   }
 
   #host(session: Session): TargetHost {

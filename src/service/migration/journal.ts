@@ -49,18 +49,29 @@ export class Journalist implements Journal {
     const session = this.#session;
     // An operator's word, or a cancel that was quicker, stands.
     if (session.isEnded) return;
+    const change = this.#changeTo(state, failure);
+    session.note = null;
+    await this.#book.change(session, change, ENDED.has(state) ? "ended" : "state");
+    if (ENDED.has(state)) this.#onEnded();
+  }
+
+  passed(state: MigrationState, failure: Failure | null): void {
+    const session = this.#session;
+    if (session.isEnded) return;
+    session.note = null;
+    this.#book.changeLater(session, this.#changeTo(state, failure), "state");
+  }
+
+  #changeTo(state: MigrationState, failure: Failure | null): SessionChange {
     const now = timestamp(this.#book.deps.clock);
-    const { startedAt } = session.record;
-    const change: SessionChange = {
+    const { startedAt } = this.#session.record;
+    return {
       state,
       // What was in the way for a while is no failure of what ended well.
       ...(failure === null && !ENDED.has(state) ? {} : { failure: toJson(failure) }),
       ...(startedAt === null && state !== "queued" ? { startedAt: now } : {}),
       ...(ENDED.has(state) ? { endedAt: now } : {}),
     };
-    session.note = null;
-    await this.#book.change(session, change, ENDED.has(state) ? "ended" : "state");
-    if (ENDED.has(state)) this.#onEnded();
   }
 
   async point(point: CommitPoint): Promise<void> {

@@ -216,13 +216,22 @@ export class SessionBook {
         session.unsavedRounds = [...rounds, ...session.unsavedRounds];
         throw error;
       }
-      // These go on while the disk works.
       if (!session.isEnded) this.#countEnd(session, record.state);
-      const { progress, decision, statistics } = session.record;
-      session.record = { ...record, progress, decision, statistics };
+      // What else has become of it while the disk worked stays.
+      const now = session.record;
+      session.record = { ...now, ...change, version: now.version + 1, bootId };
       if (what !== null) this.announce(session, what);
       session.tell();
     });
+  }
+
+  /** In force at once; on disk with the next batch, or before, with another change. */
+  changeLater(session: Session, change: SessionChange, what: string): void {
+    const { version } = session.record;
+    session.record = { ...session.record, ...change, version: version + 1 };
+    this.announce(session, what);
+    this.saveLater(session);
+    session.tell();
   }
 
   get totals(): Readonly<Record<Direction, MigrationTotals>> {

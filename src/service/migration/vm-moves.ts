@@ -30,13 +30,15 @@ const WHY_HELD = "It is being moved here.";
 
 export class VmMoves {
   readonly #deps: Deps;
+  /** Arriving ones whose parts are on disk. */
+  readonly #kept = new WeakSet<VmEntry>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
   }
 
   /**
-   * Builds a peer's VM, held, known to this host alone; nothing of it is durable.
+   * Builds a peer's VM, held, known to this host alone; nothing of it is durable yet.
    * @throws KvmError, ServiceError: why this host can't have it
    */
   async receive(
@@ -47,7 +49,7 @@ export class VmMoves {
     const { registry, vms, images, book } = this.#deps;
     const definition = definitionOf(passport, (hash, name) => images.nameOf(hash) ?? name);
     const shape = new Shape(shapeOf(passport));
-    const handle = await vms.build(definition, null);
+    const handle = await vms.build(definition, null, true);
     try {
       shape.renumber(await rebuild(handle, shape.records(), true));
       await handle.call("holdVm", { hold: true, why: WHY_HELD });
@@ -80,12 +82,22 @@ export class VmMoves {
     return { entry, handle };
   }
 
+  /** While its pages come, so that less is left for the guest's pause. */
+  keepParts(entry: VmEntry): void {
+    const changes: readonly Change[] = [{ kind: "put-vm", vm: entry.record }, partsOf(entry)];
+    this.#deps.book.deps.recorder.commit(changes).then(
+      () => void this.#kept.add(entry),
+      // They go with "ready" then.
+      () => {},
+    );
+  }
+
   /** The record of a VM that has all of its memory and state, and waits. */
   ready(entry: VmEntry): PointEffect {
-    const parts: Change = { kind: "put-shape", vmId: entry.id, shape: entry.shape.records() };
     const stateReason = "It is here, and waits for its source to let go of it.";
     const effect = this.#deps.vms.prepare(entry, { stateReason }, "vm.arrived");
-    return { ...effect, changes: [...effect.changes, parts] };
+    if (this.#kept.has(entry)) return effect;
+    return { ...effect, changes: [...effect.changes, partsOf(entry)] };
   }
 
   /** From now on it is this host's. What it left behind here when it went away goes. */
@@ -163,6 +175,10 @@ export class VmMoves {
       done: () => forget(registry, entry),
     };
   }
+}
+
+function partsOf(entry: VmEntry): Change {
+  return { kind: "put-shape", vmId: entry.id, shape: entry.shape.records() };
 }
 
 function isTombstone(one: VmEntry, arrived: VmEntry): boolean {

@@ -90,7 +90,7 @@ export class SnapshotRestores {
     }));
     const deps: RestoreDeps = {
       io,
-      build: (definition) => vms.build(definition, null),
+      build: (definition) => vms.build(definition, null, true),
       attach: (eventfds) => this.#attach(eventfds),
     };
     return restoreChain(deps, files, paused);

@@ -42,6 +42,8 @@ export interface BoardImages {
   readonly initrd: Uint8Array | null;
   readonly firmware?: Uint8Array | null;
   readonly disk?: Uint8Array | null;
+  /** Nothing is put into RAM now: its content comes from another host, or a snapshot. */
+  readonly leaveRam?: boolean;
 }
 
 /** News of a board: a line of the VM's history, or that its console may have more to read. */

@@ -135,7 +135,8 @@ export class Hardware {
     for (let id = 0; id < vcpus; id++) createVcpu(vm, id);
     this.#resetGic = createGic(this.#kvm, this.definition);
     this.#built = { images, at, ramObject: ram.id };
-    this.powerOn();
+    if (images.leaveRam !== true) this.#fill();
+    this.#reset();
   }
 
   /** With a bitmap beside them, for what no vCPU writes. @throws KvmError EINVAL, E2BIG */
@@ -224,11 +225,15 @@ export class Hardware {
 
   /** Power-on state of everything but RAM, which keeps what is not written over. */
   powerOn(): void {
+    this.#fill();
+    this.#reset();
+  }
+
+  /** Image, initrd and device tree into RAM. */
+  #fill(): void {
     const { vm } = this.#kvm;
     assert(this.#built !== null, "a board that runs has its image");
     const { images, at } = this.#built;
-    this.devices.reset();
-    this.#resetGic();
     const tree = deviceTree({
       board: this.definition,
       initrd: at.initrd,
@@ -246,6 +251,14 @@ export class Hardware {
       writeGuest(this.#kvm, BigInt(at.initrd.start), images.initrd);
     }
     writeGuest(this.#kvm, BigInt(at.dtb), tree);
+  }
+
+  #reset(): void {
+    const { vm } = this.#kvm;
+    assert(this.#built !== null, "a board that runs has its image");
+    const { at } = this.#built;
+    this.devices.reset();
+    this.#resetGic();
     for (const vcpu of vm.vcpus) this.#resetVcpu(vcpu, at);
     this.interrupts.driveAll();
   }

@@ -91,8 +91,11 @@ export interface TrackingCommands {
    * @throws ServiceError "dirty-log-owned" while the client's slots log, "tracking-unavailable"
    */
   trackDirty: [{ consumer: string; on: boolean; method: string | null }, TrackingView];
-  /** What became dirty since the consumer was told last; ServiceError "consumer-not-found". */
-  harvestDirty: [{ consumer: string }, DirtyPages];
+  /**
+   * What became dirty since the consumer was told last; ServiceError "consumer-not-found". `last`:
+   * of a held VM, whose pages nobody needs to notice any more, so that they aren't cleaned.
+   */
+  harvestDirty: [{ consumer: string; last?: boolean }, DirtyPages];
   /** The same, without taking it: what has been harvested for this consumer so far. */
   peekDirty: [{ consumer: string }, DirtyPages];
   /** Gives back what a consumer took and could not use. */
@@ -121,11 +124,12 @@ export interface StateCommands {
    */
   holdVm: [{ hold: boolean; why: string }, { wasRunning: boolean }];
   /**
-   * All state but memory, of a held VM. Writes ITS and pending tables into guest memory.
+   * All state but memory, of a held VM. Writes ITS and pending tables into guest memory. `pack`: as
+   * one part of bytes, which loadState takes as well.
    * @throws ServiceError "vm-not-held", "vm-not-movable"; KvmError EFAULT, EINVAL
    */
   saveState: [
-    Record<string, never>,
+    { readonly pack?: boolean },
     { parts: readonly Saved[]; eventfds: readonly StateEventfd[] },
   ];
   /**

@@ -34,9 +34,12 @@ export class Held {
   /** Counters that came with it from another host, and count on when it is let go. */
   time: VmTime | null = null;
 
-  constructor(kvm: Kvm, board: Board | null) {
+  readonly #onHeld: (isHeld: boolean) => void;
+
+  constructor(kvm: Kvm, board: Board | null, onHeld: (isHeld: boolean) => void) {
     this.#kvm = kvm;
     this.#board = board;
+    this.#onHeld = onHeld;
   }
 
   get isHeld(): boolean {
@@ -82,6 +85,7 @@ export class Held {
   hold(why: string): Op<{ wasRunning: boolean }> {
     const isFirst = !this.isHeld;
     this.#whys.add(why);
+    if (isFirst) this.#onHeld(true);
     return this.#stopped(isFirst, why);
   }
 
@@ -107,6 +111,7 @@ export class Held {
     }
     const { wasRunning, time } = this;
     this.#whys.clear();
+    this.#onHeld(false);
     this.#isSettled = false;
     this.wasRunning = false;
     this.time = null;

@@ -5,6 +5,7 @@ import { allPagesHere, awaitPages, pagesArrived } from "./absent-pages.js";
 import type { StateCommands } from "./commands.js";
 import { describeMemory, readSequences, writeSequences } from "./memory-map.js";
 import { loadState, requireMovable, saveState } from "./state.js";
+import { packed, unpacked } from "./state-packed.js";
 
 export const STATE_COMMANDS: { readonly [K in keyof StateCommands]: Row<K> } = {
   describeMemory: {
@@ -14,10 +15,16 @@ export const STATE_COMMANDS: { readonly [K in keyof StateCommands]: Row<K> } = {
     },
   },
   holdVm: { op: (m, { hold, why }) => (hold ? m.held.hold(why) : m.held.letGo(why)) },
-  saveState: { now: (m) => saveState(m) },
+  saveState: {
+    now: (m, { pack = false }) => {
+      const { parts, eventfds } = saveState(m);
+      return { parts: pack ? packed(parts) : parts, eventfds };
+    },
+  },
   loadState: {
     op: (m, { parts, eventfds = [] }) => {
-      return loadState(m, parts, new Map(eventfds.map(({ local, fd }) => [local, fd.index])));
+      const numbers = new Map(eventfds.map(({ local, fd }) => [local, fd.index]));
+      return loadState(m, unpacked(parts), numbers);
     },
   },
   awaitPages: { now: (m, args) => awaitPages(m, args) },

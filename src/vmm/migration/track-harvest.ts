@@ -21,18 +21,26 @@ export interface Harvested {
   page(slot: Memslot, page: number): void;
 }
 
-/** Everything that KVM's log has now. The caller keeps slots from changing. */
-export function* harvestAll(kvm: Kvm, method: TrackingMethod, to: Harvested): Op<void> {
+/**
+ * Everything that KVM's log has now. The caller keeps slots from changing.
+ * @param isLast GET alone: what isn't cleaned is found again, which is never too little
+ */
+export function* harvestAll(
+  kvm: Kvm,
+  method: TrackingMethod,
+  to: Harvested,
+  isLast = false,
+): Op<void> {
   const { vm } = kvm;
   if (vm.caps.dirtyRingBytes !== 0) yield* harvestRings(kvm, to);
   if (!vm.usesDirtyBitmap) return;
   const logs: { slot: Memslot; bitmap: Uint8Array }[] = [];
   for (const slot of vm.slots.list().filter(isLogging)) {
     const { bitmap } = yield* kvm.log.get(slot.id);
-    yield* clearBits(kvm, RECIPES[method], slot, bitmap);
+    if (!isLast) yield* clearBits(kvm, RECIPES[method], slot, bitmap);
     logs.push({ slot, bitmap });
   }
-  if (RECIPES[method].clear === "defer") yield* untilCleaned(kvm);
+  if (RECIPES[method].clear === "defer" && !isLast) yield* untilCleaned(kvm);
   for (const { slot, bitmap } of logs) to.slot(slot, bitmap);
 }
 

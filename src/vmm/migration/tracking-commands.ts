@@ -46,7 +46,7 @@ export const TRACKING_COMMANDS: { readonly [K in keyof TrackingCommands]: Row<K>
       return view;
     },
   },
-  harvestDirty: { op: (m, { consumer }) => m.tracking.harvest(consumer) },
+  harvestDirty: { op: (m, { consumer, last }) => m.tracking.harvest(consumer, last) },
   peekDirty: { now: (m, { consumer }) => m.tracking.peek(consumer) },
   returnDirty: {
     now: (m, { consumer, pages }) => {

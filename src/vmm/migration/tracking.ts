@@ -204,12 +204,12 @@ export class Tracking {
   // ── pages ───────────────────────────────────────────────────────────────────────────────────
 
   /** @throws ServiceError "consumer-not-found" */
-  *harvest(consumer: string): Op<DirtyPages> {
+  *harvest(consumer: string, isLast = false): Op<DirtyPages> {
     yield* this.#busy.lock();
     try {
       const pages = this.#consumers.pagesOf(consumer);
       if (this.#inForce !== null) {
-        yield* harvestAll(this.#kvm, this.#inForce.method, this.#consumers);
+        yield* harvestAll(this.#kvm, this.#inForce.method, this.#consumers, isLast);
       }
       return pages.read(this.#kvm.vm.mm, true);
     } finally {

@@ -55,6 +55,8 @@ export interface Surroundings {
 }
 
 const FULL_MS = 3_000;
+/** As the service's batches. */
+const BATCH_MS = 200;
 
 export class SimHost {
   readonly name: string;
@@ -338,9 +340,21 @@ export class SimHost {
 
   /** Writes are done one after the other. */
   #journal(kept: Kept, session: string, life: Life): Journal {
+    let passed: () => void = () => {};
     const write = (what: string, act: () => void): Promise<void> =>
-      this.#write(`${this.name}.${what}`, life, act);
+      this.#write(`${this.name}.${what}`, life, () => {
+        passed();
+        act();
+      });
     return {
+      passed: (state, failure) => {
+        passed = () => {
+          passed = () => {};
+          kept.state = state;
+          kept.failure = failure;
+        };
+        this.#around.world.at(BATCH_MS, () => void write("batch", () => {}).catch(() => {}));
+      },
       state: (state: MigrationState, failure: Failure | null) =>
         write(`state ${state}`, () => {
           kept.state = state;

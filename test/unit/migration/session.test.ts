@@ -15,13 +15,13 @@ describe("a migration that goes well", () => {
     });
     expect(pair.target.disk.get("in-m1")).toMatchObject({ state: "completed", point: "running" });
     const [statistics] = pair.source.statistics;
-    const { downtimeMs, totalMs, ...steps } = statistics!;
+    // It is written down while the target loads, so nothing need be left of it.
+    const { downtimeMs, totalMs, releaseMs, ...steps } = statistics!;
     for (const ms of Object.values(steps)) expect(ms).toBeGreaterThan(0);
+    expect(releaseMs).toBeGreaterThanOrEqual(0);
     expect(downtimeMs).toBeLessThan(totalMs);
-    const { holdMs, lastRoundMs, finishMs, releaseMs, commitMs, saveMs } = statistics!;
+    const { holdMs, lastRoundMs, finishMs, commitMs } = statistics!;
     const sum = holdMs! + lastRoundMs! + finishMs! + releaseMs! + commitMs!;
-    // State is saved while the last round is sent.
-    expect(saveMs).toBeLessThanOrEqual(lastRoundMs!);
     expect(sum).toBeLessThanOrEqual(downtimeMs!);
     expect(pair.source.vms).toEqual([]);
     expect(pair.target.vms.map(({ isHeld }) => isHeld)).toEqual([false]);

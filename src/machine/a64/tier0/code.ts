@@ -15,6 +15,7 @@ let onBuilt: ((built: Tier0Code) => void) | null = null;
 export function shareTier0(given: Tier0Code | null, told: (built: Tier0Code) => void): void {
   code ??= given;
   onBuilt = told;
+  if (given === null && code !== null) told(code);
 }
 
 export function tier0Code(): Tier0Code {
