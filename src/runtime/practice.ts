@@ -93,6 +93,10 @@ export async function practise(createInstance: InstanceFactory): Promise<void> {
     assert(one !== null && other !== null, "a budget of its own has room for two");
     const from = new PractisingVm(createInstance, one, eventfds);
     const to = new PractisingVm(createInstance, other, eventfds);
-    await move(from, to).finally(() => Promise.all([from.close(), to.close()]));
+    try {
+      await move(from, to);
+    } finally {
+      await Promise.all([from.close(), to.close()]);
+    }
   }
 }
