@@ -372,6 +372,10 @@ export class SourceSession {
     if (vm.heldMs !== null) this.#watch.runsAgain(vm.heldMs);
     await connection?.outgoing.close().catch(noop);
     await this.#abortPeer(failure.detail);
+    if (connection?.switchover.isFinishSent && notes.point !== "aborted") {
+      // By the target's word: the record says "released" until it says this.
+      await retry(this.#spec.clock, FOR_EVER, () => notes.reach("aborted"));
+    }
     return this.#end(isStopped ? "cancelled" : "failed", failure);
   }
 

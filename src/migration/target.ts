@@ -139,7 +139,9 @@ export class TargetSession {
       if (this.notes.point === "running") {
         throw refused("session-running", "The VM runs here: too late to abort.");
       }
-      if (unlessReady && this.notes.point === "ready") {
+      if (unlessReady && this.#arrival !== null) {
+        // Perhaps the record alone had failed.
+        if (this.notes.point === "none") await this.getReady(this.notes.keep("ready"));
         throw refused(SESSION_READY, "The VM is complete here.");
       }
       const failure = failureOf(
@@ -400,8 +402,11 @@ export class TargetSession {
 
   /** A source that lives says so only once this host is ready; one that died may have before. */
   async #sourceReleased(): Promise<void> {
-    if (this.notes.point !== "none") await this.commit();
-    else await this.abort("The source has died before everything was here.", true);
+    if (this.notes.point === "none") {
+      // Refused where everything is here after all.
+      await this.abort("The source has died before everything was here.", true).catch(() => {});
+    }
+    if (this.notes.point === "ready") await this.commit();
   }
 
   /** Released by a source that has died since: only a VM that lacks nothing can go on. */
