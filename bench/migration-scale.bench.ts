@@ -1,6 +1,6 @@
 // Owns: how migrations grow: 64 GiB of which 4 GiB were stored to, carried in full and compared by
 // the target, with what both hosts' processes need for it; and 20 migrations at once, with how long
-// anybody else waits. Bench process.
+// anybody else waits. --part large, or many. Bench process.
 import { systemClock } from "../dist/base/clock.js";
 import type { Client } from "../dist/cli/client.js";
 import { NAMES, type Name, TwoHosts } from "../test/support/two-hosts.js";
@@ -144,6 +144,8 @@ async function many(context: BenchContext): Promise<void> {
 }
 
 export default async function migrationScale(context: BenchContext): Promise<void> {
-  await large(context);
-  await many(context);
+  const { part } = context;
+  for (const [name, measure] of Object.entries({ large, many })) {
+    if (part === null || part === name) await measure(context);
+  }
 }

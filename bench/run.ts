@@ -1,5 +1,6 @@
 // Owns: `npm run bench`: every subject in a process of its own, one after the other; a table.
 //   --only NAME    one subject, or several: --only a --only b
+//   --part NAME    of a subject that has several, this one alone
 //   --quick        small sizes and few rounds: shows that it works, not what it costs
 //   --json FILE    the same rows as JSON
 //   --strict       exit 1 when a bar is missed
@@ -20,6 +21,7 @@ const CHILD = new URL("./support/child.ts", import.meta.url);
 const { values: options } = parseArgs({
   options: {
     only: { type: "string", multiple: true },
+    part: { type: "string", default: "" },
     quick: { type: "boolean", default: false },
     json: { type: "string" },
     strict: { type: "boolean", default: false },
@@ -44,7 +46,8 @@ function runSubject(name: string): Promise<{ rows: readonly Row[]; ok: boolean }
   const file = new URL(`./${name}.bench.ts`, import.meta.url).href;
   const profileDir = options.profile === undefined ? "" : resolve(options.profile);
   const profiling = profileDir === "" ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}`];
-  const child = fork(CHILD, [name, file, options.quick ? "quick" : "full", profileDir], {
+  const size = options.quick ? "quick" : "full";
+  const child = fork(CHILD, [name, file, size, profileDir, options.part], {
     execArgv: [...process.execArgv, ...profiling],
   });
   const rows: Row[] = [];

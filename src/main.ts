@@ -4,6 +4,7 @@ import "./base/keep-code.js";
 import closeWithGrace from "close-with-grace";
 import { createHost, type Host } from "./app.js";
 import { systemClock } from "./base/clock.js";
+import { helpersGiveWay } from "./base/give-way.js";
 import { ConfigError, loadConfig } from "./config.js";
 
 /** A refusal to start is one sentence, not a stack. */
@@ -44,6 +45,7 @@ async function shutDown(host: Host): Promise<void> {
 const LAST_RESORT_MS = 20_000;
 
 async function main(): Promise<void> {
+  helpersGiveWay();
   const config = loadConfig();
   const host = await createHost(config);
   let address: string;

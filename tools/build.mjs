@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { bundleThread } from "./bundle.mjs";
 import { clientTypes } from "./client-types.mjs";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -85,7 +86,8 @@ function compile() {
   const sources = filesUnder("src").filter((file) => file.endsWith(".ts"));
   const compiled = sources.filter((file) => !file.endsWith(".d.ts"));
   const outputs = compiled.map((file) => file.replace(/^src/, "dist").replace(/\.ts$/, ".js"));
-  const print = fingerprint([...sources, "tsconfig.json"], installed("typescript"));
+  const inputs = [...sources, "tsconfig.json", "tools/bundle.mjs"];
+  const print = fingerprint(inputs, `${installed("typescript")} ${installed("esbuild")}`);
   upToDate("dist/.stamp", print, outputs, () => {
     // Incremental compilation trusts its notes; they are wrong once an output was removed by hand.
     const whole = outputs.every((file) => existsSync(join(ROOT, file)));
@@ -94,6 +96,7 @@ function compile() {
       require.resolve("typescript/bin/tsc"),
       ...["-p", "tsconfig.json"],
     ]);
+    bundleThread(ROOT);
     removeOrphans(new Set(outputs));
   });
 }

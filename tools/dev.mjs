@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "./build.mjs";
+import { watchThread } from "./bundle.mjs";
 
 const cwd = join(dirname(fileURLToPath(import.meta.url)), "..");
 const require = createRequire(import.meta.url);
@@ -19,6 +20,7 @@ const compiler = spawn(
   ],
   { cwd, stdio: ["ignore", "inherit", "inherit"] },
 );
+const endWatch = await watchThread(cwd);
 const pretty = spawn(process.execPath, [require.resolve("pino-pretty/bin.js")], {
   cwd,
   stdio: ["pipe", "inherit", "inherit"],
@@ -31,6 +33,7 @@ service.stdout.pipe(pretty.stdin);
 
 const children = [service, compiler, pretty];
 const stop = () => {
+  void endWatch();
   for (const child of children) child.kill("SIGTERM");
 };
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, stop);

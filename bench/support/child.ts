@@ -3,7 +3,7 @@
 import type { BenchContext, FromSubject, Subject } from "./subject.js";
 import { rowOf } from "./subject.js";
 
-const [name = "", file = "", quick = "", profileDir = ""] = process.argv.slice(2);
+const [name = "", file = "", quick = "", profileDir = "", part = ""] = process.argv.slice(2);
 
 function send(message: FromSubject): void {
   process.send?.(message);
@@ -12,6 +12,7 @@ function send(message: FromSubject): void {
 const context: BenchContext = {
   quick: quick === "quick",
   profileDir: profileDir === "" ? null : profileDir,
+  part: part === "" ? null : part,
   report: (measured) => send({ kind: "row", row: rowOf(name, measured) }),
   note: (text) => send({ kind: "note", text }),
 };

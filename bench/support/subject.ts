@@ -33,6 +33,8 @@ export interface BenchContext {
   readonly quick: boolean;
   /** Directory for CPU profiles of the processes measured, or null. */
   readonly profileDir: string | null;
+  /** The only part of the subject to be measured; null: all of it. */
+  readonly part: string | null;
   report(measured: Measured): void;
   /** A sentence for the reader; never in the table. */
   note(text: string): void;

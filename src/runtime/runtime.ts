@@ -2,6 +2,7 @@
 import type { Clock } from "../base/clock.js";
 import { ServiceError } from "../base/errors.js";
 import { EventfdCounters } from "../base/eventfd-counters.js";
+import { Gate } from "../base/gate.js";
 import { INPUT_LOG_BYTES_MAX, VM_STARTS_MAX, VM_THREADS_MAX } from "../base/limits.js";
 import type { Log } from "../base/log.js";
 import { MemoryBudget } from "../base/memory-budget.js";
@@ -9,7 +10,6 @@ import { digestOf } from "../base/saved.js";
 import type { VmDefinition } from "../vmm/index.js";
 import { EventfdOwners } from "./eventfd-owners.js";
 import { SharedEventfdTable } from "./eventfd-table.js";
-import { Gate } from "./gate.js";
 import type {
   EventfdTable,
   InputLog,

@@ -45,6 +45,12 @@ export const MIGRATIONS_KEPT = 1_000;
 /** Outgoing sessions that wait or run. */
 export const MIGRATIONS_QUEUED_MAX = 256;
 
+/**
+ * VMs that are built for peers at the same time; the others wait in order, which their sources
+ * don't notice: more would only take the processor from each other, and from every answer.
+ */
+export const ARRIVALS_AT_ONCE = 1;
+
 /** Rounds kept of a session; the first and the newest say most, so the middle gives way. */
 export const ROUNDS_KEPT = 1_000;
 

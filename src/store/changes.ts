@@ -1,15 +1,43 @@
-// Owns: one change of the records → the statements that make it. HTTP thread, in the write queue.
+// Owns: changes of the records → the statements that make them. HTTP thread, in the write queue.
 import type { Prisma, PrismaClient } from "../generated/prisma/client.js";
 import type { Change, PartChange, VmShape } from "./records.js";
 import * as rows from "./rows.js";
 
-type Statements = Prisma.PrismaPromise<unknown>[];
+type Statement = Prisma.PrismaPromise<unknown>;
 
-/** @returns the statements of a change, not yet started. */
-export function statementsOf(db: PrismaClient, change: Change): Statements {
+/** Rows for one statement. */
+interface Rows {
+  readonly table: Prisma.ModelName;
+  readonly rows: readonly object[];
+  /** Other tables refer to its rows. */
+  readonly isParent: boolean;
+}
+
+type Steps = (Rows | Statement)[];
+
+/**
+ * @returns the statements of changes in their order, not yet started; rows of one table that follow
+ * each other are one statement
+ */
+export function statementsOf(db: PrismaClient, changes: readonly Change[]): Statement[] {
+  const joined: Steps = [];
+  for (const step of changes.flatMap((change) => stepsOf(db, change))) {
+    const last = joined.at(-1);
+    const isSame = isRows(step) && last !== undefined && isRows(last) && last.table === step.table;
+    if (isSame) joined.splice(-1, 1, { ...last, rows: [...last.rows, ...step.rows] });
+    else joined.push(step);
+  }
+  return joined.map((step) => (isRows(step) ? insert(db, step) : step));
+}
+
+function isRows(step: Rows | Statement): step is Rows {
+  return "rows" in step;
+}
+
+function stepsOf(db: PrismaClient, change: Change): Steps {
   switch (change.kind) {
     case "put-vm":
-      return putRows(db, "Vm", [rows.vmToRow(change.vm)], "id");
+      return putParents("Vm", [rows.vmToRow(change.vm)]);
     case "delete-vm":
       return [db.vm.deleteMany({ where: { id: change.id } })];
     case "put-part":
@@ -17,16 +45,14 @@ export function statementsOf(db: PrismaClient, change: Change): Statements {
     case "put-shape":
       return shapeStatements(db, change.vmId, change.shape);
     case "add-events":
-      return putRows(db, "Event", change.events.map(rows.eventToRow));
+      return putRows("Event", change.events.map(rows.eventToRow));
     case "trim-events":
       return [
         db.$executeRaw`DELETE FROM "Event" WHERE id <=
           (SELECT id FROM "Event" ORDER BY id DESC LIMIT 1 OFFSET ${change.keep})`,
       ];
-    case "put-idempotency": {
-      const row = rows.idempotencyToRow(change.record);
-      return [db.idempotencyKey.upsert({ where: { key: row.key }, create: row, update: row })];
-    }
+    case "put-idempotency":
+      return putRows("IdempotencyKey", [rows.idempotencyToRow(change.record)]);
     case "delete-idempotency":
       return [db.idempotencyKey.deleteMany({ where: { key: change.key } })];
     case "trim-idempotency":
@@ -46,11 +72,11 @@ export function statementsOf(db: PrismaClient, change: Change): Statements {
           (SELECT seq FROM "ServiceBoot" ORDER BY seq DESC LIMIT 1 OFFSET ${change.keep})`,
       ];
     case "put-image":
-      return putRows(db, "Image", [rows.imageToRow(change.image)]);
+      return putRows("Image", [rows.imageToRow(change.image)]);
     case "delete-image":
       return [db.image.deleteMany({ where: { name: change.name } })];
     case "put-experiment":
-      return putRows(db, "Experiment", [rows.experimentToRow(change.experiment)]);
+      return putRows("Experiment", [rows.experimentToRow(change.experiment)]);
     case "put-experiment-result": {
       const { id, document } = change;
       return [
@@ -77,14 +103,14 @@ export function statementsOf(db: PrismaClient, change: Change): Statements {
 
 type SnapshotChange = Extract<Change, { kind: `${string}snapshot` }>;
 
-function snapshotStatements(db: PrismaClient, change: SnapshotChange): Statements {
+function snapshotStatements(db: PrismaClient, change: SnapshotChange): Steps {
   switch (change.kind) {
     case "put-snapshot":
-      return putRows(db, "Snapshot", [rows.snapshotToRow(change.snapshot)]);
+      return putRows("Snapshot", [rows.snapshotToRow(change.snapshot)]);
     case "delete-snapshot":
       return [db.snapshot.deleteMany({ where: { id: change.id } })];
     case "put-autosnapshot":
-      return putRows(db, "Autosnapshot", [change.autosnapshot]);
+      return putRows("Autosnapshot", [change.autosnapshot]);
     case "delete-autosnapshot":
       return [db.autosnapshot.deleteMany({ where: { vmId: change.vmId } })];
   }
@@ -93,45 +119,41 @@ function snapshotStatements(db: PrismaClient, change: SnapshotChange): Statement
 function migrationStatements(
   db: PrismaClient,
   change: Extract<Change, { kind: "put-migration" | "put-migration-rounds" | "delete-migration" }>,
-): Statements {
+): Steps {
   switch (change.kind) {
     case "put-migration":
-      return putRows(db, "Migration", [rows.migrationToRow(change.migration)], "id");
+      return putParents("Migration", [rows.migrationToRow(change.migration)]);
     case "put-migration-rounds":
-      return putRows(db, "MigrationRound", change.rounds.map(rows.roundToRow));
+      return putRows("MigrationRound", change.rounds.map(rows.roundToRow));
     case "delete-migration":
       return [db.migration.deleteMany({ where: { id: change.id } })];
   }
 }
 
-function partStatement(
-  db: PrismaClient,
-  vmId: string,
-  change: PartChange,
-): Prisma.PrismaPromise<unknown>[] {
+function partStatement(db: PrismaClient, vmId: string, change: PartChange): Steps {
   switch (change.kind) {
     case "put-capability":
-      return putRows(db, "Capability", [rows.capabilityToRow(vmId, change.value)]);
+      return putRows("Capability", [rows.capabilityToRow(vmId, change.value)]);
     case "delete-capability":
       return [db.capability.deleteMany({ where: { vmId, ordinal: change.ordinal } })];
     case "put-memory-object":
-      return putRows(db, "MemoryObject", [rows.memoryObjectToRow(vmId, change.value)]);
+      return putRows("MemoryObject", [rows.memoryObjectToRow(vmId, change.value)]);
     case "delete-memory-object":
       return [db.memoryObject.deleteMany({ where: { vmId, ordinal: change.ordinal } })];
     case "put-guest-memfd":
-      return putRows(db, "GuestMemfd", [rows.guestMemfdToRow(vmId, change.value)]);
+      return putRows("GuestMemfd", [rows.guestMemfdToRow(vmId, change.value)]);
     case "delete-guest-memfd":
       return [db.guestMemfd.deleteMany({ where: { vmId, ordinal: change.ordinal } })];
     case "put-memslot":
-      return putRows(db, "Memslot", [rows.memslotToRow(vmId, change.value)]);
+      return putRows("Memslot", [rows.memslotToRow(vmId, change.value)]);
     case "delete-memslot":
       return [db.memslot.deleteMany({ where: { vmId, slot: BigInt(change.slot) } })];
     case "put-vcpu":
-      return putRows(db, "Vcpu", [rows.vcpuToRow(vmId, change.value)]);
+      return putRows("Vcpu", [rows.vcpuToRow(vmId, change.value)]);
   }
 }
 
-function shapeStatements(db: PrismaClient, vmId: string, shape: VmShape): Statements {
+function shapeStatements(db: PrismaClient, vmId: string, shape: VmShape): Steps {
   const where = { vmId };
   const capabilities = shape.capabilities.map((record) => rows.capabilityToRow(vmId, record));
   const objects = shape.memoryObjects.map((record) => rows.memoryObjectToRow(vmId, record));
@@ -144,42 +166,43 @@ function shapeStatements(db: PrismaClient, vmId: string, shape: VmShape): Statem
     db.guestMemfd.deleteMany({ where }),
     db.memslot.deleteMany({ where }),
     db.vcpu.deleteMany({ where }),
-    ...putRows(db, "Capability", capabilities),
-    ...putRows(db, "MemoryObject", objects),
-    ...putRows(db, "GuestMemfd", memfds),
-    ...putRows(db, "Memslot", memslots),
-    ...putRows(db, "Vcpu", vcpus),
+    ...putRows("Capability", capabilities),
+    ...putRows("MemoryObject", objects),
+    ...putRows("GuestMemfd", memfds),
+    ...putRows("Memslot", memslots),
+    ...putRows("Vcpu", vcpus),
   ];
+}
+
+/** For tables that no other table refers to. */
+function putRows(table: Prisma.ModelName, rows: readonly object[]): Steps {
+  return rows.length === 0 ? [] : [{ table, rows, isParent: false }];
+}
+
+/** For tables that others refer to, by `id`: replacing a row would take those along. */
+function putParents(table: Prisma.ModelName, rows: readonly { readonly id: string }[]): Steps {
+  return [{ table, rows, isParent: true }];
 }
 
 /**
  * Sets rows by their primary key, all of them in one statement that is fed by one JSON document: a
  * model's upsert takes four times as long for one row, its createMany twenty times for many, and
  * all of that time blocks the event loop.
- * @param updates the primary key of a table that others refer to: a row that is there is updated,
- * since replacing it would take theirs with it
  */
-function putRows(
-  db: PrismaClient,
-  table: Prisma.ModelName,
-  list: readonly object[],
-  updates: string | null = null,
-): Prisma.PrismaPromise<unknown>[] {
-  const first = list[0];
-  if (first === undefined) return [];
-  const names = Object.keys(first);
+function insert(db: PrismaClient, { table, rows: list, isParent }: Rows): Statement {
+  const names = Object.keys(list[0] ?? {});
   const columns = names.map((name) => `"${name}"`).join(", ");
   const values = names.map((name) => `json_extract(value, '$.${name}')`).join(", ");
-  const from = `INTO "${table}" (${columns}) SELECT ${values} FROM json_each(?)`;
-  const sets = names.map((name) => `"${name}" = excluded."${name}"`).join(", ");
-  const sql =
-    updates === null
-      ? `INSERT OR REPLACE ${from}`
-      : // Without WHERE the parser takes ON for that of a join.
-        `INSERT ${from} WHERE true ON CONFLICT ("${updates}") DO UPDATE SET ${sets}`;
+  const into = `INTO "${table}" (${columns}) SELECT ${values} FROM json_each(?)`;
+  const others = names.filter((name) => name !== "id");
+  const set = others.map((name) => `"${name}" = excluded."${name}"`).join(", ");
+  const sql = isParent
+    ? // A SELECT needs its WHERE here, or SQLite takes ON for a join's.
+      `INSERT ${into} WHERE true ON CONFLICT ("id") DO UPDATE SET ${set}`
+    : `INSERT OR REPLACE ${into}`;
   // Integers of our rows are u32 or counters, so they are exact as JSON numbers.
   const document = JSON.stringify(list, (_, value: unknown) =>
     typeof value === "bigint" ? Number(value) : value,
   );
-  return [db.$executeRawUnsafe(sql, document)];
+  return db.$executeRawUnsafe(sql, document);
 }

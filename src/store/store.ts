@@ -10,7 +10,6 @@ import { assert } from "../base/assert.js";
 import type { Clock } from "../base/clock.js";
 import type { Log } from "../base/log.js";
 import { PrismaClient } from "../generated/prisma/client.js";
-import { statementsOf } from "./changes.js";
 import { connect, lockFile } from "./connection.js";
 import { ImageFiles } from "./image-files.js";
 import { migrate } from "./migrate.js";
@@ -145,7 +144,7 @@ class SqliteStore implements Store {
   async commit(changes: readonly Change[]): Promise<void> {
     // The client would quietly open the file again, without its lock.
     if (this.#isClosed) throw new Error("the store is closed");
-    await this.#queue.write((db) => changes.flatMap((change) => statementsOf(db, change)));
+    await this.#queue.write(changes);
   }
 
   async loadVms(): Promise<readonly StoredVm[]> {

@@ -3,16 +3,15 @@
 // answered could vanish with a stranger's rollback. So nothing writes but this queue, one
 // transaction at a time, each an array of statements that waits for nothing in between.
 import type { Clock } from "../base/clock.js";
-import type { Prisma, PrismaClient } from "../generated/prisma/client.js";
-
-/** Statements of one write, built anew for each attempt. */
-export type BuildWrite = (client: PrismaClient) => Prisma.PrismaPromise<unknown>[];
+import type { PrismaClient } from "../generated/prisma/client.js";
+import { statementsOf } from "./changes.js";
+import type { Change } from "./records.js";
 
 /** Writes that share one transaction, so one wait for the disk. */
 const WRITES_PER_TRANSACTION = 64;
 
 interface Job {
-  readonly build: BuildWrite;
+  readonly changes: readonly Change[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -32,9 +31,9 @@ export class WriteQueue {
    * Resolves when the write is durable; writes take effect in the order of these calls.
    * Rejects with the database's error, and then nothing of this write happened.
    */
-  write(build: BuildWrite): Promise<void> {
+  write(changes: readonly Change[]): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#jobs.push({ build, resolve, reject });
+      this.#jobs.push({ changes, resolve, reject });
       this.#pump ??= this.#run();
     });
   }
@@ -59,7 +58,8 @@ export class WriteQueue {
   /** @returns false when the group was rolled back, because of one of them or as a whole. */
   async #together(group: readonly Job[]): Promise<boolean> {
     try {
-      await this.#client.$transaction(group.flatMap((job) => job.build(this.#client)));
+      const changes = group.flatMap((job) => job.changes);
+      await this.#client.$transaction(statementsOf(this.#client, changes));
     } catch (error) {
       if (group.length > 1) return false;
       for (const job of group) job.reject(error);

@@ -1,5 +1,6 @@
 // Owns: sessions of VMs that arrive, as their sources ask for them. HTTP thread.
 import { ServiceError } from "../../base/errors.js";
+import { Gate } from "../../base/gate.js";
 import { newId } from "../../base/ids.js";
 import {
   type CommitPoint,
@@ -19,6 +20,7 @@ import {
 import type { Runtime } from "../../runtime/index.js";
 import type { JsonObject } from "../../store/index.js";
 import type { Images } from "../image-service.js";
+import { ARRIVALS_AT_ONCE } from "../limits.js";
 import type { VmEntry } from "../vm-entry.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { Vms } from "../vm-service.js";
@@ -47,6 +49,7 @@ export interface IncomingDeps {
 
 interface Made {
   readonly session: Session;
+  /** Settled. */
   readonly offer: Promise<Offer>;
 }
 
@@ -54,6 +57,7 @@ export class Incoming implements IncomingService {
   readonly #deps: IncomingDeps;
   /** Of this life, by source and its session: the same offer again is the same session. */
   readonly #bySource = new Map<string, Promise<Made>>();
+  readonly #arrivals = new Gate(ARRIVALS_AT_ONCE);
   #isClosing = false;
 
   constructor(deps: IncomingDeps) {
@@ -80,7 +84,8 @@ export class Incoming implements IncomingService {
       return { offer: await made.offer, isNew: false };
     }
     this.#refuse(passport);
-    const making = this.#make(passport, { ...DEFAULT_PARAMETERS, ...parameters });
+    const all = { ...DEFAULT_PARAMETERS, ...parameters };
+    const making = this.#arrivals.run(() => this.#inTurn(passport, all));
     this.#bySource.set(key, making);
     try {
       const { offer } = await making;
@@ -148,6 +153,14 @@ export class Incoming implements IncomingService {
       if (target === null || point !== "none") continue;
       await target.abort("The target's service ends.").catch(() => {});
     }
+  }
+
+  /** Those that came before have their VMs by now, and what is left may not do for this one. */
+  async #inTurn(passport: Passport, parameters: MigrationParameters): Promise<Made> {
+    this.#refuse(passport);
+    const made = await this.#make(passport, parameters);
+    await made.offer.catch(() => {});
+    return made;
   }
 
   async #make(passport: Passport, parameters: MigrationParameters): Promise<Made> {

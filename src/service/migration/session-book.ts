@@ -277,10 +277,10 @@ export class SessionBook {
   async flush(): Promise<void> {
     const sessions = [...this.#unsaved];
     this.#unsaved.clear();
-    for (const session of sessions) {
-      // A refused write was logged; the next change of the session carries it.
-      if (this.#byId.has(session.id)) await this.change(session, {}, null).catch(() => {});
-    }
+    const known = sessions.filter(({ id }) => this.#byId.has(id));
+    // All at once, so that they share one transaction. A refused write was logged; the next change
+    // of its session carries it.
+    await Promise.all(known.map((session) => this.change(session, {}, null).catch(() => {})));
   }
 
   announce(session: Session, what: string, more: JsonObject = {}): void {

@@ -1,7 +1,7 @@
 // Goal: never more jobs than allowed, in the order asked, whatever fails.
 // Method: jobs that end when told.
 import { expect, test } from "vitest";
-import { Gate } from "../../../src/runtime/gate.js";
+import { Gate } from "../../../src/base/gate.js";
 
 test("runs at most max at a time, in order, and goes on after a failure", async () => {
   const gate = new Gate(2);
