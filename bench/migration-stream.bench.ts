@@ -141,6 +141,7 @@ async function stream(context: BenchContext, bytes: number, channels: number) {
     secret: incoming.secret,
     certificatePin: null,
     compression: "none",
+    deltaCacheBytes: 2 ** 26,
     bandwidthBytesPerSecond: 0,
     memory: source,
   });

@@ -8,6 +8,8 @@ export interface RoundFigures extends Traffic {
   readonly durationMs: number;
   /** Dirty when it ended: what the next one would send. */
   readonly pagesLeft: number;
+  /** Among them those that this one was to send, and had no need to. */
+  readonly pagesUnsent: number;
   /** In force while it was sent. */
   readonly throttlePercent: number;
 }
@@ -16,7 +18,7 @@ export interface Estimate {
   /** Infinity: nothing was sent that could tell. */
   readonly bytesPerSecond: number;
   readonly bytesPerPage: number;
-  /** Bytes left by the newest round to those that it sent. */
+  /** Bytes that the guest dirtied in the newest round to those that it sent. */
   readonly ratio: number;
   /** Of the round before; null where that was the first one, which says nothing of the guest. */
   readonly ratioBefore: number | null;
@@ -30,13 +32,16 @@ const PAGE_BYTES_MIN = 64;
  * The newest rounds, as many as it takes to tell.
  * @param limit bytes a second that the client allows; 0: none
  */
-function bandwidth(rounds: readonly RoundFigures[], limit: number): number {
+function bandwidth(rounds: readonly RoundFigures[], pageSize: number, limit: number): number {
   let bytes = 0;
+  let content = 0;
   let ms = 0;
   for (const round of rounds.toReversed()) {
     bytes += round.bytes;
+    content += round.pagesSent * pageSize;
     ms += round.durationMs;
-    if (bytes >= BANDWIDTH_SAMPLE_BYTES) break;
+    // Well packed pages take a processor's time rather than the link's.
+    if (Math.max(bytes, content) >= BANDWIDTH_SAMPLE_BYTES) break;
   }
   const measured = bytes === 0 || ms === 0 ? Number.POSITIVE_INFINITY : (bytes * 1000) / ms;
   return limit > 0 ? Math.min(measured, limit) : measured;
@@ -49,9 +54,8 @@ function pageBytes({ bytes, pagesSent }: Traffic, pageSize: number): number {
 
 /** Infinity where nothing was sent and something is left. */
 function ratioOf(round: RoundFigures, pageSize: number): number {
-  const left = round.pagesLeft * pageBytes(round, pageSize);
-  if (left === 0) return 0;
-  return left / round.bytes;
+  const made = (round.pagesLeft - round.pagesUnsent) * pageBytes(round, pageSize);
+  return made <= 0 ? 0 : made / round.bytes;
 }
 
 /**
@@ -80,7 +84,7 @@ export function estimate(
   const last = rounds.at(-1);
   const before = rounds.slice(1).at(-2);
   return {
-    bytesPerSecond: bandwidth(rounds, limit),
+    bytesPerSecond: bandwidth(rounds, pageSize, limit),
     bytesPerPage: last === undefined ? pageSize : pageBytes(last, pageSize),
     ratio: last === undefined ? 1 : ratioOf(last, pageSize),
     ratioBefore: before === undefined ? null : ratioOf(before, pageSize),

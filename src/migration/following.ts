@@ -8,7 +8,7 @@ import type { Demanding, Incoming, Journal, MovingVm } from "./ports.js";
 import { pause, retry } from "./retry.js";
 
 /** Whether everything is here is looked at so often. */
-const LOOK_MS = 50;
+const LOOK_MS = 10;
 /** A wire that brings nothing for so long is broken. */
 const SILENT_MS = 1_000;
 const WORD = 32;

@@ -3,8 +3,18 @@
 /** Pages of a switchover are few and its state is small: what both cost beside the pages. */
 export const STATE_MS = 10;
 
-/** Fewer bytes than this tell the link's delay, not its bandwidth. */
+/** Fewer bytes than this, as the guest has them, tell the link's delay, not its bandwidth. */
 export const BANDWIDTH_SAMPLE_BYTES = 1_048_576;
+
+/**
+ * A round is over once what is left of it is so much of what a switchover may have: the guest has
+ * dirtied some of that again meanwhile, and pages that wait needn't be sent twice. QEMU takes all
+ * of it, and then needs many short rounds to come below it.
+ */
+export const LEAVE_SHARE = 0.9;
+
+/** Rounds that are slower than this share of the client's limit aren't held back by it. */
+export const PACED_SHARE = 0.5;
 
 /** A round that leaves this share of what it sent has gained nothing. */
 export const STALLED_RATIO = 0.95;
@@ -17,6 +27,11 @@ export const SHORT_DOWNTIME_MS = 20;
 /** Rounds that only shorten the downtime may take so much longer altogether. */
 export const SHORTEN_SHARE = 0.3;
 export const SHORTEN_MS = 50;
+
+/** The same of the rest of a round that a client's limit holds back. */
+export const FINISH_SHARE = 0.1;
+/** Of what is left, what the guest may dirty while that goes, where it is worth a round. */
+export const FINISH_DIRTY_SHARE = 0.25;
 
 /** Least time between two notes of progress. */
 export const PROGRESS_MS = 100;

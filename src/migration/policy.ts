@@ -4,6 +4,10 @@
 //   gains nothing    ─▶ throttle, or post-copy (hybrid)      else ─▶ next round
 import { type Estimate, estimate, type RoundFigures } from "./estimate.js";
 import {
+  FINISH_DIRTY_SHARE,
+  FINISH_SHARE,
+  LEAVE_SHARE,
+  PACED_SHARE,
   SHORT_DOWNTIME_MS,
   SHORTEN_MS,
   SHORTEN_SHARE,
@@ -31,6 +35,8 @@ export interface Choice {
   readonly bytesPerSecond: number;
   /** Bytes that the remaining pages will take. */
   readonly bytesLeft: number;
+  /** A round that comes next is over with so many of its pages left. */
+  readonly pagesToLeave: number;
 }
 
 interface Facts extends Estimate {
@@ -51,15 +57,51 @@ function sentence(round: number, bytes: number, guess: Estimate, predictedMs: nu
   return `round ${round} left ${mib(bytes)} dirty, ${ms(predictedMs)}${rate}`;
 }
 
+/** The client's limit is what holds rounds back. */
+function isPaced(
+  { bandwidthBytesPerSecond: limit }: MigrationParameters,
+  guess: Estimate,
+): boolean {
+  return limit > 0 && guess.bytesPerSecond >= limit * PACED_SHARE;
+}
+
+/**
+ * At the switchover the client's limit is lifted, so the real downtime is shorter than it seems.
+ * But where hardly anything is left beside what the round could have sent, that may go first.
+ */
+function isWorthFinishing({ rounds, elapsedMs }: Situation, facts: Facts): boolean {
+  const { pagesLeft = 0, pagesUnsent = 0, durationMs = 0 } = rounds.at(-1) ?? {};
+  if (pagesUnsent === 0 || durationMs === 0) return false;
+  const finishMs = facts.predictedMs - STATE_MS;
+  const dirtied = ((pagesLeft - pagesUnsent) * finishMs) / durationMs;
+  if (dirtied > pagesLeft * FINISH_DIRTY_SHARE) return false;
+  return finishMs <= SHORTEN_MS + elapsedMs * FINISH_SHARE;
+}
+
 /** Another round would shorten the downtime by more than it delays the switchover. */
 function isWorthARound(situation: Situation, facts: Facts): boolean {
   const { elapsedMs, withinLimitMs, parameters } = situation;
-  // At the switchover the client's limit is lifted, so the real one is shorter than it seems.
-  if (parameters.bandwidthBytesPerSecond > 0) return false;
+  if (isPaced(parameters, facts)) return isWorthFinishing(situation, facts);
   if (facts.predictedMs <= SHORT_DOWNTIME_MS || facts.ratio > 1 - SHORTEN_SHARE) return false;
   const since = withinLimitMs ?? elapsedMs;
   const allowedMs = SHORTEN_MS + since * SHORTEN_SHARE;
   return elapsedMs - since + facts.predictedMs - STATE_MS <= allowedMs;
+}
+
+/**
+ * Rounds that no limit holds back go as fast as the last one would, with the guest held: leaving
+ * pages to that gains nothing.
+ */
+function pagesToLeave(parameters: MigrationParameters, guess: Estimate): number {
+  if (!isPaced(parameters, guess)) return 0;
+  const { downtimeMs } = parameters;
+  const bytes = ((downtimeMs - STATE_MS) * guess.bytesPerSecond) / 1000;
+  return Math.max(0, Math.floor((bytes * LEAVE_SHARE) / guess.bytesPerPage));
+}
+
+/** The same of the first round, before anything is known. */
+export function firstPagesToLeave(parameters: MigrationParameters, pageSize: number): number {
+  return pagesToLeave(parameters, estimate([], pageSize, parameters.bandwidthBytesPerSecond));
 }
 
 function whenReached({ parameters }: Situation, facts: Facts): [Action, string] {
@@ -137,11 +179,13 @@ export function decide(situation: Situation): Choice {
   const left = sentence(rounds.length, bytesLeft, guess, predictedDowntimeMs);
   const [action, why] = choose(situation, { ...guess, predictedMs: predictedDowntimeMs, left });
   const now = last?.throttlePercent ?? 0;
+  const isWithin = predictedDowntimeMs <= parameters.downtimeMs;
   return {
     decision: { action, why, isConverging: guess.isConverging },
     throttlePercent: action === "throttle" ? throttle(situation, guess.ratio) : now,
     predictedDowntimeMs,
     bytesPerSecond: guess.bytesPerSecond,
     bytesLeft,
+    pagesToLeave: isWithin ? 0 : pagesToLeave(parameters, guess),
   };
 }

@@ -136,14 +136,27 @@ export class PeerError extends Error {
   }
 }
 
+/** A round that has ended. */
+export interface SentRound extends Traffic {
+  /** Pages of it that haven't gone. */
+  readonly unsent: DirtyPages;
+}
+
 /** Where pages go: one session's connections to the target's data plane. */
 export interface Outgoing {
   /**
-   * Sends pages as they are now and resolves once the target has all of them in its memory.
+   * Sends pages as they are now and resolves once the target has what has gone in its memory.
    * @param pages null: every page of every block
+   * @param leave the round is over once no more than about so many pages are left; 0: they all go
    * @throws PeerError after reconnecting has failed for `giveUpMs`
    */
-  send(pages: DirtyPages | null, progress: (sent: Traffic) => void): Promise<Traffic>;
+  send(
+    pages: DirtyPages | null,
+    progress: (sent: Traffic) => void,
+    leave?: number,
+  ): Promise<SentRound>;
+  /** The round under way is over with the frames that have been made. */
+  endRound(): void;
   /** 0: as fast as it goes. Takes effect at once. */
   limit(bytesPerSecond: number): void;
   /** Digest of all memory, computed beside the VM's thread. */
@@ -216,6 +229,8 @@ export interface OutgoingSpec {
   readonly certificatePin: string | null;
   readonly channels: number;
   readonly compression: MigrationParameters["compression"];
+  /** Page content that is kept for compression "delta". */
+  readonly deltaCacheBytes: number;
   readonly bandwidthBytesPerSecond: number;
   readonly memory: MemoryMap;
   readonly sequences: Sequences;

@@ -27,6 +27,8 @@ export interface PushParts {
 
 /** How long the source waits for the target to end its session, once every page is there. */
 const ENDS_WITHIN_MS = 5_000;
+/** It looks itself as often. */
+const ENDS_FIRST_MS = 10;
 const NOT_ENDED = "not-ended";
 
 /** How a push under way ended. */
@@ -105,7 +107,8 @@ export class Push {
     };
     const isWorth = (error: unknown) => error instanceof MigrationError && error.code === NOT_ENDED;
     try {
-      await retry(this.#parts.clock, { forMs: ENDS_WITHIN_MS, isWorth }, ask);
+      const patience = { forMs: ENDS_WITHIN_MS, firstMs: ENDS_FIRST_MS, isWorth };
+      await retry(this.#parts.clock, patience, ask);
     } catch (error) {
       if (!isWorth(error)) throw error;
     }

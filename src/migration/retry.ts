@@ -8,6 +8,8 @@ interface Patience {
   /** Gives up after so many milliseconds. */
   readonly forMs: number;
   readonly isWorth: (error: unknown) => boolean;
+  /** Before the second attempt. */
+  readonly firstMs: number;
 }
 
 /** Like a sleep, but keeps no process alive. */
@@ -26,7 +28,7 @@ export async function retry<T>(
   const { forMs = Number.POSITIVE_INFINITY, isWorth = () => true } = patience;
   const { attempts = Number.isFinite(forMs) ? Number.POSITIVE_INFINITY : ATTEMPTS } = patience;
   const start = clock.monotonicMs();
-  let pauseMs = RETRY_FIRST_MS;
+  let pauseMs = patience.firstMs ?? RETRY_FIRST_MS;
   for (let attempt = 1; ; attempt++) {
     try {
       return await act();

@@ -2,7 +2,7 @@
 // inline.
 import type { Clock } from "../base/clock.js";
 import type { DirtyPages, MemoryMap } from "../runtime/index.js";
-import { bytesOf } from "./dirty-pages.js";
+import { bytesOf, NO_PAGES } from "./dirty-pages.js";
 import type { RoundFigures } from "./estimate.js";
 import { PROGRESS_MS } from "./limits.js";
 import { type Choice, decide } from "./policy.js";
@@ -10,6 +10,7 @@ import type { Journal, Outgoing, PushTraffic } from "./ports.js";
 import type { Decision, MigrationParameters, RoundRecord, Traffic } from "./types.js";
 
 const NOTHING: Traffic = { pagesSent: 0, pagesZero: 0, pagesDuplicate: 0, bytes: 0 };
+const NOTHING_SENT = { ...NOTHING, unsent: NO_PAGES };
 
 function sum(first: Traffic, second: Traffic): Traffic {
   return {
@@ -34,6 +35,8 @@ interface Sent {
   readonly startMs: number;
   readonly durationMs: number;
   readonly pagesDirty: number;
+  /** What it had no need to send. */
+  readonly unsent: DirtyPages;
 }
 
 export class Rounds {
@@ -75,29 +78,37 @@ export class Rounds {
     return this.#throttlePercent;
   }
 
-  /** @param pages null: all of them */
-  async send(pages: DirtyPages | null): Promise<Sent> {
+  /**
+   * @param pages null: all of them
+   * @param leave it is over with so many of them left
+   */
+  async send(pages: DirtyPages | null, leave = 0): Promise<Sent> {
     const { pageSize } = this.#memory;
     const startMs = this.elapsedMs;
     const pagesDirty = pages === null ? bytesOf(this.#memory) / pageSize : pages.pages;
     const note = (traffic: Traffic) => this.#progress(traffic, pagesDirty);
-    const traffic =
-      pages?.pages === 0 ? NOTHING : await this.#outgoing.send(pages, (sent) => note(sent));
+    const sending =
+      pages?.pages === 0 ? NOTHING_SENT : this.#outgoing.send(pages, (sent) => note(sent), leave);
+    const { unsent, ...traffic } = await sending;
     this.#total = sum(this.#total, traffic);
-    return { traffic, startMs, durationMs: this.elapsedMs - startMs, pagesDirty };
+    return { traffic, startMs, durationMs: this.elapsedMs - startMs, pagesDirty, unsent };
   }
 
-  /** What comes after a round that left these pages. */
+  /**
+   * What comes after a round that left these pages.
+   * @param left those that it didn't send among them
+   */
   decide(
     sent: Sent,
     left: DirtyPages,
     parameters: MigrationParameters,
     isPostcopyAsked = false,
   ): Choice {
-    const { traffic, durationMs } = sent;
+    const { traffic, durationMs, unsent } = sent;
     const pagesLeft = left.pages;
     const throttlePercent = this.#throttlePercent;
-    this.#figures.push({ ...traffic, durationMs, pagesLeft, throttlePercent });
+    const pagesUnsent = unsent.pages;
+    this.#figures.push({ ...traffic, durationMs, pagesLeft, pagesUnsent, throttlePercent });
     const { pageSize } = this.#memory;
     const elapsedMs = this.elapsedMs;
     const situation = { parameters, rounds: this.#figures, pageSize, elapsedMs };

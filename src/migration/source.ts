@@ -13,6 +13,7 @@ import { Control, type Resolution } from "./control.js";
 import { joinPages, NO_PAGES } from "./dirty-pages.js";
 import { failureOf, isTransient, MigrationError, Stopped } from "./failure.js";
 import { Notes } from "./notes.js";
+import { firstPagesToLeave } from "./policy.js";
 import type {
   DataPlane,
   Journal,
@@ -62,6 +63,7 @@ const noop = (): void => {};
 
 /** What a session has once the target has answered. */
 interface Connection {
+  readonly memory: MemoryMap;
   readonly outgoing: Outgoing & Pushing;
   readonly rounds: Rounds;
   readonly push: Push;
@@ -80,6 +82,9 @@ const AT_ONCE: Decision = {
   why: "post-copy: the VM moves before its first page",
   isConverging: true,
 };
+
+/** Left of a round that nothing of has to go. */
+const EVERY_PAGE = Number.MAX_SAFE_INTEGER;
 
 const STOPPED_AT_ONCE: Decision = {
   action: "switchover",
@@ -151,6 +156,7 @@ export class SourceSession {
       return "The VM is held already: it moves with all of its pages.";
     }
     this.#isPostcopyAsked = true;
+    this.connection?.outgoing.endRound();
     control.continue();
     return null;
   }
@@ -162,8 +168,12 @@ export class SourceSession {
 
   adjust(live: Partial<LiveParameters>): void {
     this.control.adjust(live);
+    const { connection } = this;
     if (live.bandwidthBytesPerSecond !== undefined && !this.vm.isHeld) {
-      this.connection?.outgoing.limit(live.bandwidthBytesPerSecond);
+      connection?.outgoing.limit(live.bandwidthBytesPerSecond);
+    }
+    if (live.postcopyBandwidthBytesPerSecond !== undefined && connection?.push.isBegun === true) {
+      connection.outgoing.limit(live.postcopyBandwidthBytesPerSecond);
     }
     if (live.timeoutMs !== undefined || live.onTimeout !== undefined) this.#armDeadline();
   }
@@ -240,9 +250,10 @@ export class SourceSession {
   async #connect(offer: Offer, memory: MemoryMap): Promise<Connection> {
     const { certificatePin, dataPlane, journal, clock } = this.#spec;
     const { control, vm } = this;
-    const { channels, compression, bandwidthBytesPerSecond } = control.parameters;
+    const { channels, compression, deltaCacheBytes, bandwidthBytesPerSecond } = control.parameters;
     const { session, stream } = offer;
-    const how = { certificatePin, channels, compression, bandwidthBytesPerSecond };
+    const pages = { channels, compression, deltaCacheBytes, bandwidthBytesPerSecond };
+    const how = { certificatePin, ...pages };
     const what = { memory, sequences: vm.sequences };
     const opening = dataPlane.open({ session, stream, ...offer.dataPlane, ...how, ...what });
     // Somebody cancelled while it was being opened: nobody else would close it.
@@ -258,7 +269,7 @@ export class SourceSession {
     });
     const parts = { vm, outgoing, memory, rounds, push, watch, control };
     const switchover = new Switchover({ ...settling, ...parts });
-    return { outgoing, rounds, push, switchover };
+    return { memory, outgoing, rounds, push, switchover };
   }
 
   #settling(session: string): Settling {
@@ -266,7 +277,7 @@ export class SourceSession {
     return { peer, session, clock, notes: this.notes, resolution: this.control.resolution };
   }
 
-  async #sendRounds({ rounds }: Connection): Promise<Left> {
+  async #sendRounds({ rounds, memory }: Connection): Promise<Left> {
     const { control, vm, notes } = this;
     const { strategy, tracking } = control.parameters;
     await control.orStopped(notes.enter("active"));
@@ -281,9 +292,11 @@ export class SourceSession {
     }
     await control.orStopped(vm.track(tracking === "auto" ? null : tracking));
     let pages: DirtyPages | null = null;
+    let leave = firstPagesToLeave(control.parameters, memory.pageSize);
     for (;;) {
-      const sent = await control.orStopped(rounds.send(pages));
-      const left = await control.orStopped(vm.harvest());
+      const most = this.#isPostcopyAsked ? EVERY_PAGE : leave;
+      const sent = await control.orStopped(rounds.send(pages, most));
+      const left = joinPages(sent.unsent, await control.orStopped(vm.harvest()));
       const choice = rounds.decide(sent, left, control.parameters, this.#isPostcopyAsked);
       const { action, why } = choice.decision;
       if (action === "cancel") throw new Stopped("timeout", why);
@@ -291,11 +304,13 @@ export class SourceSession {
       // The time limit has held it: there is no way back to a running guest.
       if (vm.isHeld || action === "force") return { pages: left, isPostcopy };
       pages = left;
+      leave = choice.pagesToLeave;
       if (isPostcopy || action === "switchover") {
         if (!(await this.#pauseOnce())) return { pages, isPostcopy };
         // The guest ran on meanwhile, so what comes next is decided anew.
         pages = joinPages(left, await control.orStopped(vm.harvest()));
         if (isPostcopy) return { pages, isPostcopy };
+        leave = 0;
       }
       await control.orStopped(this.#slow(rounds, choice.throttlePercent));
     }
@@ -309,7 +324,7 @@ export class SourceSession {
     // Nobody would see the tables that saving writes into guest memory after their pages have gone.
     if (!vm.isTracked) await control.orStopped(vm.save(false));
     const sent = await control.orStopped(rounds.send(null));
-    const left = await control.orStopped(vm.harvest());
+    const left = joinPages(sent.unsent, await control.orStopped(vm.harvest()));
     rounds.record(sent, left, STOPPED_AT_ONCE, null);
     return left;
   }
@@ -348,14 +363,18 @@ export class SourceSession {
   /** Within a round: what can't wait for its end. The policy sees the rest after it. */
   #isOver(): void {
     const { control, notes, vm } = this;
-    const { onTimeout, timeoutMs } = control.parameters;
+    const { onTimeout, timeoutMs, strategy } = control.parameters;
     if (notes.state !== "active" && notes.state !== "pre-switchover") return;
     if (onTimeout === "cancel") {
       control.stop(new Stopped("timeout", `The time limit of ${timeoutMs} ms is over.`));
-    } else if (onTimeout === "force") {
+      return;
+    }
+    if (onTimeout === "force") {
       vm.hold().catch(noop);
       control.continue();
     }
+    // What is left of the round goes without the client's limit now.
+    if (strategy !== "stop-and-copy") this.connection?.outgoing.endRound();
   }
 
   async #fail(error: unknown): Promise<MigrationState> {

@@ -76,6 +76,7 @@ export class Switchover {
   async runPostcopy(left: DirtyPages | null): Promise<void> {
     const { control, notes, outgoing, push, memory, vm, watch } = this.#parts;
     notes.pass("device");
+    outgoing.limit(0);
     await control.orStopped(this.hold());
     const { state: saving, dirty } = await control.orStopped(vm.saveLast(true));
     const state = await control.orStopped(watch.time("saveMs", () => saving));
@@ -85,10 +86,12 @@ export class Switchover {
     const { first, later } = split(memory, pages);
     if (first.pages > 0) await control.orStopped(this.sendLast(first));
     if (left !== null) await control.orStopped(outgoing.discard(later));
-    // Whoever finds the session after a crash has to know that the target may lack pages.
-    await control.orStopped(notes.enter("postcopy-active"));
     this.#parts.rounds.pagesToPush = later.pages;
+    outgoing.limit(control.parameters.postcopyBandwidthBytesPerSecond);
     push.begin(later);
+    // Whoever finds the session after a crash has to know that the target may lack pages. Before it
+    // has the state, its VM can't need them.
+    await control.orStopped(notes.enter("postcopy-active"));
     // Loading asks for pages already: tables of interrupts are among them.
     const keeping = this.#keepReleased();
     const finishing = this.finish(state, null);

@@ -36,8 +36,12 @@ export interface MigrationParameters {
   /** Connections that carry pages, 1 to 8. */
   readonly channels: number;
   readonly compression: Compression;
+  /** Pages that the source keeps as they were sent, for compression "delta". */
+  readonly deltaCacheBytes: number;
   /** 0: as fast as it goes. */
   readonly bandwidthBytesPerSecond: number;
+  /** The same of pages that follow the VM in post-copy; those that it waits for have no limit. */
+  readonly postcopyBandwidthBytesPerSecond: number;
   /** Longest pause that may be planned. */
   readonly downtimeMs: number;
   /** Longest time before the switchover; 0: none. */
@@ -60,6 +64,7 @@ export interface MigrationParameters {
 export type LiveParameters = Pick<
   MigrationParameters,
   | "bandwidthBytesPerSecond"
+  | "postcopyBandwidthBytesPerSecond"
   | "downtimeMs"
   | "timeoutMs"
   | "onTimeout"
@@ -75,7 +80,9 @@ export const DEFAULT_PARAMETERS: MigrationParameters = {
   tracking: "auto",
   channels: 1,
   compression: "none",
+  deltaCacheBytes: 64 * 2 ** 20,
   bandwidthBytesPerSecond: 0,
+  postcopyBandwidthBytesPerSecond: 0,
   downtimeMs: 300,
   timeoutMs: 0,
   onTimeout: "cancel",

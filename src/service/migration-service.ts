@@ -2,7 +2,13 @@
 
 import { timestamp } from "../base/clock.js";
 import { ServiceError } from "../base/errors.js";
-import { type LiveParameters, PeerError, type Verdict, verdictOf } from "../migration/index.js";
+import {
+  DEFAULT_PARAMETERS,
+  type LiveParameters,
+  PeerError,
+  type Verdict,
+  verdictOf,
+} from "../migration/index.js";
 import type { JsonObject } from "../store/index.js";
 import type { Engine, SourceRun } from "./migration/engine-port.js";
 import type { Incoming } from "./migration/incoming.js";
@@ -242,7 +248,8 @@ export class Migrations implements MigrationService {
       failure,
       stateReason: failure?.detail ?? note ?? waits,
       queuePosition,
-      parameters: record.parameters as unknown as MigrationParameters,
+      // A session of an earlier release lacks what came since.
+      parameters: { ...DEFAULT_PARAMETERS, ...record.parameters } as MigrationParameters,
       progress: record.progress as MigrationResource["progress"],
       decision: record.decision as MigrationResource["decision"],
       resolution: record.resolution as Resolution | null,

@@ -7,7 +7,8 @@ import { type Json, type Migration, type Name, TwoHosts, until } from "../suppor
 
 const STAMPING = { data: 0x4100_0000, count: 0x4080_0000, pagesLog2: 12 };
 const LAP = 2 ** STAMPING.pagesLog2;
-const SLOW = { bandwidthBytesPerSecond: 6_000_000 };
+const RATE = 6_000_000;
+const SLOW = { bandwidthBytesPerSecond: RATE, postcopyBandwidthBytesPerSecond: RATE };
 const POST_COPY = { peer: "host-b", strategy: "post-copy", parameters: SLOW };
 
 let hosts: TwoHosts;

@@ -141,6 +141,7 @@ export function outgoingSpec(
     certificatePin: null,
     channels: 1,
     compression: "none",
+    deltaCacheBytes: 2 ** 26,
     bandwidthBytesPerSecond: 0,
     memory: from.map,
     sequences: from.sequences,

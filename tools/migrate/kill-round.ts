@@ -34,6 +34,7 @@ function parametersOf(prng: Prng): NonNullable<Asked["parameters"]> {
   const bandwidth = prng.pick([0, 0, 8 * MIB, 32 * MIB]);
   return {
     bandwidthBytesPerSecond: bandwidth,
+    postcopyBandwidthBytesPerSecond: bandwidth,
     channels: prng.pick([1, 2]),
     verify: prng.below(2) === 0,
     downtimeMs: 300,

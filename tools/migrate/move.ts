@@ -6,12 +6,21 @@ export type Migration = Operations["getMigration"]["answer"];
 export type Asked = NonNullable<Operations["createMigration"]["body"]>;
 
 const WAIT_S = "30";
-const ENDED: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
+export const ENDED: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
 
-/** @returns the source's session, ended */
-export async function migrate(client: Client, asked: Asked, limitMs: number): Promise<Migration> {
+/**
+ * @param begun told the session's id once there is one
+ * @returns the source's session, ended
+ */
+export async function migrate(
+  client: Client,
+  asked: Asked,
+  limitMs: number,
+  begun: (id: string) => void = () => {},
+): Promise<Migration> {
   const deadline = performance.now() + limitMs;
   let now = (await client.call("createMigration", {}, asked)) as Migration;
+  begun(now.id);
   while (!ENDED.has(now.state)) {
     if (performance.now() > deadline) {
       throw new Error(`${now.id} is still ${now.state}: ${now.stateReason ?? "no reason"}`);

@@ -151,6 +151,7 @@ const Passport = Type.Object(
 
 const DEFAULTS = {
   ...{ strategy: "pre-copy", tracking: "auto", channels: 1, compression: "none" },
+  ...{ deltaCacheBytes: 2 ** 26, postcopyBandwidthBytesPerSecond: 0 },
   ...{ bandwidthBytesPerSecond: 0, downtimeMs: 300, timeoutMs: 0, onTimeout: "cancel" },
   ...{ autoConverge: false, throttleInitial: 20, throttleIncrement: 10, throttleMax: 99 },
   ...{ dirtyLimitPagesPerSecond: 0, pauseBeforeSwitchover: false, verify: false },

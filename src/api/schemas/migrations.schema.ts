@@ -38,10 +38,25 @@ const integer = (minimum: number, maximum: number, description: string, example:
 const DAY_MS = 86_400_000;
 const BYTES_PER_SECOND_MAX = 2 ** 40;
 const PERCENT_MAX = 99;
+/** A page of the largest size, and all that a guest can have. */
+const DELTA_CACHE_BYTES_MIN = 2 ** 16;
+const DELTA_CACHE_BYTES_MAX = 2 ** 32;
+const DELTA_CACHE_BYTES = 2 ** 26;
 
 /** What may change while a session runs. */
 const live = {
-  bandwidthBytesPerSecond: integer(0, BYTES_PER_SECOND_MAX, "Of pages; 0: no limit.", 0),
+  bandwidthBytesPerSecond: integer(
+    0,
+    BYTES_PER_SECOND_MAX,
+    "Of pages while the VM runs here; 0: no limit. Unused time is worth a tenth of a second.",
+    0,
+  ),
+  postcopyBandwidthBytesPerSecond: integer(
+    0,
+    BYTES_PER_SECOND_MAX,
+    "Of pages that follow the VM in post-copy; 0: no limit. Those that it waits for have none.",
+    0,
+  ),
   downtimeMs: integer(0, DAY_MS, "Longest pause that may be planned.", 300),
   timeoutMs: integer(0, DAY_MS, "Longest time before the switchover; 0: none.", 0),
   onTimeout: word(
@@ -74,6 +89,13 @@ const fixed = {
     ["none", "deflate", "delta"],
     "Of pages; delta: against what was sent before.",
     "none",
+  ),
+  deltaCacheBytes: integer(
+    DELTA_CACHE_BYTES_MIN,
+    DELTA_CACHE_BYTES_MAX,
+    "Pages that the source keeps as they were sent, for compression delta: memory of its " +
+      "process, taken as it fills. Of a guest that dirties more than that the rest goes whole.",
+    DELTA_CACHE_BYTES,
   ),
   pauseBeforeSwitchover: Type.Boolean({
     description: "Waits in pre-switchover for `:continue`.",

@@ -1,6 +1,6 @@
 // Owns: what the HTTP thread and the data-plane thread ask of each other. Both threads.
 import type { DirtyPages } from "../../runtime/index.js";
-import type { IncomingSpec, OutgoingSpec, PushTraffic } from "../ports.js";
+import type { IncomingSpec, OutgoingSpec, PushTraffic, SentRound } from "../ports.js";
 import type { Traffic } from "../types.js";
 import type { PresentWords } from "../wire/presence.js";
 
@@ -30,7 +30,8 @@ interface Of {
 export type PlaneCalls = {
   listen: [DataPlaneSettings, { url: string }];
   open: [Of & { spec: Omit<OutgoingSpec, "sequences"> }, null];
-  send: [Of & { pages: DirtyPages | null }, Traffic];
+  send: [Of & { pages: DirtyPages | null; leave: number }, SentRound];
+  endRound: [Of, null];
   discard: [Of & { pages: DirtyPages }, null];
   push: [Of & { pages: DirtyPages | null }, PushTraffic];
   limit: [Of & { bytesPerSecond: number }, null];

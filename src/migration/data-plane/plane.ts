@@ -41,10 +41,14 @@ export class Plane {
     return {
       listen: (settings) => this.#listen(settings),
       open: (args) => this.#open(args),
-      send: ({ id, pages }) => {
+      send: ({ id, pages, leave }) => {
         const progress = (sent: HostCalls["progress"][0]["sent"]): void =>
           this.#host.tell("progress", { id, sent });
-        return this.#sender(id).send(pages, progress);
+        return this.#sender(id).send(pages, progress, leave);
+      },
+      endRound: ({ id }) => {
+        this.#outgoing.get(id)?.endRound();
+        return null;
       },
       discard: async ({ id, pages }) => {
         await this.#sender(id).discard(pages);

@@ -95,11 +95,12 @@ class ThreadDataPlane implements RunningDataPlane {
     await this.#orForget(id, this.#thread.call("open", { id, spec: plain }));
     const thread = this.#thread;
     return {
-      send: (pages, progress) => {
+      send: (pages, progress, leave = 0) => {
         const session = this.#sessions.get(id);
         if (session !== undefined) session.progress = progress;
-        return thread.call("send", { id, pages });
+        return thread.call("send", { id, pages, leave });
       },
+      endRound: () => thread.tell("endRound", { id }),
       discard: async (pages) => {
         await thread.call("discard", { id, pages });
       },

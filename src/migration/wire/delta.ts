@@ -1,5 +1,4 @@
-// Owns: a page as what changed since it was sent last, and the source's memory of what it sent.
-// The target needs none: it has the page. Any thread.
+// Owns: a page as what changed since it was sent last. Any thread.
 //
 //  page:   length u32, in words │ change … │ change
 //  change: words that stay u16 (low half), words that follow u16 (high half) │ those words
@@ -7,6 +6,27 @@ import { StreamError } from "./stream-error.js";
 
 /** Beyond this share of a page its changes aren't worth it. */
 const WORTH = 0.75;
+
+/** The first word from `from` on that differs; the length where none does. */
+function nextChange(before: Uint32Array, now: Uint32Array, from: number): number {
+  const words = now.length;
+  let i = from;
+  // Most of a page hasn't changed: eight words make one decision.
+  for (; i + 8 <= words; i += 8) {
+    const differs =
+      ((before[i] as number) ^ (now[i] as number)) |
+      ((before[i + 1] as number) ^ (now[i + 1] as number)) |
+      ((before[i + 2] as number) ^ (now[i + 2] as number)) |
+      ((before[i + 3] as number) ^ (now[i + 3] as number)) |
+      ((before[i + 4] as number) ^ (now[i + 4] as number)) |
+      ((before[i + 5] as number) ^ (now[i + 5] as number)) |
+      ((before[i + 6] as number) ^ (now[i + 6] as number)) |
+      ((before[i + 7] as number) ^ (now[i + 7] as number));
+    if (differs !== 0) break;
+  }
+  while (i < words && before[i] === now[i]) i++;
+  return i;
+}
 
 /**
  * Writes the changes that make `now` of `before`.
@@ -25,7 +45,7 @@ export function encodeDelta(
   let i = 0;
   while (i < words) {
     const from = i;
-    while (i < words && before[i] === now[i]) i++;
+    i = nextChange(before, now, i);
     if (i === words) break;
     const start = i;
     // A single equal word inside a change costs as much as a new change would.
@@ -71,57 +91,4 @@ export function decodeDelta(
 
 function malformed(): StreamError {
   return new StreamError("frame-malformed", "Changes of a page leave its bounds.", true);
-}
-
-/** Pages as the target has them; the oldest gives way. */
-export class SentPages {
-  readonly #bytesMax: number;
-  readonly #pages = new Map<number, Uint32Array>();
-  #bytes = 0;
-
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-  }
-
-  get(object: number, page: number): Uint32Array | undefined {
-    return this.#pages.get(keyOf(object, page));
-  }
-
-  put(object: number, page: number, words: Uint32Array): void {
-    const key = keyOf(object, page);
-    const known = this.#pages.get(key);
-    if (known !== undefined) {
-      known.set(words);
-      return;
-    }
-    let copy: Uint32Array | null = null;
-    if (this.#bytes + words.byteLength > this.#bytesMax) {
-      const oldest = this.#pages.entries().next().value;
-      if (oldest === undefined) return;
-      this.#pages.delete(oldest[0]);
-      copy = oldest[1];
-    } else {
-      this.#bytes += words.byteLength;
-    }
-    copy ??= new Uint32Array(words.length);
-    copy.set(words);
-    this.#pages.set(key, copy);
-  }
-
-  forget(object: number, page: number): void {
-    const key = keyOf(object, page);
-    const known = this.#pages.get(key);
-    if (known === undefined) return;
-    this.#pages.delete(key);
-    this.#bytes -= known.byteLength;
-  }
-
-  clear(): void {
-    this.#pages.clear();
-    this.#bytes = 0;
-  }
-}
-
-function keyOf(object: number, page: number): number {
-  return object * 2 ** 32 + page;
 }

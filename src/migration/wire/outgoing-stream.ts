@@ -9,16 +9,18 @@ import {
   PeerError,
   type Pushing,
   type PushTraffic,
+  type SentRound,
 } from "../ports.js";
 import type { Traffic } from "../types.js";
 import { ChannelSender, type Patience } from "./channel-sender.js";
-import { SentPages } from "./delta.js";
 import { encodeStreamHeader, FRAME } from "./frame.js";
 import { BareBuilder, type Built, bareFrame, FramePool } from "./frame-builder.js";
 import { memoryDigest } from "./memory-digest.js";
 import { type PageCounts, PageEncoder } from "./page-encoder.js";
 import { nextRun, type Run } from "./page-runs.js";
 import { PostCopy, type PushChannel, pushTraffic } from "./post-copy.js";
+import { RoundEnd } from "./round-end.js";
+import { SentPages } from "./sent-pages.js";
 import { TokenBucket } from "./token-bucket.js";
 import type { ChannelTransport, DemandTransport } from "./transport.js";
 
@@ -26,8 +28,6 @@ import type { ChannelTransport, DemandTransport } from "./transport.js";
 const WINDOW_BYTES = 16 * 2 ** 20;
 /** The same of one channel: twice what the target confirms at once. */
 const CHANNEL_WINDOW_BYTES = 8 * 2 ** 20;
-/** Pages that the source remembers for sending their changes. */
-const SENT_PAGES_BYTES = 64 * 2 ** 20;
 const PROGRESS_MS = 50;
 
 /** One call of send(): what it has moved. */
@@ -49,11 +49,12 @@ export class OutgoingStream implements Outgoing, Pushing {
   readonly #bucket: TokenBucket;
   readonly #pool: FramePool;
   readonly #channels: readonly PushChannel[];
-  readonly #sentPages = new SentPages(SENT_PAGES_BYTES);
+  readonly #sentPages: SentPages;
   readonly #sentBefore: ReadonlyMap<number, Uint8Array>;
   #asked: PushChannel | null = null;
   #postCopy: PostCopy | null = null;
   #round = 0;
+  #roundEnd: RoundEnd | null = null;
   #failure: unknown = null;
   #now: Sending = nothing();
   #progress: () => void = () => {};
@@ -73,6 +74,8 @@ export class OutgoingStream implements Outgoing, Pushing {
     this.#patience = { ...patience, windowBytes };
     this.#pool = new FramePool(WINDOW_BYTES / 2 ** 20 + spec.channels);
     this.#sentBefore = sentBitmaps(spec);
+    const isDelta = spec.compression === "delta";
+    this.#sentPages = new SentPages(spec.memory, isDelta ? spec.deltaCacheBytes : 0);
     this.#channels = Array.from({ length: spec.channels }, (_, number) => this.#channel(number));
   }
 
@@ -100,17 +103,29 @@ export class OutgoingStream implements Outgoing, Pushing {
     };
   }
 
-  async send(pages: DirtyPages | null, progress: (sent: Traffic) => void): Promise<Traffic> {
+  async send(
+    pages: DirtyPages | null,
+    progress: (sent: Traffic) => void,
+    leave = 0,
+  ): Promise<SentRound> {
     this.#round += 1;
+    this.#sentPages.beginRound();
     this.#begin(() => progress(trafficOf(this.#now)));
-    await Promise.all(this.#channels.map((one) => this.#sendOn(one, pages)));
+    const round = new RoundEnd(this.#spec.memory, pages, leave, this.#now);
+    this.#roundEnd = round;
+    await Promise.all(this.#channels.map((one) => this.#sendOn(one, pages, round)));
+    this.#roundEnd = null;
     this.#progress = () => {};
     if (this.#failure !== null) {
       // What the target has of these pages isn't known any more.
       this.#sentPages.clear();
       throw this.#failure;
     }
-    return trafficOf(this.#now);
+    return { ...trafficOf(this.#now), unsent: round.unsent };
+  }
+
+  endRound(): void {
+    this.#roundEnd?.end();
   }
 
   async discard(pages: DirtyPages): Promise<void> {
@@ -172,9 +187,13 @@ export class OutgoingStream implements Outgoing, Pushing {
   }
 
   /** A round without one of its channels is lost: the first failure ends all of them. */
-  async #sendOn({ encoder, sender }: PushChannel, pages: DirtyPages | null): Promise<void> {
+  async #sendOn(
+    { encoder, sender }: PushChannel,
+    pages: DirtyPages | null,
+    round: RoundEnd,
+  ): Promise<void> {
     try {
-      for await (const frame of encoder.frames(pages, 0, this.#now)) {
+      for await (const frame of encoder.frames(pages, 0, this.#now, round)) {
         await this.#bucket.take(frame.bytes.length);
         if (this.#failure !== null) return;
         await sender.write(frame);

@@ -7,11 +7,13 @@ import { fillUnbackedWords } from "../../base/unbacked-content.js";
 import type { DirtyPages, MemoryMap } from "../../runtime/index.js";
 import type { Sequences } from "../ports.js";
 import type { Compression } from "../types.js";
-import { encodeDelta, type SentPages } from "./delta.js";
+import { encodeDelta } from "./delta.js";
 import { FRAME } from "./frame.js";
 import { BareBuilder, type Built, ContentBuilder, type FramePool } from "./frame-builder.js";
 import { anyIn, nextRun, type Run, setRun } from "./page-runs.js";
 import { Ram, type RamBlock } from "./ram.js";
+import type { RoundEnd } from "./round-end.js";
+import type { SentPages } from "./sent-pages.js";
 
 /** Pages that stay with one channel, so that changes follow what they change. */
 const CHUNK_PAGES = 1024;
@@ -21,6 +23,12 @@ const SEQUENCES_AT_ONCE = 65_536;
 const COPY_BYTES = 65_536;
 /** Deflated content that is hardly smaller isn't worth the target's time. */
 const DEFLATE_WORTH = 0.9;
+
+/**
+ * The first round: there is nothing yet that changes could refer to. A later one. Post-copy: no
+ * page goes again.
+ */
+type Occasion = "first" | "later" | "push";
 
 /** Pages that were taken in or given out. */
 export interface PageCounts {
@@ -65,11 +73,13 @@ export class PageEncoder {
    * Frames of this channel's share of the pages, as they are now.
    * @param pages null: every page of every block
    * @param counts added to
+   * @param round told of what it leaves once it is over
    */
   async *frames(
     pages: DirtyPages | null,
     flags: number,
     counts: PageCounts,
+    round: RoundEnd,
   ): AsyncGenerator<Built> {
     for (const block of this.#parts.map.blocks) {
       if (block.backing === "device") continue;
@@ -77,7 +87,8 @@ export class PageEncoder {
       if (pages !== null && dirty === undefined) continue;
       const bitmap = dirty?.bitmap ?? null;
       const of = block.backing === "ram" ? this.#ramFrames : this.#unbackedFrames;
-      yield* of.call(this, block, bitmap, flags, counts);
+      this.#begin(block, flags);
+      yield* of.call(this, block, bitmap, counts, round);
     }
   }
 
@@ -92,7 +103,7 @@ export class PageEncoder {
     this.#begin(block, flags);
     for (const { first, count } of runs) {
       if (block.backing === "ram") {
-        yield* this.#ramRun(block, first, first + count, true, counts);
+        yield* this.#ramRun(block, first, first + count, "push", counts);
         continue;
       }
       const numbers = await sequences.read(block.object, first, count);
@@ -101,9 +112,12 @@ export class PageEncoder {
     yield* this.#flush();
   }
 
-  #begin(block: RamBlock, flags: number): number {
+  #begin(block: RamBlock, flags: number): void {
     const builders = [this.#pages, this.#delta, this.#unbacked, this.#zero, this.#untouched];
     for (const builder of builders) builder.begin(block.object, flags);
+  }
+
+  #pagesOf(block: RamBlock): number {
     return block.bytes / this.#parts.map.pageSize;
   }
 
@@ -121,11 +135,11 @@ export class PageEncoder {
   async *#ramFrames(
     block: RamBlock,
     bitmap: Uint8Array | null,
-    flags: number,
     counts: PageCounts,
+    round: RoundEnd,
   ): AsyncGenerator<Built> {
     const { channel, channels } = this.#parts;
-    const pages = this.#begin(block, flags);
+    const pages = this.#pagesOf(block);
     const step = CHUNK_PAGES * channels;
     for (let chunk = channel * CHUNK_PAGES; chunk < pages; chunk += step) {
       const end = Math.min(chunk + CHUNK_PAGES, pages);
@@ -133,25 +147,25 @@ export class PageEncoder {
       while (nextRun(bitmap, page, end, this.#run)) {
         const { first, count } = this.#run;
         page = first + count;
-        yield* this.#ramRun(block, first, page, bitmap === null, counts);
+        if (round.isOver) yield* this.#ramLeft(block, first, page, bitmap === null, counts, round);
+        else yield* this.#ramRun(block, first, page, bitmap === null ? "first" : "later", counts);
       }
     }
     yield* this.#flush();
   }
 
-  /** @param isAll every page is sent whole */
   *#ramRun(
     block: RamBlock,
     first: number,
     end: number,
-    isAll: boolean,
+    occasion: Occasion,
     counts: PageCounts,
   ): Generator<Built> {
     const { pageSize } = this.#parts.map;
     const ram = this.#ram;
     ram.refresh();
-    // Nothing was sent before the first round, so there is nothing that changes could refer to.
-    const byDelta = this.#parts.compression === "delta" && !isAll;
+    const byDelta = this.#parts.compression === "delta" && occasion === "later";
+    const remembers = this.#parts.compression === "delta" && occasion === "first";
     this.#count(block.object, first, end - first, counts);
     let page = first;
     while (page < end) {
@@ -175,24 +189,71 @@ export class PageEncoder {
         counts.pagesSent += 1;
         next += 1;
       }
-      yield* this.#wholePages(block, page, next - page);
+      yield* this.#wholePages(block, page, next - page, remembers);
       page = next;
     }
   }
 
+  /**
+   * What a round that is over leaves. Of the first one that are no pages of zeros: they cost
+   * nothing now, and would stand in the place of others that the guest may dirty again.
+   */
+  *#ramLeft(
+    block: RamBlock,
+    first: number,
+    end: number,
+    isFirst: boolean,
+    counts: PageCounts,
+    round: RoundEnd,
+  ): Generator<Built> {
+    const { object, pa } = block;
+    if (!isFirst || round.isCutShort) {
+      round.leaves(object, first, end - first);
+      return;
+    }
+    this.#ram.refresh();
+    for (let page = first; page < end; page++) {
+      if (!this.#ram.isZero(pa + page * this.#parts.map.pageSize)) {
+        round.leaves(object, page, 1);
+        continue;
+      }
+      if (!this.#zero.takes(page)) yield* some(this.#zero.build());
+      this.#zero.add(page, 1);
+      this.#count(object, page, 1, counts);
+      counts.pagesZero += 1;
+    }
+  }
+
   /** Room for the first of the pages is made if there is none; then all of them must fit. */
-  *#wholePages(block: RamBlock, first: number, count: number): Generator<Built> {
+  *#wholePages(
+    block: RamBlock,
+    first: number,
+    count: number,
+    remembers: boolean,
+  ): Generator<Built> {
     const { pageSize } = this.#parts.map;
     const bytes = count * pageSize;
     if (this.#pages.room(first) < bytes) yield* some(this.#buildPages());
     const from = block.pa + first * pageSize;
     for (let at = 0; at < bytes; at += COPY_BYTES) {
       const part = Math.min(COPY_BYTES, bytes - at);
-      this.#ram.copyOut(from + at, this.#pages.space.subarray(0, part));
+      const copy = this.#pages.space.subarray(0, part);
+      this.#ram.copyOut(from + at, copy);
+      if (remembers) this.#remember(block.object, first + at / pageSize, copy);
       this.#pages.taken(part);
     }
     this.#pages.add(first, count);
     if (this.#pages.room(first + count) < pageSize) yield* some(this.#buildPages());
+  }
+
+  /** @param copy of pages from `first` on */
+  #remember(object: number, first: number, copy: Uint8Array): void {
+    const { map, sentPages } = this.#parts;
+    const words = map.pageSize / 4;
+    const all = new Uint32Array(copy.buffer, copy.byteOffset, copy.length / 4);
+    for (let at = 0, page = first; at < all.length; at += words, page++) {
+      sentPages.put(object, page, all.subarray(at, at + words));
+    }
   }
 
   *#changedPage(block: RamBlock, page: number): Generator<Built> {
@@ -225,20 +286,26 @@ export class PageEncoder {
   async *#unbackedFrames(
     block: RamBlock,
     bitmap: Uint8Array | null,
-    flags: number,
     counts: PageCounts,
+    round: RoundEnd,
   ): AsyncGenerator<Built> {
     const { channel, channels, sequences } = this.#parts;
-    const pages = this.#begin(block, flags);
+    const pages = this.#pagesOf(block);
     const step = SEQUENCES_AT_ONCE * channels;
     for (let piece = channel * SEQUENCES_AT_ONCE; piece < pages; piece += step) {
       const end = Math.min(piece + SEQUENCES_AT_ONCE, pages);
       if (!anyIn(bitmap, piece, end)) continue;
-      const numbers = await sequences.read(block.object, piece, end - piece);
+      const numbers = round.isOver
+        ? NO_NUMBERS
+        : await sequences.read(block.object, piece, end - piece);
       let page = piece;
       while (nextRun(bitmap, page, end, this.#run)) {
         const { first, count } = this.#run;
         page = first + count;
+        if (round.isOver) {
+          round.leaves(block.object, first, count);
+          continue;
+        }
         yield* this.#unbackedRun(
           block,
           first,
@@ -296,6 +363,8 @@ export class PageEncoder {
     if (bitmap !== undefined) counts.pagesDuplicate += setRun(bitmap, first, count);
   }
 }
+
+const NO_NUMBERS = new Uint32Array(0);
 
 /** Words of the largest page. */
 const WORDS_MAX = 65_536 / 4;

@@ -46,6 +46,11 @@ const PARAMETERS: Readonly<Record<string, Row>> = {
     from: ({ bandwidthBytesPerSecond }) => bandwidthBytesPerSecond,
     into: (value) => ({ bandwidthBytesPerSecond: value }),
   },
+  "max-postcopy-bandwidth": {
+    ...{ min: 0n, max: U64_MAX, unit: "bytes a second; 0 is without limit", isLive: true },
+    from: ({ postcopyBandwidthBytesPerSecond }) => postcopyBandwidthBytesPerSecond,
+    into: (value) => ({ postcopyBandwidthBytesPerSecond: value }),
+  },
   "downtime-limit": {
     ...{ min: 0n, max: 2_000_000n, unit: "milliseconds", isLive: true },
     from: ({ downtimeMs }) => downtimeMs,
@@ -65,6 +70,11 @@ const PARAMETERS: Readonly<Record<string, Row>> = {
     ...PERCENT,
     from: ({ throttleMax }) => throttleMax,
     into: (value) => ({ throttleMax: value }),
+  },
+  "xbzrle-cache-size": {
+    ...{ min: 2n ** 16n, max: 2n ** 32n, unit: "bytes", isLive: false },
+    from: ({ deltaCacheBytes }) => deltaCacheBytes,
+    into: (value) => ({ deltaCacheBytes: value }),
   },
   "multifd-channels": {
     ...{ min: 1n, max: 8n, unit: "connections", isLive: false },

@@ -8,6 +8,7 @@ import type {
   Outgoing,
   Pushing,
   PushTraffic,
+  SentRound,
   Traffic,
 } from "../../../src/migration/index.js";
 import { PeerError } from "../../../src/migration/index.js";
@@ -169,6 +170,20 @@ function* runs(map: MemoryMap, pages: DirtyPages | null, most: number): Generato
 
 const NOTHING = { pagesSent: 0, pagesZero: 0, pagesDuplicate: 0, bytes: 0 };
 
+/** Frames of a round that has ended before they went. */
+function dirtyPages({ blocks, pageSize }: MemoryMap, left: readonly PageRun[]): DirtyPages {
+  const all = blocks.map(({ object, bytes }) => {
+    const bitmap = new Uint8Array(Math.ceil(bytes / pageSize / 64) * 8);
+    const mine = left.filter((run) => run.object === object);
+    for (const { first, count } of mine) {
+      for (let page = first; page < first + count; page++) bitmap[page >> 3]! |= 1 << (page & 7);
+    }
+    return { object, pages: mine.reduce((sum, { count }) => sum + count, 0), bitmap };
+  });
+  const some = all.filter(({ pages }) => pages > 0);
+  return { blocks: some, pages: some.reduce((sum, { pages }) => sum + pages, 0) };
+}
+
 class SimOutgoing implements Outgoing, Pushing {
   readonly #spec: OutgoingSpec;
   readonly #to: SimIncoming;
@@ -177,6 +192,7 @@ class SimOutgoing implements Outgoing, Pushing {
   readonly #left = new Map<string, PageRun>();
   #limit: number;
   #isClosed = false;
+  #isRoundOver = false;
   #pushed = 0;
   #requested = 0;
 
@@ -188,14 +204,28 @@ class SimOutgoing implements Outgoing, Pushing {
     to.from = spec.memory;
   }
 
-  async send(pages: DirtyPages | null, progress: (sent: Traffic) => void): Promise<Traffic> {
+  async send(
+    pages: DirtyPages | null,
+    progress: (sent: Traffic) => void,
+    leave = 0,
+  ): Promise<SentRound> {
     const { memory } = this.#spec;
     let sent = NOTHING;
-    for (const run of runs(memory, pages, this.#parts.kind.framePages)) {
+    const left = [...runs(memory, pages, this.#parts.kind.framePages)];
+    let pagesLeft = left.reduce((sum, { count }) => sum + count, 0);
+    this.#isRoundOver = false;
+    while (pagesLeft > leave && !this.#isRoundOver) {
+      const run = left.shift();
+      if (run === undefined) break;
+      pagesLeft -= run.count;
       sent = await this.#frame(run, "store", sent);
       progress(sent);
     }
-    return sent;
+    return { ...sent, unsent: dirtyPages(memory, left) };
+  }
+
+  endRound(): void {
+    this.#isRoundOver = true;
   }
 
   async discard(pages: DirtyPages): Promise<void> {

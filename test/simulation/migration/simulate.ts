@@ -141,7 +141,15 @@ class Simulation {
     const { askedMs = null, ...postcopy } = options.isReal === true ? {} : drawPostcopy(seed);
     this.#postcopyAskedMs = options.parameters === undefined ? askedMs : null;
     const given = options.parameters ?? postcopy;
-    this.#parameters = { ...drawn, bandwidthBytesPerSecond, ...given };
+    // Pages follow as slowly as they went, so that faults have time to strike.
+    const limits = {
+      bandwidthBytesPerSecond,
+      postcopyBandwidthBytesPerSecond:
+        given.postcopyBandwidthBytesPerSecond ??
+        given.bandwidthBytesPerSecond ??
+        bandwidthBytesPerSecond,
+    };
+    this.#parameters = { ...drawn, ...limits, ...given };
     // Drawn in any case, so that what follows is the same with a plant and without.
     const byChance = drawChances(prng);
     const chances = nth === null ? (options.faults ?? byChance) : new Map<FaultKind, number>();
@@ -225,7 +233,12 @@ class Simulation {
       const bandwidthBytesPerSecond = Math.round(rate * this.#speed);
       world.at(
         world.between(1, 200),
-        ask(() => session.adjust({ bandwidthBytesPerSecond })),
+        ask(() =>
+          session.adjust({
+            bandwidthBytesPerSecond,
+            postcopyBandwidthBytesPerSecond: bandwidthBytesPerSecond,
+          }),
+        ),
       );
     }
     const recover = (): void => {

@@ -7,7 +7,10 @@ import { BUSY, Pair, QUIET } from "../../support/migration-pair.js";
 
 /** Three hundred milliseconds on a slow wire. */
 const LARGE = { pages: [400, 40], hot: 300, rate: 2 };
-const SLOW = { bandwidthBytesPerSecond: 100_000 };
+const SLOW = {
+  bandwidthBytesPerSecond: 100_000,
+  postcopyBandwidthBytesPerSecond: 100_000,
+};
 const VIEW = { owner: "none", method: null, methods: [], consumers: [] } as const;
 
 async function running(parameters = {}): Promise<Pair> {

@@ -49,6 +49,7 @@ it("carries 64 GiB in bounded memory", { timeout: 300_000 }, async () => {
     ...incoming,
     certificatePin: null,
     compression: "none",
+    deltaCacheBytes: 2 ** 26,
     bandwidthBytesPerSecond: 0,
     sequences: source,
   });

@@ -64,6 +64,7 @@ describe("migrate", () => {
       expect(await ask("migrate-set-parameters", given)).toEqual(has(why));
     }
     expect((await ask("query-migrate-parameters"))["return"]).toEqual({
+      ...{ "max-postcopy-bandwidth": 0, "xbzrle-cache-size": 67_108_864 },
       ...{ "max-bandwidth": 0, "downtime-limit": 300, "multifd-channels": 2 },
       ...{ "cpu-throttle-initial": 20, "cpu-throttle-increment": 10, "max-cpu-throttle": 99 },
     });
