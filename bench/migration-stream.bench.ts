@@ -5,6 +5,7 @@ import { Worker } from "node:worker_threads";
 import { systemClock } from "../dist/base/clock.js";
 import { silentLog } from "../dist/base/log.js";
 import { startDataPlane } from "../dist/migration/data-plane/thread-data-plane.js";
+import { STREAM_VERSIONS } from "../dist/migration/index.js";
 import type { DirtyPages, MemoryMap } from "../dist/runtime/index.js";
 import { MIB, PAGE } from "./support/guest.js";
 import { compare, timedAsync } from "./support/measure.js";
@@ -133,7 +134,7 @@ async function stream(context: BenchContext, bytes: number, channels: number) {
     await startDataPlane(SETTINGS, silentLog),
   ];
   const session = "bench";
-  const common = { session, stream: 1, channels, sequences: NO_SEQUENCES };
+  const common = { session, stream: STREAM_VERSIONS[0]!, channels, sequences: NO_SEQUENCES };
   const incoming = await planes[1]!.accept({ ...common, memory: target });
   const outgoing = await planes[0]!.open({
     ...common,

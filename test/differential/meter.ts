@@ -1,9 +1,9 @@
 // Owns: counting what tier 1 executes: each translated function gets one around it that adds up
 // the budget it used. Test process. Nothing in the machine counts that, for it would cost.
 
+import { Code } from "../../src/base/wasm/code.js";
+import { ModuleBuilder } from "../../src/base/wasm/module.js";
 import { BUDGET } from "../../src/machine/a64/window.js";
-import { Code } from "../../src/machine/wasm/code.js";
-import { ModuleBuilder } from "../../src/machine/wasm/module.js";
 
 const SIGNATURE = { params: ["i32", "i32"], result: "i32" } as const;
 /** In memory that no flat machine uses. */

@@ -2,9 +2,11 @@
 import { Prng } from "../../src/base/prng.js";
 import { UNBACKED_BASE } from "../../src/base/unbacked-content.js";
 import type { IncomingSpec, OutgoingSpec, Sequences } from "../../src/migration/ports.js";
+import { STREAM_VERSIONS } from "../../src/migration/wire/frame.js";
 import type { DirtyPages, MemoryMap } from "../../src/runtime/index.js";
 
 const WASM_PAGE = 65_536;
+const NEWEST = STREAM_VERSIONS[0]!;
 
 /** Write sequences of unbacked blocks, as the VM would keep them. */
 export class FakeSequences implements Sequences {
@@ -135,7 +137,7 @@ export function outgoingSpec(
 ): OutgoingSpec {
   return {
     session: "mig_1",
-    stream: 1,
+    stream: NEWEST,
     url: to.url,
     secret: to.secret,
     certificatePin: null,
@@ -151,5 +153,5 @@ export function outgoingSpec(
 
 export function incomingSpec(to: Side, over: Partial<IncomingSpec> = {}): IncomingSpec {
   const { map: memory, sequences } = to;
-  return { session: "mig_1", stream: 1, channels: 1, memory, sequences, ...over };
+  return { session: "mig_1", stream: NEWEST, channels: 1, memory, sequences, ...over };
 }

@@ -85,7 +85,7 @@ const EXAMPLE_SHAPE = {
 };
 const EXAMPLE_PASSPORT = {
   version: 1,
-  streams: [1],
+  streams: [2, 1],
   source: { instance: "host-a", session: "mig_01hqs4ym8x", url: "http://host-a:8080" },
   vm: {
     uuid: "3e2c52ae-6a0d-4d0c-9d5b-8f3f4f4a2b10",

@@ -3,9 +3,9 @@
 // Both tiers implement it. Values that it returns are kept: they may be used any number of times
 // and stay what they were, whatever is set later. Memory comes before state: an access that aborts
 // leaves the function there and then, so a meaning sets registers only after its last access.
-import type { Code } from "../wasm/code.js";
-import type { ValueType } from "../wasm/opcodes.table.js";
-import { constV, type I32, type I64, type V128, type Value } from "../wasm/value.js";
+import type { Code } from "../../base/wasm/code.js";
+import type { ValueType } from "../../base/wasm/opcodes.table.js";
+import { constV, type I32, type I64, type V128, type Value } from "../../base/wasm/value.js";
 import type { LibFunction } from "./lib/function.js";
 import type { Imm32, Imm64, VReg, XReg } from "./operand.js";
 

@@ -1,5 +1,5 @@
 // Owns: what code in WebAssembly calls in TypeScript: its slow paths. VM thread.
-import type { Signature } from "../wasm/module.js";
+import type { Signature } from "../../base/wasm/module.js";
 
 /** Signatures of "env".name, in the order of their function indices. */
 export const IMPORTS = {

@@ -6,8 +6,8 @@
 //   lane function ──mapLanes──▶ LibFunction (v128, …) → v128 ──a.call──▶ meaning
 //
 // Lanes that are not computed are zero, and set no flag.
-import type { Code, Variable } from "../wasm/code.js";
-import { const64, constV, type I32, type I64, type V128 } from "../wasm/value.js";
+import type { Code, Variable } from "../../base/wasm/code.js";
+import { const64, constV, type I32, type I64, type V128 } from "../../base/wasm/value.js";
 import type { LibFunction } from "./lib/function.js";
 import { FPSR } from "./window.js";
 

@@ -1,10 +1,15 @@
 // Owns: the way to the target over HTTP: for each channel one long POST whose answer tells line by
 // line how far the target is; another whose answer tells which pages it waits for. Data-plane
 // thread.
+//
+// From version 2 on a channel's POST asks for an upgrade: then frames and lines are all that the
+// connection carries. Of a POST's body each write would be three, and each read one more.
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
+import type { Duplex, Readable } from "node:stream";
 import type { Clock } from "../../base/clock.js";
 import type { OutgoingSpec } from "../ports.js";
 import type { PageRequest } from "../wire/demands.js";
+import { isUpgraded } from "../wire/frame.js";
 import type {
   Applied,
   ChannelConnection,
@@ -13,19 +18,36 @@ import type {
   DemandTransport,
 } from "../wire/transport.js";
 import { bodyOf, errorOfProblem } from "./problem.js";
-import { openSocket } from "./socket.js";
+import { openSocket, UPGRADE } from "./socket.js";
 
 /** A line of an answer is shorter. */
 const LINE_CHARS_MAX = 16_384;
 
 type Spec = Omit<OutgoingSpec, "sequences">;
+/** What a request carries: nothing, frames as its body, or frames in its place. */
+type Carries = "nothing" | "body" | "upgrade";
+
+const HEADERS: Readonly<Record<Carries, Readonly<Record<string, string>>>> = {
+  nothing: { connection: "close" },
+  body: {
+    connection: "close",
+    "content-type": "application/octet-stream",
+    "transfer-encoding": "chunked",
+  },
+  upgrade: {
+    connection: "upgrade",
+    upgrade: UPGRADE,
+    "content-type": "application/octet-stream",
+    "content-length": "0",
+  },
+};
 
 async function requestTo(
   spec: Spec,
   clock: Clock,
   method: "GET" | "POST",
   path: string,
-  isStream: boolean,
+  carries: Carries,
 ): Promise<ClientRequest> {
   const socket = await openSocket(spec, clock);
   return request({
@@ -35,11 +57,7 @@ async function requestTo(
     headers: {
       host: new URL(spec.url).host,
       authorization: `Bearer ${spec.secret}`,
-      connection: "close",
-      ...(isStream && {
-        "content-type": "application/octet-stream",
-        "transfer-encoding": "chunked",
-      }),
+      ...HEADERS[carries],
     },
   });
 }
@@ -59,10 +77,10 @@ export class HttpTransport implements ChannelTransport {
   }
 
   async applied(): Promise<Applied> {
-    const call = await requestTo(this.#spec, this.#clock, "GET", this.#path, false);
+    const call = await requestTo(this.#spec, this.#clock, "GET", this.#path, "nothing");
     call.setTimeout(this.#stallMs, () => call.destroy(new Error("the target says nothing")));
     call.end();
-    const answer = await answered(call, this.#clock, this.#stallMs);
+    const { answer } = await answered(call, this.#clock, this.#stallMs);
     const text = await bodyOf(answer);
     if (answer.statusCode !== 200) throw refusalOf(answer, text);
     const applied = appliedOf(text);
@@ -72,14 +90,17 @@ export class HttpTransport implements ChannelTransport {
 
   async connect(offset: number, listener: ChannelListener): Promise<ChannelConnection> {
     const path = `${this.#path}?offset=${offset}`;
-    const call = await requestTo(this.#spec, this.#clock, "POST", path, true);
+    const carries = isUpgraded(this.#spec.stream) ? "upgrade" : "body";
+    const call = await requestTo(this.#spec, this.#clock, "POST", path, carries);
     // The target answers before it has read anything; so a refusal costs no pages.
-    call.flushHeaders();
-    const answer = await answered(call, this.#clock, this.#stallMs);
-    if (answer.statusCode !== 200) throw refusalOf(answer, await bodyOf(answer));
+    if (carries === "body") call.flushHeaders();
+    else call.end();
+    const { answer, connection } = await answered(call, this.#clock, this.#stallMs);
+    const isMine = carries === "body" ? answer.statusCode === 200 : connection !== null;
+    if (!isMine) throw refusalOf(answer, await bodyOf(answer));
     const lines = new AnswerLines(
-      call,
-      answer,
+      connection ?? call,
+      connection ?? answer,
       (line) => {
         const applied = appliedOf(line);
         if (applied !== null) listener.onApplied(applied);
@@ -87,9 +108,10 @@ export class HttpTransport implements ChannelTransport {
       },
       listener,
     );
+    const out = connection ?? call;
     return {
       write: (bytes) => {
-        if (lines.isOpen) call.write(bytes);
+        if (lines.isOpen) out.write(bytes);
       },
       close: () => lines.close(),
     };
@@ -113,11 +135,11 @@ export class HttpDemands implements DemandTransport {
     onRequest(object: number, page: number): void;
     onClosed(error: Error): void;
   }): Promise<{ close(): void }> {
-    const call = await requestTo(this.#spec, this.#clock, "POST", "demands", false);
+    const call = await requestTo(this.#spec, this.#clock, "POST", "demands", "nothing");
     // The target says something every second, if only that it is there.
     call.setTimeout(this.#stallMs, () => call.destroy(new Error("the target says nothing")));
     call.end();
-    const answer = await answered(call, this.#clock, this.#stallMs);
+    const { answer } = await answered(call, this.#clock, this.#stallMs);
     if (answer.statusCode !== 200) throw refusalOf(answer, await bodyOf(answer));
     return new AnswerLines(
       call,
@@ -132,14 +154,23 @@ export class HttpDemands implements DemandTransport {
   }
 }
 
-function answered(call: ClientRequest, clock: Clock, withinMs: number): Promise<IncomingMessage> {
+interface Answered {
+  readonly answer: IncomingMessage;
+  /** What is left when HTTP has let go of it; null: HTTP goes on. */
+  readonly connection: Duplex | null;
+}
+
+function answered(call: ClientRequest, clock: Clock, withinMs: number): Promise<Answered> {
   return new Promise((resolve, reject) => {
     const cancel = clock.timer(withinMs, () => call.destroy(new Error("the target says nothing")));
-    call.once("response", resolve);
+    call.once("response", (answer) => resolve({ answer, connection: null }));
+    call.once("upgrade", (answer, connection, head) => {
+      if (head.length > 0) connection.unshift(head);
+      resolve({ answer, connection });
+    });
     call.once("error", reject);
     call.once("close", () => reject(new Error("the connection ended without an answer")));
-    call.once("response", cancel);
-    call.once("close", cancel);
+    for (const event of ["response", "upgrade", "close"]) call.once(event, cancel);
   });
 }
 
@@ -167,7 +198,7 @@ function requestOf(line: string): PageRequest | null {
 
 /** An answer that comes line by line for as long as the connection lives. */
 class AnswerLines {
-  readonly #call: ClientRequest;
+  readonly #call: ClientRequest | Duplex;
   readonly #take: (line: string) => boolean;
   readonly #listener: { onClosed(error: Error): void };
   #rest = "";
@@ -175,8 +206,8 @@ class AnswerLines {
 
   /** @param take says whether it knows what the line is; else it may be a refusal */
   constructor(
-    call: ClientRequest,
-    answer: IncomingMessage,
+    call: ClientRequest | Duplex,
+    answer: Readable,
     take: (line: string) => boolean,
     listener: { onClosed(error: Error): void },
   ) {

@@ -26,6 +26,12 @@ const STATUS: Readonly<Record<string, number>> = {
 };
 const BODY_CHARS_MAX = 16_384;
 
+/** What has failed here is told as a refusal, too. */
+export function streamErrorOf(error: unknown): StreamError {
+  if (error instanceof StreamError) return error;
+  return new StreamError("target-failed", String(error), true);
+}
+
 export function problemOf(error: StreamError): Problem {
   const status = STATUS[error.code] ?? 422;
   const title = STATUS_CODES[status] ?? "Refused";

@@ -6,6 +6,8 @@ import type { Clock } from "../../base/clock.js";
 import { StreamError } from "../wire/stream-error.js";
 
 const CONNECT_MS_MAX = 5_000;
+/** What a channel's connection becomes, as HTTP's Upgrade names it. */
+export const UPGRADE = "tidemark-pages";
 
 export interface PeerAddress {
   readonly url: string;

@@ -9,24 +9,24 @@ import {
   type ServerResponse,
 } from "node:http";
 import { createServer as createTls } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.js";
 import type { DemandListener } from "../wire/demands.js";
 import type { IncomingStream } from "../wire/incoming-stream.js";
-import type { Feed } from "../wire/receiving-channel.js";
+import type { Feed, ReceivingChannel } from "../wire/receiving-channel.js";
 import { StreamError } from "../wire/stream-error.js";
 import type { Applied } from "../wire/transport.js";
 import type { DataPlaneSettings } from "./calls.js";
-import { problemOf } from "./problem.js";
+import { IDLE_MS_MAX, LINGER_MS } from "./patience.js";
+import { problemOf, streamErrorOf } from "./problem.js";
+import { RawAnswer } from "./raw-answer.js";
+import { UPGRADE } from "./socket.js";
 
 const HEADER_BYTES_MAX = 8_192;
 const HEADERS_MS_MAX = 10_000;
-/** A connection on which nothing happens; its source connects again when it has something. */
-const IDLE_MS_MAX = 120_000;
 /** Between two signs of life of a target that waits for no page. */
 const BEAT_MS = 1_000;
-/** A refused source gets this long to read why. */
-const LINGER_MS = 1_000;
 const OFFSET = /^[0-9]{1,15}$/;
 const PATH = /^\/v1\/streams\/([^/]{1,200})\/(?:channels\/([0-9]{1,3})|demands)$/;
 
@@ -37,17 +37,30 @@ export interface StreamSessions {
   moved(session: string): void;
 }
 
+/** What a request is about; without a channel it is about which pages are asked for. */
+interface Place {
+  readonly session: string;
+  readonly stream: IncomingStream;
+  readonly channel: ReceivingChannel | null;
+  readonly offset: number;
+}
+
 export class StreamListener {
   readonly #sessions: StreamSessions;
   readonly #clock: Clock;
   readonly #server: Server;
-  readonly #answers = new Map<string, Set<ServerResponse>>();
+  readonly #connectionsMax: number;
+  readonly #answers = new Map<string, Set<{ destroy(): void }>>();
+  /** Connections that HTTP has let go of, and doesn't count any more. */
+  readonly #upgraded = new Set<RawAnswer>();
 
   constructor(settings: DataPlaneSettings, sessions: StreamSessions, clock: Clock) {
     this.#sessions = sessions;
     this.#clock = clock;
     this.#server = serverOf(settings, (call, answer) => void this.#serve(call, answer));
+    this.#connectionsMax = settings.connectionsMax;
     this.#server.maxConnections = settings.connectionsMax;
+    this.#server.on("upgrade", (call, socket, head) => void this.#upgrade(call, socket, head));
     this.#server.setTimeout(IDLE_MS_MAX);
     this.#server.on("clientError", (_error, socket) => socket.destroy());
   }
@@ -75,6 +88,7 @@ export class StreamListener {
     return new Promise((resolve) => {
       this.#server.close(() => resolve());
       this.#server.closeAllConnections();
+      for (const one of this.#upgraded) one.destroy();
     });
   }
 
@@ -82,24 +96,12 @@ export class StreamListener {
     call.on("error", () => {});
     answer.on("error", () => {});
     try {
-      const url = new URL(call.url ?? "/", "http://plane");
-      const place = PATH.exec(url.pathname);
-      if (place === null) throw refused("stream-not-found", "There is nothing here.");
-      const session = decodeURIComponent(place[1] ?? "");
-      const stream = this.#sessions.find(session, bearerOf(call));
-      if (place[2] === undefined) return this.#tellDemands(session, stream, call, answer);
-      const channel = stream.channel(Number(place[2]));
+      const { session, stream, channel, offset } = this.#find(call);
+      if (channel === null) return this.#tellDemands(session, stream, call, answer);
       if (call.method === "GET") return tell(answer, channel.applied);
-      if (call.method !== "POST") {
-        answer.setHeader("allow", "GET, POST");
-        throw refused("stream-method", "A channel is fed by POST and asked by GET.");
-      }
-      if (call.headers["content-type"] !== "application/octet-stream") {
-        throw refused("stream-media-type", "A channel takes application/octet-stream.");
-      }
-      const offset = url.searchParams.get("offset") ?? "0";
-      if (!OFFSET.test(offset)) throw refused("stream-request", "offset is a number of bytes.");
-      const feed = await channel.attach(Number(offset), {
+      if (call.method !== "POST") answer.setHeader("allow", "GET, POST");
+      checkFeeding(call);
+      const feed = await channel.attach(offset, {
         onApplied: (applied) => {
           this.#sessions.moved(session);
           if (!answer.writableEnded) answer.write(`${JSON.stringify(applied)}\n`);
@@ -110,6 +112,63 @@ export class StreamListener {
     } catch (error) {
       this.#refuse(call, answer, error);
     }
+  }
+
+  /** What a request is about, if it may know. @throws StreamError */
+  #find(call: IncomingMessage): Place {
+    const url = new URL(call.url ?? "/", "http://plane");
+    const place = PATH.exec(url.pathname);
+    if (place === null) throw refused("stream-not-found", "There is nothing here.");
+    const session = decodeURIComponent(place[1] ?? "");
+    const stream = this.#sessions.find(session, bearerOf(call));
+    const channel = place[2] === undefined ? null : stream.channel(Number(place[2]));
+    const offset = url.searchParams.get("offset") ?? "0";
+    if (!OFFSET.test(offset)) throw refused("stream-request", "offset is a number of bytes.");
+    return { session, stream, channel, offset: Number(offset) };
+  }
+
+  /** A channel whose connection carries frames and nothing else. */
+  async #upgrade(call: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const answer = new RawAnswer(socket as Socket, this.#clock);
+    try {
+      const { session, channel, offset } = this.#find(call);
+      if (call.headers.upgrade !== UPGRADE || channel === null) {
+        throw refused("stream-request", `Only a channel becomes ${UPGRADE}.`);
+      }
+      if (head.length > 0) throw refused("stream-request", "Frames come after the answer.");
+      checkFeeding(call);
+      const feed = await channel.attach(offset, {
+        onApplied: (applied) => {
+          this.#sessions.moved(session);
+          answer.line(applied);
+        },
+        onDisplaced: () => answer.destroy(),
+      });
+      const forget = this.#keep(session, answer);
+      this.#count(answer, true);
+      const ended = (): void => {
+        forget();
+        this.#count(answer, false);
+        feed.end();
+      };
+      answer.begin((chunk) => feed.push(chunk), ended);
+    } catch (error) {
+      answer.refuse(error);
+    }
+  }
+
+  #count(answer: RawAnswer, isOpen: boolean): void {
+    if (isOpen) this.#upgraded.add(answer);
+    else this.#upgraded.delete(answer);
+    // 0 would be no limit.
+    this.#server.maxConnections = Math.max(1, this.#connectionsMax - this.#upgraded.size);
+  }
+
+  /** To be dropped with its session. @returns forgets it */
+  #keep(session: string, answer: { destroy(): void }): () => void {
+    const open = this.#answers.get(session) ?? new Set();
+    this.#answers.set(session, open.add(answer));
+    return () => open.delete(answer);
   }
 
   #tellDemands(
@@ -142,10 +201,9 @@ export class StreamListener {
 
   /** An answer that goes on until its connection ends, or the session does. */
   #open(session: string, answer: ServerResponse, ended: () => void): void {
-    const open = this.#answers.get(session) ?? new Set();
-    this.#answers.set(session, open.add(answer));
+    const forget = this.#keep(session, answer);
     answer.once("close", () => {
-      open.delete(answer);
+      forget();
       ended();
     });
     answer.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
@@ -174,8 +232,7 @@ export class StreamListener {
   /** In the answer's head if that is still to come, else as its last line. */
   #refuse(call: IncomingMessage, answer: ServerResponse, error: unknown): void {
     if (answer.destroyed || answer.writableEnded) return;
-    const why = error instanceof StreamError ? error : refused("target-failed", String(error));
-    const problem = problemOf(why);
+    const problem = problemOf(streamErrorOf(error));
     if (answer.headersSent) {
       answer.end(`${JSON.stringify(problem)}\n`);
     } else {
@@ -190,6 +247,16 @@ export class StreamListener {
     call.resume();
     const cancel = this.#clock.timer(LINGER_MS, () => call.destroy());
     call.once("close", cancel);
+  }
+}
+
+/** @throws StreamError unless frames may follow */
+function checkFeeding(call: IncomingMessage): void {
+  if (call.method !== "POST") {
+    throw refused("stream-method", "A channel is fed by POST and asked by GET.");
+  }
+  if (call.headers["content-type"] !== "application/octet-stream") {
+    throw refused("stream-media-type", "A channel takes application/octet-stream.");
   }
 }
 

@@ -6,7 +6,8 @@
 import type { Clock } from "../../base/clock.js";
 import { PeerError } from "../ports.js";
 import { FRAME } from "./frame.js";
-import { type Built, bareFrame, type FramePool, seal } from "./frame-builder.js";
+import { type Built, bareFrame, seal } from "./frame-builder.js";
+import type { FrameBuffer, FramePool } from "./frame-pool.js";
 import { Signal } from "./signal.js";
 import { StreamError } from "./stream-error.js";
 import type { Applied, ChannelConnection, ChannelTransport } from "./transport.js";
@@ -28,7 +29,7 @@ export interface Patience {
 
 interface Kept {
   readonly bytes: Uint8Array;
-  readonly buffer: Uint8Array | null;
+  readonly buffer: FrameBuffer | null;
   readonly end: number;
 }
 
@@ -132,7 +133,7 @@ export class ChannelSender {
     if (this.#isClosed) throw closed();
   }
 
-  #keep(bytes: Uint8Array, buffer: Uint8Array | null): void {
+  #keep(bytes: Uint8Array, buffer: FrameBuffer | null): void {
     this.#end += bytes.length;
     this.#window.push({ bytes, buffer, end: this.#end });
   }

@@ -1,4 +1,4 @@
-// Owns: a frame as it fills, and the buffers of frames. Data-plane thread, or inline.
+// Owns: a frame as it fills. Data-plane thread, or inline.
 //
 //   buffer:  … │ header │ runs │ content          the content's place is fixed, so that runs, whose
 //            0 └────────┴──────┤ CONTENT_AT       number is known last, need no copy of it
@@ -11,12 +11,14 @@ import {
   FRAME,
   FRAME_HEADER_BYTES,
   type FrameType,
+  isBlockSummed,
   RUN_BYTES,
 } from "./frame.js";
+import { CONTENT_AT, type FrameBuffer, type FramePool } from "./frame-pool.js";
 import { RunList } from "./page-runs.js";
 
-const CONTENT_AT = FRAME_HEADER_BYTES + CONTENT_RUNS_MAX * RUN_BYTES;
-const BUFFER_BYTES = CONTENT_AT + CONTENT_BYTES_MAX + CONTENT_RUNS_MAX * 4;
+/** A frame with no more content than this is copied out: it would hold a megabyte. */
+const SMALL_BYTES = 65_536;
 
 /** A frame but for its number, which the channel gives. */
 export interface Built {
@@ -29,27 +31,9 @@ export interface Built {
   /** Room for the header, then the payload. */
   readonly bytes: Uint8Array;
   /** The pool's, to be given back once nobody reads `bytes`. */
-  readonly buffer: Uint8Array | null;
+  readonly buffer: FrameBuffer | null;
   /** Undefined: nobody has computed it. */
-  readonly contentCrc?: number;
-}
-
-/** Buffers of one megabyte are mapped and unmapped by every allocation; these are kept. */
-export class FramePool {
-  readonly #free: Uint8Array[] = [];
-  readonly #keep: number;
-
-  constructor(keep: number) {
-    this.#keep = keep;
-  }
-
-  take(): Uint8Array {
-    return this.#free.pop() ?? new Uint8Array(BUFFER_BYTES);
-  }
-
-  give(buffer: Uint8Array): void {
-    if (this.#free.length < this.#keep) this.#free.push(buffer);
-  }
+  readonly contentSum?: number;
 }
 
 /** A frame without pages. */
@@ -62,7 +46,7 @@ export function bareFrame(type: FrameType, number: number): Built {
 export function seal(frame: Built, number: number): void {
   const { type, flags, object, first, count, runs, bytes } = frame;
   const header = { type, flags, object, first, count, runs, number };
-  encodeFrameHeader(bytes, header, frame.contentCrc);
+  encodeFrameHeader(bytes, header, frame.contentSum);
 }
 
 /** Runs of pages without content. */
@@ -81,6 +65,10 @@ export class BareBuilder {
     this.#list.clear();
     this.#object = object;
     this.#flags = flags;
+  }
+
+  get pages(): number {
+    return this.#list.pages;
   }
 
   takes(first: number): boolean {
@@ -117,17 +105,21 @@ export class ContentBuilder {
   readonly #pool: FramePool;
   readonly #list = new RunList(CONTENT_RUNS_MAX);
   readonly #max: number;
-  #type: FrameType;
-  #buffer: Uint8Array | null = null;
-  #words: Uint32Array = new Uint32Array(0);
+  readonly #isBlockSummed: boolean;
+  readonly #type: FrameType;
+  #buffer: FrameBuffer | null = null;
   #object = 0;
   #flags = 0;
   #used = 0;
-  #crc = 0;
+  #sum = 0;
 
-  /** @param perPage bytes beside each page's content, of `pageSize` */
-  constructor(type: FrameType, pool: FramePool, pageSize: number, perPage = 0) {
+  /**
+   * @param version of the stream
+   * @param perPage bytes beside each page's content, of `pageSize`
+   */
+  constructor(type: FrameType, version: number, pool: FramePool, pageSize: number, perPage = 0) {
     this.#type = type;
+    this.#isBlockSummed = isBlockSummed(version, type);
     this.#pool = pool;
     this.#max = CONTENT_BYTES_MAX + (CONTENT_BYTES_MAX / pageSize) * perPage;
   }
@@ -136,7 +128,7 @@ export class ContentBuilder {
   begin(object: number, flags: number): void {
     this.#list.clear();
     this.#used = 0;
-    this.#crc = 0;
+    this.#sum = 0;
     this.#object = object;
     this.#flags = flags;
   }
@@ -148,27 +140,26 @@ export class ContentBuilder {
 
   /** Where content goes next; `taken` tells what of it was used. */
   get space(): Uint8Array {
-    return this.#open().subarray(CONTENT_AT + this.#used);
+    return this.#open().bytes.subarray(CONTENT_AT + this.#used);
   }
 
   /** The same in words. */
   get spaceWords(): Uint32Array {
-    this.#open();
-    return this.#words.subarray((CONTENT_AT + this.#used) / 4);
+    return this.#open().words.subarray((CONTENT_AT + this.#used) / 4);
   }
 
-  #open(): Uint8Array {
-    if (this.#buffer === null) {
-      this.#buffer = this.#pool.take();
-      this.#words = new Uint32Array(this.#buffer.buffer);
-    }
+  #open(): FrameBuffer {
+    this.#buffer ??= this.#pool.take();
     return this.#buffer;
   }
 
-  /** What was written to `space` is the next content. Its checksum is taken while it is cached. */
+  /** What was written to `space` is the next content. It is summed while it is cached. */
   taken(bytes: number): void {
+    const { at, bytes: buffer } = this.#open();
     const from = CONTENT_AT + this.#used;
-    this.#crc = crc32(this.#open().subarray(from, from + bytes), this.#crc);
+    this.#sum = this.#isBlockSummed
+      ? this.#pool.kernel.sum(at + from, bytes, this.#sum)
+      : crc32(buffer.subarray(from, from + bytes), this.#sum);
     this.#used += bytes;
   }
 
@@ -185,16 +176,18 @@ export class ContentBuilder {
     const list = this.#list;
     const buffer = this.#buffer;
     if (list.pages === 0 || buffer === null) return null;
+    const { bytes: all } = buffer;
     let end = CONTENT_AT + this.#used;
     let type = this.#type;
-    const smaller = deflate?.(buffer.subarray(CONTENT_AT, end)) ?? null;
+    const smaller = deflate?.(all.subarray(CONTENT_AT, end)) ?? null;
     if (smaller !== null) {
-      buffer.set(smaller, CONTENT_AT);
+      all.set(smaller, CONTENT_AT);
       end = CONTENT_AT + smaller.length;
       type = FRAME.deflate;
     }
     const start = CONTENT_AT - list.bytes - FRAME_HEADER_BYTES;
-    if (list.bytes > 0) list.write(buffer.subarray(start + FRAME_HEADER_BYTES, CONTENT_AT));
+    if (list.bytes > 0) list.write(all.subarray(start + FRAME_HEADER_BYTES, CONTENT_AT));
+    const isSmall = end - CONTENT_AT <= SMALL_BYTES;
     const built: Built = {
       type,
       flags: this.#flags,
@@ -202,14 +195,14 @@ export class ContentBuilder {
       first: list.first,
       count: list.pages,
       runs: list.bytes / RUN_BYTES,
-      bytes: buffer.subarray(start, end),
-      buffer,
-      ...(smaller === null && { contentCrc: this.#crc }),
+      bytes: isSmall ? all.slice(start, end) : all.subarray(start, end),
+      buffer: isSmall ? null : buffer,
+      ...(smaller === null && { contentSum: this.#sum }),
     };
     list.clear();
     this.#used = 0;
-    this.#crc = 0;
-    this.#buffer = null;
+    this.#sum = 0;
+    if (!isSmall) this.#buffer = null;
     return built;
   }
 }

@@ -1,22 +1,28 @@
 // Owns: frames out of pieces of any size. Data-plane thread, or inline.
 import { crc32 } from "node:zlib";
+import { WASM_PAGE_BYTES } from "../../base/page.js";
 import {
   BARE_RUNS_MAX,
+  CONTENT_BYTES_MAX,
+  CONTENT_RUNS_MAX,
   decodeFrameHeader,
   decodeStreamHeader,
   FRAME_HEADER_BYTES,
   type Frame,
   type FrameHeader,
+  isBlockSummed,
   RUN_BYTES,
   type StreamHeader,
 } from "./frame.js";
-import { copyBytes } from "./ram.js";
+import { BLOCK_BYTES, pageKernel } from "./page-kernel.js";
+import { copyBytes, type Landing } from "./ram.js";
 import { StreamError } from "./stream-error.js";
 
 /** A stream header is shorter than this, whatever the session's id. */
 const STREAM_HEADER_MAX = 256;
 const HEAD_BYTES_MAX = Math.max(STREAM_HEADER_MAX, BARE_RUNS_MAX * RUN_BYTES);
-const BUFFER_FIRST_BYTES = 65_536;
+/** Any frame's content is shorter. */
+const CONTENT_MAX = CONTENT_BYTES_MAX + CONTENT_RUNS_MAX * (RUN_BYTES + 4);
 
 /** What has to stand in the stream header. */
 export interface Expected {
@@ -29,10 +35,10 @@ export interface Expected {
 /** Finds where content belongs before it has come. */
 export interface Placer {
   /**
-   * @returns windows that take the content one after the other; null: it has to be looked at whole
+   * @returns where the content lands piece after piece; null: it has to be looked at whole
    * @throws StreamError
    */
-  windows(header: FrameHeader, pairs: Uint32Array): readonly Uint8Array[] | null;
+  landings(header: FrameHeader, pairs: Uint32Array): readonly Landing[] | null;
 }
 
 /**
@@ -47,14 +53,17 @@ export class FrameReader {
   #stream: StreamHeader | null = null;
   #header: FrameHeader | null = null;
   #pairs: Uint32Array | null = null;
-  /** Where the content goes: a buffer of our own, or its places. */
-  #windows: readonly Uint8Array[] = [];
-  #window = 0;
-  #windowBytes = 0;
+  /** Where the content lands: a buffer of our own, or its places. */
+  #landings: readonly Landing[] = [];
+  #landing = 0;
+  #landed = 0;
+  /** Bytes of the present landing that are summed. */
+  #summed = 0;
   #isPlaced = false;
-  #buffer = new Uint8Array(0);
+  #isBlockSummed = false;
+  #buffer: Landing | null = null;
   #contentBytes = 0;
-  #crc = 0;
+  #sum = 0;
   /** Bytes of frames and stream header that were read whole. */
   offset = 0;
   /** Frames that were read whole. */
@@ -144,17 +153,18 @@ export class FrameReader {
       header.runs === 0
         ? Uint32Array.of(header.first, header.count)
         : new Uint32Array(this.#head.buffer, 0, header.runs * 2).slice();
+    const landings = this.#placer.landings(header, pairs);
+    this.#isPlaced = landings !== null;
+    this.#isBlockSummed = isBlockSummed(this.#expected.version, header.type);
     const bytes = header.payloadBytes - runs.length;
-    const windows = this.#placer.windows(header, pairs);
-    this.#isPlaced = windows !== null;
-    if (windows === null && this.#buffer.length < bytes) {
-      this.#buffer = new Uint8Array(Math.max(bytes, BUFFER_FIRST_BYTES));
-    }
-    this.#windows = windows ?? [this.#buffer];
-    this.#window = 0;
-    this.#windowBytes = 0;
+    if (this.#isBlockSummed && bytes % BLOCK_BYTES !== 0) throw malformed();
+    this.#buffer ??= landings === null && bytes > 0 ? ownLanding() : null;
+    this.#landings = landings ?? (this.#buffer === null ? [] : [this.#buffer]);
+    this.#landing = 0;
+    this.#landed = 0;
+    this.#summed = 0;
     this.#contentBytes = 0;
-    this.#crc = 0;
+    this.#sum = 0;
     return pairs;
   }
 
@@ -162,31 +172,55 @@ export class FrameReader {
     const bytes = header.payloadBytes - header.runs * RUN_BYTES;
     const end = at + Math.min(bytes - this.#contentBytes, chunk.length - at);
     if (end === at) return at;
-    this.#crc = crc32(chunk.subarray(at, end), this.#crc);
+    if (!this.#isBlockSummed) this.#sum = crc32(chunk.subarray(at, end), this.#sum);
     this.#contentBytes += end - at;
     let next = at;
     while (next < end) {
-      const window = this.#windows[this.#window] as Uint8Array;
-      const part = Math.min(window.length - this.#windowBytes, end - next);
-      const to = window.subarray(this.#windowBytes, this.#windowBytes + part);
+      const landing = this.#landings[this.#landing] as Landing;
+      const part = Math.min(landing.bytes.length - this.#landed, end - next);
+      const to = landing.bytes.subarray(this.#landed, this.#landed + part);
       copyBytes(chunk.subarray(next, next + part), to);
-      this.#windowBytes += part;
+      this.#landed += part;
       next += part;
-      if (this.#windowBytes < window.length) continue;
-      this.#window += 1;
-      this.#windowBytes = 0;
+      if (this.#isBlockSummed) this.#sumBlocks(landing);
+      if (this.#landed < landing.bytes.length) continue;
+      this.#landing += 1;
+      this.#landed = 0;
+      this.#summed = 0;
     }
     return end;
   }
 
+  /** Sums where it has landed what is a whole block, while it is cached. */
+  #sumBlocks({ at, kernel }: Landing): void {
+    const more = this.#landed - this.#summed;
+    const whole = more - (more % BLOCK_BYTES);
+    if (whole === 0) return;
+    this.#sum = kernel.sum(at + this.#summed, whole, this.#sum);
+    this.#summed += whole;
+  }
+
   #endFrame(header: FrameHeader, pairs: Uint32Array): Frame {
-    if (this.#crc !== header.contentCrc) throw corrupt();
+    if (this.#sum !== header.contentSum) throw corrupt();
     this.restart();
     this.offset += FRAME_HEADER_BYTES + header.payloadBytes;
     this.frames += 1;
-    const content = this.#isPlaced ? null : this.#buffer.subarray(0, this.#contentBytes);
-    return { ...header, pairs, content };
+    const content = this.#buffer?.bytes.subarray(0, this.#contentBytes) ?? NOTHING;
+    return { ...header, pairs, content: this.#isPlaced ? null : content };
   }
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** Room for any frame's content. */
+function ownLanding(): Landing {
+  const pages = Math.ceil(CONTENT_MAX / WASM_PAGE_BYTES);
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  return { bytes: new Uint8Array(memory.buffer), at: 0, kernel: pageKernel(memory) };
+}
+
+function malformed(): StreamError {
+  return new StreamError("frame-malformed", "A frame's content isn't whole pages.", true);
 }
 
 function corrupt(): StreamError {

@@ -7,7 +7,7 @@
 //  16  page size u32                             12  pages u32
 //  20  length of the session's id u32            16  payload bytes u32
 //  24  session id, UTF-8                         20  frame number u32, from 0 in each channel
-//   …  CRC-32 of all that, u32                   24  CRC-32 of the content u32
+//   …  CRC-32 of all that, u32                   24  sum of the content u32: CRC-32, or block sum
 //                                                28  CRC-32 of the runs u32
 //                                                32  CRC-32 of bytes 0 to 31 u32
 //
@@ -61,15 +61,40 @@ export const FLAG_IF_ABSENT = 1;
 interface StreamVersion {
   readonly types: ReadonlySet<number>;
   readonly flags: number;
+  /** Types whose content has a block sum; that of all others is CRC-32. */
+  readonly blockSummed: ReadonlySet<number>;
+  /** A channel is no request's body, but what a connection becomes by HTTP's upgrade. */
+  readonly isUpgraded: boolean;
 }
+
+const EVERY_TYPE: ReadonlySet<number> = new Set(Object.values(FRAME));
 
 /** What each version may contain. A target accepts every version that was ever released. */
 const VERSIONS: ReadonlyMap<number, StreamVersion> = new Map([
-  [1, { types: new Set<number>(Object.values(FRAME)), flags: FLAG_IF_ABSENT }],
+  [1, { types: EVERY_TYPE, flags: FLAG_IF_ABSENT, blockSummed: new Set(), isUpgraded: false }],
+  [
+    2,
+    {
+      types: EVERY_TYPE,
+      flags: FLAG_IF_ABSENT,
+      blockSummed: new Set([FRAME.pages]),
+      isUpgraded: true,
+    },
+  ],
 ]);
 
 /** Newest first: what a source offers and a target chooses from. */
 export const STREAM_VERSIONS: readonly number[] = [...VERSIONS.keys()].sort((a, b) => b - a);
+
+/** Whether the content of these frames has a block sum (page-kernel.ts), not a CRC-32. */
+export function isBlockSummed(version: number, type: number): boolean {
+  return VERSIONS.get(version)?.blockSummed.has(type) ?? false;
+}
+
+/** Whether a channel's connection carries nothing but frames, once HTTP has let go of it. */
+export function isUpgraded(version: number): boolean {
+  return VERSIONS.get(version)?.isUpgraded ?? false;
+}
 
 export interface StreamHeader {
   readonly version: number;
@@ -87,7 +112,7 @@ export interface FrameHeader {
   readonly count: number;
   readonly payloadBytes: number;
   readonly number: number;
-  readonly contentCrc: number;
+  readonly contentSum: number;
   readonly runsCrc: number;
 }
 
@@ -156,12 +181,12 @@ export function decodeStreamHeader(
 
 /**
  * Writes a header whose payload, already in place, follows it directly.
- * @param contentCrc if it is known
+ * @param contentSum if it is known; else it is a CRC-32
  */
 export function encodeFrameHeader(
   out: Uint8Array,
-  header: Omit<FrameHeader, "payloadBytes" | "contentCrc" | "runsCrc">,
-  contentCrc = crc32(out.subarray(FRAME_HEADER_BYTES + header.runs * RUN_BYTES)),
+  header: Omit<FrameHeader, "payloadBytes" | "contentSum" | "runsCrc">,
+  contentSum = crc32(out.subarray(FRAME_HEADER_BYTES + header.runs * RUN_BYTES)),
 ): void {
   const view = viewOf(out);
   const payload = out.subarray(FRAME_HEADER_BYTES);
@@ -175,7 +200,7 @@ export function encodeFrameHeader(
   view.setUint32(12, header.count, true);
   view.setUint32(16, payload.length, true);
   view.setUint32(20, header.number, true);
-  view.setUint32(24, contentCrc, true);
+  view.setUint32(24, contentSum, true);
   view.setUint32(28, crc32(payload.subarray(0, runsBytes)), true);
   view.setUint32(32, crc32(out.subarray(0, 32)), true);
 }
@@ -216,7 +241,7 @@ export function decodeFrameHeader(bytes: Uint8Array, stream: StreamHeader): Fram
     count: view.getUint32(12, true),
     payloadBytes: view.getUint32(16, true),
     number: view.getUint32(20, true),
-    contentCrc: view.getUint32(24, true),
+    contentSum: view.getUint32(24, true),
     runsCrc: view.getUint32(28, true),
   };
   const allowed = VERSIONS.get(stream.version);

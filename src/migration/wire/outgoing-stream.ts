@@ -14,7 +14,8 @@ import {
 import type { Traffic } from "../types.js";
 import { ChannelSender, type Patience } from "./channel-sender.js";
 import { encodeStreamHeader, FRAME } from "./frame.js";
-import { BareBuilder, type Built, bareFrame, FramePool } from "./frame-builder.js";
+import { BareBuilder, type Built, bareFrame } from "./frame-builder.js";
+import { FramePool } from "./frame-pool.js";
 import { memoryDigest } from "./memory-digest.js";
 import { type PageCounts, PageEncoder } from "./page-encoder.js";
 import { nextRun, type Run } from "./page-runs.js";
@@ -47,7 +48,7 @@ export class OutgoingStream implements Outgoing, Pushing {
   readonly #clock: Clock;
   readonly #patience: Patience;
   readonly #bucket: TokenBucket;
-  readonly #pool: FramePool;
+  readonly #pool = new FramePool();
   readonly #channels: readonly PushChannel[];
   readonly #sentPages: SentPages;
   readonly #sentBefore: ReadonlyMap<number, Uint8Array>;
@@ -72,7 +73,6 @@ export class OutgoingStream implements Outgoing, Pushing {
     this.#bucket = new TokenBucket(clock, spec.bandwidthBytesPerSecond);
     const windowBytes = Math.max(CHANNEL_WINDOW_BYTES, WINDOW_BYTES / spec.channels);
     this.#patience = { ...patience, windowBytes };
-    this.#pool = new FramePool(WINDOW_BYTES / 2 ** 20 + spec.channels);
     this.#sentBefore = sentBitmaps(spec);
     const isDelta = spec.compression === "delta";
     this.#sentPages = new SentPages(spec.memory, isDelta ? spec.deltaCacheBytes : 0);
@@ -84,6 +84,7 @@ export class OutgoingStream implements Outgoing, Pushing {
     const header = { version: stream, channel, pageSize: memory.pageSize, session };
     return {
       encoder: new PageEncoder({
+        version: stream,
         map: memory,
         sequences,
         compression,

@@ -18,7 +18,7 @@ import {
 import type { Placer } from "./frame-reader.js";
 import type { PageCounts } from "./page-encoder.js";
 import type { Presence } from "./presence.js";
-import { copyBytes, Ram, type RamBlock } from "./ram.js";
+import { copyBytes, type Landing, Ram, type RamBlock } from "./ram.js";
 import { StreamError } from "./stream-error.js";
 
 /** Frames of sequences that are on their way to the VM at a time. */
@@ -119,7 +119,7 @@ export class PageApplier implements Placer {
   }
 
   /** Whole pages land as they come; meanwhile they count as absent. */
-  windows(header: FrameHeader, pairs: Uint32Array): readonly Uint8Array[] | null {
+  landings(header: FrameHeader, pairs: Uint32Array): readonly Landing[] | null {
     if (header.type !== FRAME.pages || header.flags !== 0) return null;
     const place = this.#place(header, pairs, "ram");
     const { pageSize } = this.#map;
@@ -127,7 +127,7 @@ export class PageApplier implements Placer {
     if (content !== header.count * pageSize) throw malformed("has another length than its pages");
     return place.pairs.map(([first, count]) => {
       this.counts.pagesDuplicate += this.#presence.clear(place.block.object, first, count);
-      return this.#ram.bytes(place.block.pa + first * pageSize, count * pageSize);
+      return this.#ram.landing(place.block.pa + first * pageSize, count * pageSize);
     });
   }
 
@@ -157,11 +157,12 @@ export class PageApplier implements Placer {
     if (contentOf(frame).length > 0) throw malformed("has content but needs none");
     const ifAbsent = (frame.flags & FLAG_IF_ABSENT) !== 0;
     for (const [first, count] of pairs) {
-      for (let page = first; page < first + count; page += 1) {
-        if (ifAbsent && this.#presence.has(block.object, page)) continue;
-        const pa = block.pa + page * pageSize;
+      const end = first + count;
+      for (let page = first; page < end; page += 1) {
         // Storing zeros over zeros would make the machine find memory for them.
-        if (!this.#ram.isZero(pa)) this.#ram.bytes(pa, pageSize).fill(0);
+        page += this.#ram.zeroPages(block.pa + page * pageSize, end - page);
+        if (page === end || (ifAbsent && this.#presence.has(block.object, page))) continue;
+        this.#ram.bytes(block.pa + page * pageSize, pageSize).fill(0);
       }
       this.#arrived(block.object, first, count);
     }

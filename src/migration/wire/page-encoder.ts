@@ -9,7 +9,8 @@ import type { Sequences } from "../ports.js";
 import type { Compression } from "../types.js";
 import { encodeDelta } from "./delta.js";
 import { FRAME } from "./frame.js";
-import { BareBuilder, type Built, ContentBuilder, type FramePool } from "./frame-builder.js";
+import { BareBuilder, type Built, ContentBuilder } from "./frame-builder.js";
+import type { FramePool } from "./frame-pool.js";
 import { anyIn, nextRun, type Run, setRun } from "./page-runs.js";
 import { Ram, type RamBlock } from "./ram.js";
 import type { RoundEnd } from "./round-end.js";
@@ -19,6 +20,8 @@ import type { SentPages } from "./sent-pages.js";
 const CHUNK_PAGES = 1024;
 /** The same of unbacked memory, and how many sequences are asked for at once. */
 const SEQUENCES_AT_ONCE = 65_536;
+/** Zero pages that are told of at once: the target looks at its own while we look for more. */
+const ZERO_PAGES_MAX = 8192;
 /** Copied at once: what a checksum then finds in the cache. */
 const COPY_BYTES = 65_536;
 /** Deflated content that is hardly smaller isn't worth the target's time. */
@@ -38,6 +41,8 @@ export interface PageCounts {
 }
 
 export interface EncoderParts {
+  /** Of the stream. */
+  readonly version: number;
   readonly map: MemoryMap;
   readonly sequences: Sequences;
   readonly compression: Compression;
@@ -59,14 +64,17 @@ export class PageEncoder {
   readonly #zero = new BareBuilder(FRAME.zero);
   readonly #untouched = new BareBuilder(FRAME.untouched);
   readonly #run: Run = { first: 0, count: 0 };
+  /** The page that goes next into a frame. */
+  #page = 0;
+  #occasion: Occasion = "first";
 
   constructor(parts: EncoderParts) {
+    const { map, version, pool } = parts;
     this.#parts = parts;
-    this.#ram = new Ram(parts.map);
-    const { pageSize } = parts.map;
-    this.#pages = new ContentBuilder(FRAME.pages, parts.pool, pageSize);
-    this.#delta = new ContentBuilder(FRAME.delta, parts.pool, pageSize);
-    this.#unbacked = new ContentBuilder(FRAME.unbacked, parts.pool, pageSize, 4);
+    this.#ram = new Ram(map);
+    this.#pages = new ContentBuilder(FRAME.pages, version, pool, map.pageSize);
+    this.#delta = new ContentBuilder(FRAME.delta, version, pool, map.pageSize);
+    this.#unbacked = new ContentBuilder(FRAME.unbacked, version, pool, map.pageSize, 4);
   }
 
   /**
@@ -86,9 +94,11 @@ export class PageEncoder {
       const dirty = pages?.blocks.find(({ object }) => object === block.object);
       if (pages !== null && dirty === undefined) continue;
       const bitmap = dirty?.bitmap ?? null;
-      const of = block.backing === "ram" ? this.#ramFrames : this.#unbackedFrames;
       this.#begin(block, flags);
-      yield* of.call(this, block, bitmap, counts, round);
+      // Not by `yield*`: that waits for every frame once more.
+      if (block.backing === "ram") {
+        for (const built of this.#ramFrames(block, bitmap, counts, round)) yield built;
+      } else yield* this.#unbackedFrames(block, bitmap, counts, round);
     }
   }
 
@@ -132,14 +142,15 @@ export class PageEncoder {
     for (const built of all) if (built !== null) yield built;
   }
 
-  async *#ramFrames(
+  *#ramFrames(
     block: RamBlock,
     bitmap: Uint8Array | null,
     counts: PageCounts,
     round: RoundEnd,
-  ): AsyncGenerator<Built> {
+  ): Generator<Built> {
     const { channel, channels } = this.#parts;
     const pages = this.#pagesOf(block);
+    const occasion = bitmap === null ? "first" : "later";
     const step = CHUNK_PAGES * channels;
     for (let chunk = channel * CHUNK_PAGES; chunk < pages; chunk += step) {
       const end = Math.min(chunk + CHUNK_PAGES, pages);
@@ -147,8 +158,8 @@ export class PageEncoder {
       while (nextRun(bitmap, page, end, this.#run)) {
         const { first, count } = this.#run;
         page = first + count;
-        if (round.isOver) yield* this.#ramLeft(block, first, page, bitmap === null, counts, round);
-        else yield* this.#ramRun(block, first, page, bitmap === null ? "first" : "later", counts);
+        if (round.isOver) yield* this.#ramLeft(block, first, page, occasion, counts, round);
+        else yield* this.#ramRun(block, first, page, occasion, counts);
       }
     }
     yield* this.#flush();
@@ -161,36 +172,13 @@ export class PageEncoder {
     occasion: Occasion,
     counts: PageCounts,
   ): Generator<Built> {
-    const { pageSize } = this.#parts.map;
-    const ram = this.#ram;
-    ram.refresh();
-    const byDelta = this.#parts.compression === "delta" && occasion === "later";
-    const remembers = this.#parts.compression === "delta" && occasion === "first";
+    this.#ram.refresh();
     this.#count(block.object, first, end - first, counts);
-    let page = first;
-    while (page < end) {
-      if (ram.isZero(block.pa + page * pageSize)) {
-        if (!this.#zero.takes(page)) yield* some(this.#zero.build());
-        this.#zero.add(page, 1);
-        counts.pagesZero += 1;
-        this.#parts.sentPages.forget(block.object, page);
-        page += 1;
-        continue;
-      }
-      counts.pagesSent += 1;
-      if (byDelta) {
-        yield* this.#changedPage(block, page);
-        page += 1;
-        continue;
-      }
-      let next = page + 1;
-      const limit = Math.min(end, page + this.#pages.room(page) / pageSize);
-      while (next < limit && !ram.isZero(block.pa + next * pageSize)) {
-        counts.pagesSent += 1;
-        next += 1;
-      }
-      yield* this.#wholePages(block, page, next - page, remembers);
-      page = next;
+    this.#occasion = occasion;
+    this.#page = first;
+    while (this.#page < end) {
+      const built = this.#take(block, end, counts);
+      if (built !== null) yield built;
     }
   }
 
@@ -202,48 +190,81 @@ export class PageEncoder {
     block: RamBlock,
     first: number,
     end: number,
-    isFirst: boolean,
+    occasion: Occasion,
     counts: PageCounts,
     round: RoundEnd,
   ): Generator<Built> {
     const { object, pa } = block;
-    if (!isFirst || round.isCutShort) {
+    if (occasion !== "first" || round.isCutShort) {
       round.leaves(object, first, end - first);
       return;
     }
+    const { pageSize } = this.#parts.map;
     this.#ram.refresh();
-    for (let page = first; page < end; page++) {
-      if (!this.#ram.isZero(pa + page * this.#parts.map.pageSize)) {
-        round.leaves(object, page, 1);
+    this.#page = first;
+    while (this.#page < end) {
+      const from = this.#page;
+      const built = this.#zeroPages(block, end, counts);
+      this.#count(object, from, this.#page - from, counts);
+      if (built !== null) {
+        yield built;
         continue;
       }
-      if (!this.#zero.takes(page)) yield* some(this.#zero.build());
-      this.#zero.add(page, 1);
-      this.#count(object, page, 1, counts);
-      counts.pagesZero += 1;
+      const left = this.#ram.dataPages(pa + this.#page * pageSize, end - this.#page);
+      round.leaves(object, this.#page, left);
+      this.#page += left;
     }
   }
 
-  /** Room for the first of the pages is made if there is none; then all of them must fit. */
-  *#wholePages(
-    block: RamBlock,
-    first: number,
-    count: number,
-    remembers: boolean,
-  ): Generator<Built> {
+  /** Takes some of the pages from `#page` to `end`. @returns a frame that is full */
+  #take(block: RamBlock, end: number, counts: PageCounts): Built | null {
+    const zeros = this.#zeroPages(block, end, counts);
+    if (zeros !== null || this.#page === end) return zeros;
+    const isDelta = this.#parts.compression === "delta";
+    if (isDelta && this.#occasion === "later") return this.#changedPage(block, counts);
+    return this.#wholePages(block, end, isDelta && this.#occasion === "first", counts);
+  }
+
+  /** Takes the zero pages that come next, if there are any. @returns a frame that is full */
+  #zeroPages(block: RamBlock, end: number, counts: PageCounts): Built | null {
     const { pageSize } = this.#parts.map;
+    const page = this.#page;
+    const count = this.#ram.zeroPages(block.pa + page * pageSize, end - page);
+    if (count === 0) return null;
+    if (!this.#zero.takes(page) || this.#zero.pages >= ZERO_PAGES_MAX) return this.#zero.build();
+    this.#zero.add(page, count);
+    counts.pagesZero += count;
+    if (this.#parts.compression === "delta") {
+      for (let i = page; i < page + count; i++) this.#parts.sentPages.forget(block.object, i);
+    }
+    this.#page += count;
+    return null;
+  }
+
+  /**
+   * Takes pages that come next, as many as are no zeros and fit.
+   * @returns a frame that is full
+   */
+  #wholePages(block: RamBlock, end: number, remembers: boolean, counts: PageCounts): Built | null {
+    const { pageSize } = this.#parts.map;
+    const page = this.#page;
+    const fit = Math.floor(this.#pages.room(page) / pageSize);
+    if (fit === 0) return this.#buildPages();
+    const from = block.pa + page * pageSize;
+    // A page that was zero a moment ago, and isn't now, comes with the next look.
+    const count = this.#ram.dataPages(from, Math.min(end - page, fit));
     const bytes = count * pageSize;
-    if (this.#pages.room(first) < bytes) yield* some(this.#buildPages());
-    const from = block.pa + first * pageSize;
     for (let at = 0; at < bytes; at += COPY_BYTES) {
       const part = Math.min(COPY_BYTES, bytes - at);
       const copy = this.#pages.space.subarray(0, part);
       this.#ram.copyOut(from + at, copy);
-      if (remembers) this.#remember(block.object, first + at / pageSize, copy);
+      if (remembers) this.#remember(block.object, page + at / pageSize, copy);
       this.#pages.taken(part);
     }
-    this.#pages.add(first, count);
-    if (this.#pages.room(first + count) < pageSize) yield* some(this.#buildPages());
+    if (count > 0) this.#pages.add(page, count);
+    counts.pagesSent += count;
+    this.#page += count;
+    return null;
   }
 
   /** @param copy of pages from `first` on */
@@ -256,29 +277,30 @@ export class PageEncoder {
     }
   }
 
-  *#changedPage(block: RamBlock, page: number): Generator<Built> {
+  /** Takes the next page by its changes, if they are worth it. @returns a frame that is full */
+  #changedPage(block: RamBlock, counts: PageCounts): Built | null {
     const { map, sentPages } = this.#parts;
     const { object } = block;
-    const words = map.pageSize / 4;
+    const page = this.#page;
+    if (this.#delta.room(page) < map.pageSize + 4) return this.#delta.build();
+    if (this.#pages.room(page) < map.pageSize) return this.#buildPages();
     const before = sentPages.get(object, page);
     // The copy is what is sent and what is remembered: the page may change while we look.
-    const copy = this.#copy.subarray(0, words);
+    const copy = this.#copy.subarray(0, map.pageSize / 4);
     this.#ram.copyOut(block.pa + page * map.pageSize, new Uint8Array(copy.buffer, 0, map.pageSize));
-    if (before !== undefined) {
-      if (this.#delta.room(page) < map.pageSize + 4) yield* some(this.#delta.build());
-      const length = encodeDelta(before, copy, this.#delta.spaceWords, 0);
-      if (length >= 0) {
-        this.#delta.taken((length + 1) * 4);
-        this.#delta.add(page, 1);
-        sentPages.put(object, page, copy);
-        return;
-      }
-    }
+    const length = before === undefined ? -1 : encodeDelta(before, copy, this.#delta.spaceWords, 0);
     sentPages.put(object, page, copy);
-    if (this.#pages.room(page) < map.pageSize) yield* some(this.#buildPages());
-    this.#pages.spaceWords.set(copy);
-    this.#pages.taken(map.pageSize);
-    this.#pages.add(page, 1);
+    if (length >= 0) {
+      this.#delta.taken((length + 1) * 4);
+      this.#delta.add(page, 1);
+    } else {
+      this.#pages.spaceWords.set(copy);
+      this.#pages.taken(map.pageSize);
+      this.#pages.add(page, 1);
+    }
+    counts.pagesSent += 1;
+    this.#page += 1;
+    return null;
   }
 
   readonly #copy = new Uint32Array(WORDS_MAX);
@@ -365,7 +387,6 @@ export class PageEncoder {
 }
 
 const NO_NUMBERS = new Uint32Array(0);
-
 /** Words of the largest page. */
 const WORDS_MAX = 65_536 / 4;
 

@@ -1,6 +1,7 @@
 // Owns: the bytes of a VM's RAM as the data plane sees them, beside the VM's thread. Any thread.
 import { assert } from "../../base/assert.js";
 import type { MemoryMap } from "../../runtime/index.js";
+import { type PageKernel, pageKernel } from "./page-kernel.js";
 
 export type RamBlock = MemoryMap["blocks"][number];
 
@@ -14,10 +15,18 @@ export function copyBytes(from: Uint8Array, to: Uint8Array): void {
   Buffer.prototype.fill.call(to, from as unknown as string);
 }
 
+/** A stretch of a shared memory, to land in. */
+export interface Landing {
+  readonly bytes: Uint8Array;
+  /** Its address there, as the kernel counts. */
+  readonly at: number;
+  readonly kernel: PageKernel;
+}
+
 /** Views that follow the memory as it grows. */
 export class Ram {
   readonly #memory: MemoryMap["memory"];
-  readonly #zeros: Buffer;
+  readonly #kernel: PageKernel;
   readonly pageSize: number;
   #buffer: SharedArrayBuffer | null = null;
   #bytes = Buffer.alloc(0);
@@ -26,7 +35,7 @@ export class Ram {
   constructor(map: MemoryMap) {
     this.#memory = map.memory;
     this.pageSize = map.pageSize;
-    this.#zeros = Buffer.alloc(map.pageSize);
+    this.#kernel = pageKernel(map.memory);
   }
 
   /** Reads `.buffer` anew: once for every frame, not for every page. */
@@ -52,11 +61,19 @@ export class Ram {
     copyBytes(this.bytes(pa, out.length), out);
   }
 
-  /** Whether the page at `pa` holds nothing but zeros, as far as one look can tell. */
-  isZero(pa: number): boolean {
-    // Most pages say no here, and what was fetched is copied next; the rest is memcmp.
-    if (this.#words[pa / 4] !== 0) return false;
-    return this.#bytes.compare(this.#zeros, 0, this.pageSize, pa, pa + this.pageSize) === 0;
+  /** The same bytes as content lands in them. */
+  landing(pa: number, bytes: number): Landing {
+    return { bytes: this.bytes(pa, bytes), at: pa, kernel: this.#kernel };
+  }
+
+  /** Pages from `pa` on that hold nothing but zeros, as far as one look can tell. */
+  zeroPages(pa: number, pages: number): number {
+    return this.#kernel.zeroPages(pa, pages, this.pageSize);
+  }
+
+  /** Pages from `pa` on that hold anything else. */
+  dataPages(pa: number, pages: number): number {
+    return this.#kernel.dataPages(pa, pages, this.pageSize);
   }
 
   /** Whether this memory has the whole block. */

@@ -23,6 +23,7 @@ import {
   type Verdict,
   verdictOf,
 } from "../../../src/migration/index.js";
+import { STREAM_VERSIONS } from "../../../src/migration/wire/frame.js";
 import { LoopbackDataPlane, type LoopbackNetwork } from "../../../src/migration/wire/loopback.js";
 import type { Net } from "./net.js";
 import type { Oracle } from "./oracle.js";
@@ -198,7 +199,7 @@ export class SimHost {
     });
     const shape = { uuid: "u", name: null, labels: {}, definition: null, shape: null, images: [] };
     const source = { instance: this.name, session, url: `sim:${this.name}` };
-    return { version: 1, streams: [1], source, vm: shape, memory };
+    return { version: 1, streams: STREAM_VERSIONS, source, vm: shape, memory };
   }
 
   /** What becomes of frames, and how long they take, is the same chance as everywhere. */
@@ -267,7 +268,7 @@ export class SimHost {
       session,
       passport,
       parameters,
-      streams: [1],
+      streams: STREAM_VERSIONS,
       host: {
         build: async () => this.#build(session, life),
         release: async (wasRunning) => this.#release(session, from, wasRunning),

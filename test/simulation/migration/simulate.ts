@@ -13,7 +13,7 @@ import { Oracle } from "./oracle.js";
 import type { MigrationPlant } from "./plant.js";
 import { REAL } from "./real-vm.js";
 import type { SimVm, VmKind } from "./sim-vm.js";
-import { type Shape, toy } from "./toy-vm.js";
+import { type Shape, TOY_BYTES_PER_MS, toy } from "./toy-vm.js";
 import { type NthFault, World } from "./world.js";
 
 export interface MigrationOptions {
@@ -70,10 +70,12 @@ function drawShape(prng: Prng, { isSmall, isLarge }: MigrationOptions): Shape {
   if (isSmall === true) return { pages: [8, 4], hot: 4, rate: 2 };
   if (isLarge === true) {
     const pages = 600 + prng.below(1_200);
-    return { pages: [pages, 300], hot: 2 + prng.below(pages), rate: 1 + prng.below(10) };
+    const [hot, rate] = [2 + prng.below(pages), 1 + prng.below(10)];
+    return { isReal: true, pages: [pages, 300], hot, rate };
   }
   const hot = 2 + prng.below(60);
-  return { pages: [16 + prng.below(80), 1 + prng.below(40)], hot, rate: prng.below(40) / 2 };
+  const pages = [16 + prng.below(80), 1 + prng.below(40)];
+  return { pages, hot, rate: prng.below(40) / 2 };
 }
 
 function drawParameters(prng: Prng): MigrationParameters {
@@ -135,7 +137,7 @@ class Simulation {
     const prng = new Prng(BigInt(seed) * 7_919n + 1n);
     const shape = drawShape(prng, options);
     const kind = options.isReal === true ? REAL : toy(shape);
-    this.#speed = kind.bytesPerMs / toy(shape).bytesPerMs;
+    this.#speed = kind.bytesPerMs / TOY_BYTES_PER_MS;
     const drawn = drawParameters(prng);
     const bandwidthBytesPerSecond = Math.round(drawn.bandwidthBytesPerSecond * this.#speed);
     const { askedMs = null, ...postcopy } = options.isReal === true ? {} : drawPostcopy(seed);

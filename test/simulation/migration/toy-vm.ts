@@ -14,9 +14,15 @@ type Moving = Parameters<MovingVm["call"]>[0];
 type AwaitPages = StateCommands["awaitPages"][0];
 type Args = Readonly<Record<string, unknown>>;
 
-const PAGE = 64;
+/** Of a memory that goes over a plane of plain arrays, and of one that the real stream carries. */
+const TOY_PAGE = 64;
+const REAL_PAGE = 4096;
+const WASM_PAGE = 65_536;
+
 /** Bytes of the memory objects. */
 export interface Shape {
+  /** Its memory is one of WebAssembly's. */
+  readonly isReal?: boolean;
   readonly pages: readonly number[];
   /** Pages that the guest writes again and again. */
   readonly hot: number;
@@ -28,6 +34,16 @@ const METHODS = ["bitmap", "manual-protect", "ring", "hdbss", "hdbss+hacdbs", "a
   (method) => ({ method, whyNot: null }),
 );
 const STEPS_AT_ONCE = 400;
+
+function realMemory(bytes: number): WebAssembly.Memory {
+  const pages = Math.ceil(bytes / WASM_PAGE);
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+}
+
+/** Thousands of them live in one process. */
+function plainMemory(bytes: number): WebAssembly.Memory {
+  return { buffer: new SharedArrayBuffer(bytes), grow: () => 0 };
+}
 
 class ToyVm implements SimVm {
   readonly name: string;
@@ -42,6 +58,8 @@ class ToyVm implements SimVm {
   readonly #oracle: Oracle;
   readonly #shape: Shape;
   readonly #pages: number;
+  readonly #page: number;
+  readonly #shared: WebAssembly.Memory;
   /** What the guest expects in each page: a register file of its own. */
   #stamps: Uint32Array;
   #guest: Prng;
@@ -59,7 +77,10 @@ class ToyVm implements SimVm {
     this.life = parts.life;
     this.#shape = shape;
     this.#pages = shape.pages.reduce((sum, pages) => sum + pages, 0);
-    this.memory = new Uint8Array(this.#pages * PAGE);
+    this.#page = shape.isReal === true ? REAL_PAGE : TOY_PAGE;
+    const bytes = this.#pages * this.#page;
+    this.#shared = shape.isReal === true ? realMemory(bytes) : plainMemory(bytes);
+    this.memory = new Uint8Array(this.#shared.buffer, 0, bytes);
     this.#stamps = new Uint32Array(this.#pages);
     this.#guest = new Prng(1n);
     parts.oracle.add(this);
@@ -134,14 +155,14 @@ class ToyVm implements SimVm {
   }
 
   lacks(at?: number): boolean {
-    if (at !== undefined) return this.#isAbsent(Math.floor(at / PAGE));
+    if (at !== undefined) return this.#isAbsent(Math.floor(at / this.#page));
     return Array.from({ length: this.#pages }, (_, page) => page).some((page) =>
       this.#isAbsent(page),
     );
   }
 
   #word(page: number): number {
-    return new DataView(this.memory.buffer).getUint32(page * PAGE + 8, true);
+    return new DataView(this.memory.buffer).getUint32(page * this.#page + 8, true);
   }
 
   #check(page: number): void {
@@ -158,7 +179,7 @@ class ToyVm implements SimVm {
   }
 
   #write(page: number, stamp: number): void {
-    new DataView(this.memory.buffer).setUint32(page * PAGE + 8, stamp, true);
+    new DataView(this.memory.buffer).setUint32(page * this.#page + 8, stamp, true);
     this.#stamps[page] = stamp;
     for (const dirty of this.consumers.values()) dirty.add(page);
   }
@@ -237,12 +258,11 @@ class ToyVm implements SimVm {
   get map(): MemoryMap {
     let pa = 0;
     const blocks = this.#shape.pages.map((pages, at) => {
-      const block = { object: at + 1, bytes: pages * PAGE, backing: "ram" as const, pa };
-      pa += pages * PAGE;
+      const block = { object: at + 1, bytes: pages * this.#page, backing: "ram" as const, pa };
+      pa += pages * this.#page;
       return { ...block, contentPage: 0 };
     });
-    const memory = { buffer: this.memory.buffer } as unknown as WebAssembly.Memory;
-    return { pageSize: PAGE, memory, blocks, unbackedSeed: 0 };
+    return { pageSize: this.#page, memory: this.#shared, blocks, unbackedSeed: 0 };
   }
 
   #harvest(consumer: string): DirtyPages {
@@ -285,8 +305,14 @@ class ToyVm implements SimVm {
   }
 }
 
+/** Of a link without limit. */
+export const TOY_BYTES_PER_MS = 1_200;
+
 /** A kind of VM that costs nothing. */
 export function toy(shape: Shape): VmKind {
   const create: VmKind["create"] = (name, parts) => new ToyVm(name, parts, shape);
-  return { create, framePages: 4, bytesPerMs: 1_200 };
+  // As many pages in a second, whatever their size.
+  const page = shape.isReal === true ? REAL_PAGE : TOY_PAGE;
+  const bytesPerMs = (TOY_BYTES_PER_MS * page) / TOY_PAGE;
+  return { create, framePages: 4, bytesPerMs };
 }

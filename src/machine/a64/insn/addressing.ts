@@ -1,7 +1,7 @@
 // Owns: the addressing forms of single-register loads and stores, for general and vector registers.
 // VM thread.
 // @source Arm ARM C4.1, "Loads and Stores"
-import type { I64 } from "../../wasm/value.js";
+import type { I64 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Imm64, imm64, type Operand, sp, src, type XReg } from "../operand.js";
 import type { Fields } from "../pattern.js";

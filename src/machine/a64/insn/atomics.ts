@@ -2,7 +2,7 @@
 // VM thread.
 // @source Arm ARM C4.1, "Loads and Stores: atomic memory operations, compare and swap"
 // One thread runs all PEs of a VM, so a load and a store in one instruction are atomic.
-import type { I64 } from "../../wasm/value.js";
+import type { I64 } from "../../../base/wasm/value.js";
 import type { Asm, Bits } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { dst, sp, src } from "../operand.js";

@@ -1,6 +1,6 @@
 // Owns: branches: immediate, register, compare and test. VM thread.
 // @source Arm ARM C4.1, "Branches, Exception Generating and System instructions"
-import { const64 } from "../../wasm/value.js";
+import { const64 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { dst, type Imm64, imm64, src, type XReg } from "../operand.js";

@@ -1,8 +1,8 @@
 // Owns: FEAT_DotProd: SDOT and UDOT, vector and by element.
 // VM thread.
 // @source Arm ARM C4.1, "Advanced SIMD three same extra", "Advanced SIMD vector x indexed element"
-import type { OpName } from "../../wasm/opcodes.table.js";
-import type { V128 } from "../../wasm/value.js";
+import type { OpName } from "../../../base/wasm/opcodes.table.js";
+import type { V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { splatLane, whole } from "../lanes.js";

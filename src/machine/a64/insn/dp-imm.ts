@@ -1,6 +1,6 @@
 // Owns: data processing with an immediate. VM thread.
 // @source Arm ARM C4.1, "Data Processing -- Immediate"
-import { const32 } from "../../wasm/value.js";
+import { const32 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { bitMasks } from "../bit-masks.js";
 import { type Insn, insn } from "../insn.js";

@@ -1,7 +1,7 @@
 // Owns: data processing with registers: 1, 2 and 3 sources, shifted, extended, carry, conditional.
 // VM thread.
 // @source Arm ARM C4.1, "Data Processing -- Register"
-import { const32, const64, type I32, type I64 } from "../../wasm/value.js";
+import { const32, const64, type I32, type I64 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { CRC32 } from "../lib/crc32.js";

@@ -4,7 +4,7 @@
 //
 // The monitor remembers address, size and value; a store exclusive compares them with what is
 // there (our choice, as other emulators do: a value that came back in between goes unnoticed).
-import { const32, const64, type I32 } from "../../wasm/value.js";
+import { const32, const64, type I32 } from "../../../base/wasm/value.js";
 import type { Asm, Bits } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { dst, sp, src } from "../operand.js";

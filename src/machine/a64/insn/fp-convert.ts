@@ -1,7 +1,7 @@
 // Owns: conversions between floating point and integer or fixed point in general registers.
 // VM thread.
 // @source Arm ARM C4.1, "Conversion between floating-point and integer", "… and fixed-point"
-import { const32, type I32, type I64 } from "../../wasm/value.js";
+import { const32, type I32, type I64 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { FIXED_TO_FP, FP_TO_FIXED } from "../lib/fp/convert.js";

@@ -1,7 +1,7 @@
 // Owns: floating point in vectors, and in Advanced SIMD scalar forms: one operand, across lanes.
 // VM thread.
 // @source Arm ARM C4.1, "Advanced SIMD two-register miscellaneous", "shift by immediate", "across"
-import { const32, const64, type I64, type V128 } from "../../wasm/value.js";
+import { const32, const64, type I64, type V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { joinHalves, withLane, ZERO } from "../lanes.js";

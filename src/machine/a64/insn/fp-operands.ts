@@ -1,6 +1,6 @@
 // Owns: scalar floating-point operands: taking them out of registers, putting results there.
 // VM thread.
-import { constV, type I64, type V128 } from "../../wasm/value.js";
+import { constV, type I64, type V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import type { VReg } from "../operand.js";
 

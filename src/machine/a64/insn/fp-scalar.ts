@@ -1,7 +1,7 @@
 // Owns: scalar floating point: 1, 2 and 3 sources, compare, select, immediate.
 // VM thread.
 // @source Arm ARM C4.1, "Data Processing -- Scalar Floating-Point and Advanced SIMD"
-import { const32, const64, type I64 } from "../../wasm/value.js";
+import { const32, const64, type I64 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { fpImmediate } from "../fp-immediate.js";
 import { type Insn, insn } from "../insn.js";

@@ -1,7 +1,7 @@
 // Owns: floating point in vectors, and in Advanced SIMD scalar forms: three operands.
 // VM thread.
 // @source Arm ARM C4.1, "Advanced SIMD three same", "by indexed element", scalar classes
-import type { I64, V128 } from "../../wasm/value.js";
+import type { I64, V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { everySecond, splatLane, withLane, ZERO } from "../lanes.js";

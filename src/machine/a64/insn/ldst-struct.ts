@@ -1,7 +1,7 @@
 // Owns: loads and stores of structures: LD1-4, ST1-4, multiple, single, replicate.
 // VM thread.
 // @source Arm ARM C4.1, "Loads and Stores: Advanced SIMD structures"
-import { constV, type I32, type I64, type V128 } from "../../wasm/value.js";
+import { constV, type I32, type I64, type V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, type InsnSpec, insn } from "../insn.js";
 import {

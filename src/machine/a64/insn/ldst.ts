@@ -1,7 +1,7 @@
 // Owns: loads and stores of general registers: every addressing form, pairs, literal, prefetch.
 // VM thread.
 // @source Arm ARM C4.1, "Loads and Stores"
-import type { I64 } from "../../wasm/value.js";
+import type { I64 } from "../../../base/wasm/value.js";
 import type { Asm, Bits } from "../asm.js";
 import { type Insn, type InsnSpec, insn } from "../insn.js";
 import { dst, imm64, sp, src, type XReg } from "../operand.js";

@@ -1,7 +1,7 @@
 // Owns: Advanced SIMD three different; vector and scalar.
 // VM thread.
 // @source Arm ARM C4.1, "Advanced SIMD three different", "Advanced SIMD scalar three different"
-import { const64, constV, type V128 } from "../../wasm/value.js";
+import { const64, constV, type V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import {

@@ -1,7 +1,7 @@
 // Owns: Advanced SIMD by indexed element, integer; vector and scalar.
 // VM thread.
 // @source Arm ARM C4.1, "Advanced SIMD vector x indexed element" and its scalar class
-import type { V128 } from "../../wasm/value.js";
+import type { V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, type InsnSpec, insn } from "../insn.js";
 import { type LaneFunction, lanesOf, mapLanes, splatLane, whole } from "../lanes.js";

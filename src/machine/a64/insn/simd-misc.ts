@@ -1,8 +1,8 @@
 // Owns: Advanced SIMD two-register misc, across lanes, pairwise scalar; integer.
 // VM thread.
 // @source Arm ARM C4.1, "Advanced SIMD two-register miscellaneous", "across lanes", scalar classes
-import type { OpName } from "../../wasm/opcodes.table.js";
-import { const64, constV, type I64, type V128 } from "../../wasm/value.js";
+import type { OpName } from "../../../base/wasm/opcodes.table.js";
+import { const64, constV, type I64, type V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import {

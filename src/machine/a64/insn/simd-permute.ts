@@ -1,7 +1,7 @@
 // Owns: Advanced SIMD modified immediate, table lookup, permute, extract, copy.
 // VM thread.
 // @source Arm ARM C4.1, "Data Processing -- Scalar Floating-Point and Advanced SIMD"
-import { const32, type V128 } from "../../wasm/value.js";
+import { const32, type V128 } from "../../../base/wasm/value.js";
 import { fpImmediate } from "../fp-immediate.js";
 import { type Insn, type InsnSpec, insn } from "../insn.js";
 import { laneOf, SHAPE, splatLane, whole, withLane, ZERO } from "../lanes.js";

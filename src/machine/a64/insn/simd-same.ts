@@ -2,8 +2,8 @@
 // VM thread.
 // @source Arm ARM C4.1, "Advanced SIMD three same", "Advanced SIMD scalar three same"
 
-import type { OpName } from "../../wasm/opcodes.table.js";
-import { const64, type I32, type I64, type V128 } from "../../wasm/value.js";
+import type { OpName } from "../../../base/wasm/opcodes.table.js";
+import { const64, type I32, type I64, type V128 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import {

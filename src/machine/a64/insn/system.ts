@@ -1,7 +1,7 @@
 // Owns: hints, barriers, PSTATE, system registers and instructions, exception generation.
 // VM thread.
 // @source Arm ARM C4.1, "Branches, Exception Generating and System instructions"
-import { const64, constV, type I32 } from "../../wasm/value.js";
+import { const64, constV, type I32 } from "../../../base/wasm/value.js";
 import type { Asm } from "../asm.js";
 import { type Insn, insn } from "../insn.js";
 import { dst, src } from "../operand.js";

@@ -1,6 +1,6 @@
 // Owns: rounds of AES on a state of sixteen bytes. VM thread.
 // @source FIPS 197; Arm ARM C7.2 (AESE: shift rows, then substitute; the key is added before)
-import { constV, type V128 } from "../../wasm/value.js";
+import { constV, type V128 } from "../../../base/wasm/value.js";
 import { type LibFunction, type LibScope, lib } from "./function.js";
 
 /** Product in GF(2^8) with the polynomial of AES. */

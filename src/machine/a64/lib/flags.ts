@@ -3,8 +3,8 @@
 // Tier 1 remembers the operands of the last instruction that set the flags, and what it was:
 //
 //   kind, x, y (FLAGS_PENDING, …) ──FLAGS──▶ the four flag words of the window
-import type { Code } from "../../wasm/code.js";
-import { const32, type I32, type I64 } from "../../wasm/value.js";
+import type { Code } from "../../../base/wasm/code.js";
+import { const32, type I32, type I64 } from "../../../base/wasm/value.js";
 import { FLAG_C, FLAG_N, FLAG_V, FLAG_Z, FLAGS_PENDING, FLAGS_X, FLAGS_Y } from "../window.js";
 import { lib } from "./function.js";
 

@@ -1,7 +1,7 @@
 // Owns: library functions: code that many meanings share, once in tier 0's module. VM thread.
-import type { Code } from "../../wasm/code.js";
-import type { ValueType } from "../../wasm/opcodes.table.js";
-import type { I32, I64, V128, Value } from "../../wasm/value.js";
+import type { Code } from "../../../base/wasm/code.js";
+import type { ValueType } from "../../../base/wasm/opcodes.table.js";
+import type { I32, I64, V128, Value } from "../../../base/wasm/value.js";
 
 interface ArgOf {
   i32: I32;

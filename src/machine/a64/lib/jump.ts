@@ -1,7 +1,7 @@
 // Owns: finding the record of a virtual address: the jump cache, then TypeScript; and counting how
 // often a record is jumped to. VM thread.
-import type { Code } from "../../wasm/code.js";
-import type { I32, I64 } from "../../wasm/value.js";
+import type { Code } from "../../../base/wasm/code.js";
+import type { I32, I64 } from "../../../base/wasm/value.js";
 import {
   CODE_BASE,
   CODE_VA,

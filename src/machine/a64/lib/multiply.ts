@@ -1,5 +1,5 @@
 // Owns: the upper half of a 64 by 64 bit product. VM thread.
-import type { I64 } from "../../wasm/value.js";
+import type { I64 } from "../../../base/wasm/value.js";
 import { type LibScope, lib } from "./function.js";
 
 const LOW = 0xffff_ffffn;

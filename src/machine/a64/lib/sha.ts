@@ -1,7 +1,7 @@
 // Owns: four rounds of SHA-1 and SHA-256, and their message schedules. VM thread.
 // @source FIPS 180-4; Arm ARM J1, shared/functions/crypto (SHA256hash, SHAchoose, …)
-import type { Code } from "../../wasm/code.js";
-import { constV, type I32, type V128 } from "../../wasm/value.js";
+import type { Code } from "../../../base/wasm/code.js";
+import { constV, type I32, type V128 } from "../../../base/wasm/value.js";
 import { type LibFunction, lib } from "./function.js";
 
 type Mix = (c: Code, x: I32, y: I32, z: I32) => I32;

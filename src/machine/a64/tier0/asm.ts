@@ -2,9 +2,9 @@
 //
 // A handler is a function (window, record) → next record; 0 leaves the run.
 import { assert } from "../../../base/assert.js";
-import type { Code } from "../../wasm/code.js";
-import type { ValueType } from "../../wasm/opcodes.table.js";
-import { const32, type I32, type I64, type V128, type Value } from "../../wasm/value.js";
+import type { Code } from "../../../base/wasm/code.js";
+import type { ValueType } from "../../../base/wasm/opcodes.table.js";
+import { const32, type I32, type I64, type V128, type Value } from "../../../base/wasm/value.js";
 import { type Access, Asm } from "../asm.js";
 import type { LibFunction } from "../lib/function.js";
 import { countJump, JUMP } from "../lib/jump.js";

@@ -1,7 +1,7 @@
 // Owns: what code of a module calls outside itself, as the one who writes it sees it. VM thread.
-import type { Code } from "../../wasm/code.js";
-import type { ValueType } from "../../wasm/opcodes.table.js";
-import type { I32, Value } from "../../wasm/value.js";
+import type { Code } from "../../../base/wasm/code.js";
+import type { ValueType } from "../../../base/wasm/opcodes.table.js";
+import type { I32, Value } from "../../../base/wasm/value.js";
 import type { ImportName } from "../imports.js";
 import type { LibFunction } from "../lib/function.js";
 

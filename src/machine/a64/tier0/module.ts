@@ -3,10 +3,10 @@
 //   run(window, record, budget) ── loop: handlers[record.handler](window, record) ─▶ record
 //
 // The loop counts one per record; a record that was no instruction gives its count back (REFUND).
-import { Code } from "../../wasm/code.js";
-import { ModuleBuilder } from "../../wasm/module.js";
-import type { ValueType } from "../../wasm/opcodes.table.js";
-import { const32, type I32, type I64, type Value } from "../../wasm/value.js";
+import { Code } from "../../../base/wasm/code.js";
+import { ModuleBuilder } from "../../../base/wasm/module.js";
+import type { ValueType } from "../../../base/wasm/opcodes.table.js";
+import { const32, type I32, type I64, type Value } from "../../../base/wasm/value.js";
 import { IMPORT_NAMES, IMPORTS, type ImportName } from "../imports.js";
 import { type Insn, placesOf, usesFp, variantsOf } from "../insn.js";
 import { FLAGS } from "../lib/flags.js";

@@ -4,9 +4,16 @@
 // flags and budget are always those of an instruction's beginning, and the result says STEP, so
 // that tier 0 does it again with everything that can happen then.
 import { assert } from "../../../base/assert.js";
-import type { Code, Label, Variable } from "../../wasm/code.js";
-import type { ValueType } from "../../wasm/opcodes.table.js";
-import { const32, const64, type I32, type I64, type V128, type Value } from "../../wasm/value.js";
+import type { Code, Label, Variable } from "../../../base/wasm/code.js";
+import type { ValueType } from "../../../base/wasm/opcodes.table.js";
+import {
+  const32,
+  const64,
+  type I32,
+  type I64,
+  type V128,
+  type Value,
+} from "../../../base/wasm/value.js";
 import { type Access, Asm } from "../asm.js";
 import { FLAGS, type FlagsKind } from "../lib/flags.js";
 import type { LibFunction } from "../lib/function.js";

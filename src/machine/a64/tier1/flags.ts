@@ -4,8 +4,8 @@
 // itself happens where a condition asks. The kind is known within a block and behind a block that
 // has one way in; elsewhere it is a value, and asking makes the window's words first.
 import { assert } from "../../../base/assert.js";
-import type { Code, Variable } from "../../wasm/code.js";
-import { const32, const64, type I32, type I64 } from "../../wasm/value.js";
+import type { Code, Variable } from "../../../base/wasm/code.js";
+import { const32, const64, type I32, type I64 } from "../../../base/wasm/value.js";
 import { FLAGS_KIND, type FlagsKind } from "../lib/flags.js";
 import { FLAG_C, FLAG_N, FLAG_V, FLAG_Z, FLAGS_PENDING, FLAGS_X, FLAGS_Y } from "../window.js";
 

@@ -1,9 +1,9 @@
 // Owns: what translated functions call: imports, numbered in the order of their first use.
 // VM thread.
-import type { Code } from "../../wasm/code.js";
-import type { ModuleBuilder, Signature } from "../../wasm/module.js";
-import type { ValueType } from "../../wasm/opcodes.table.js";
-import type { I32, Value } from "../../wasm/value.js";
+import type { Code } from "../../../base/wasm/code.js";
+import type { ModuleBuilder, Signature } from "../../../base/wasm/module.js";
+import type { ValueType } from "../../../base/wasm/opcodes.table.js";
+import type { I32, Value } from "../../../base/wasm/value.js";
 import type { LibFunction } from "../lib/function.js";
 
 /** (window, va low, va high, SLOW flags) → host address; 0: tier 0 has to do the access. */

@@ -5,8 +5,8 @@
 // its target begins. Who enters a loop elsewhere than at its head says where by `label`, and the
 // loop's head passes it on; so does the function's own head for entries and indirect branches.
 import { assert } from "../../../base/assert.js";
-import type { Code, Label, Variable } from "../../wasm/code.js";
-import { const32, type I32 } from "../../wasm/value.js";
+import type { Code, Label, Variable } from "../../../base/wasm/code.js";
+import { const32, type I32 } from "../../../base/wasm/value.js";
 import type { Block } from "./region.js";
 
 interface Loop {

@@ -5,7 +5,7 @@
 //
 // A record names its slot in its own bytes, so a page that is dropped takes its slots with it.
 // Code memory has a ceiling; past it everything is dropped, and what is still hot comes back.
-import { ModuleBuilder } from "../../wasm/module.js";
+import { ModuleBuilder } from "../../../base/wasm/module.js";
 import type { CodeCache } from "../code-cache.js";
 import type { Insn } from "../insn.js";
 import type { Decoder } from "../pattern.js";

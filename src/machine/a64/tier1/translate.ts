@@ -1,7 +1,7 @@
 // Owns: regions of A64 code as one WebAssembly function (window, record) → record. VM thread.
-import { Code } from "../../wasm/code.js";
-import type { ValueType } from "../../wasm/opcodes.table.js";
-import type { I32 } from "../../wasm/value.js";
+import { Code } from "../../../base/wasm/code.js";
+import type { ValueType } from "../../../base/wasm/opcodes.table.js";
+import type { I32 } from "../../../base/wasm/value.js";
 import { splitOf, usesFp } from "../insn.js";
 import { FP_TRAP } from "../window.js";
 import { type Branches, Tier1Asm } from "./asm.js";

@@ -119,6 +119,25 @@ describe("data plane", () => {
     expect(proxy.connections).toBeGreaterThan(6);
   });
 
+  it("carries version 1 for a host that knows no other, cut or not", async () => {
+    const shape = { ramPages: 3000, unbackedPages: 100 };
+    const [a, b] = [side(shape), side(shape)];
+    fill(a, 9n);
+    const [source, target] = [await plane(), await plane()];
+    const incoming = await target.accept(incomingSpec(b, { stream: 1 }));
+    const proxy = await CuttingProxy.start(incoming.url);
+    open.push(proxy);
+    const to = { url: proxy.url, secret: incoming.secret };
+    const outgoing = await source.open(outgoingSpec(a, to, { stream: 1 }));
+    proxy.budget = () => 2_000_000;
+    await outgoing.send(null, ignore);
+    expect(proxy.connections).toBeGreaterThan(2);
+    expect(isSame(a, b)).toBe(true);
+    const newer = await source.open(outgoingSpec(a, incoming, { stream: 2, session: "mig_1" }));
+    await outgoing.close();
+    await expect(newer.send(null, ignore)).rejects.toMatchObject({ isTransient: false });
+  });
+
   it("gives up on a target that is gone, and on one that doesn't know it", async () => {
     const a = side();
     const source = await plane({ giveUpMs: 200 });
@@ -395,6 +414,88 @@ describe("the data plane's listener", () => {
     const outgoing = await source.open(outgoingSpec(a, incoming));
     await outgoing.send(null, ignore);
     expect(isSame(a, b)).toBe(true);
+  });
+
+  /** What comes back until the connection ends, or for half a second. */
+  async function raw(url: string, lines: readonly string[], more: Uint8Array[] = []) {
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    let text = "";
+    socket.on("error", ignore);
+    socket.on("data", (chunk) => {
+      text += chunk.toString("latin1");
+    });
+    socket.write([...lines, "", ""].join("\r\n"));
+    for (const bytes of more) {
+      await systemClock.sleep(50);
+      socket.write(bytes);
+    }
+    await Promise.race([
+      new Promise((ended) => socket.once("close", ended)),
+      systemClock.sleep(500),
+    ]);
+    socket.destroy();
+    return text;
+  }
+
+  it("upgrades a channel, and nothing else", async () => {
+    const target = await plane();
+    const { url, secret } = await target.accept(incomingSpec(side()));
+    const head = (path: string, over: object = {}) => {
+      const headers = {
+        host: "x",
+        authorization: `Bearer ${secret}`,
+        connection: "upgrade",
+        upgrade: "tidemark-pages",
+        "content-type": "application/octet-stream",
+        "content-length": "0",
+        ...over,
+      };
+      const fields = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+      return [`POST /v1/streams/mig_1/${path} HTTP/1.1`, ...fields];
+    };
+    const refusals: [readonly string[], number, string][] = [
+      [head("channels/0", { authorization: "Bearer no" }), 401, "stream-unauthorized"],
+      [head("channels/9"), 422, "stream-channel"],
+      [head("demands"), 400, "stream-request"],
+      [head("channels/0", { upgrade: "websocket" }), 400, "stream-request"],
+      [head("channels/0", { "content-type": "text/plain" }), 415, "stream-media-type"],
+      [head("channels/0?offset=9"), 409, "stream-offset"],
+    ];
+    for (const [lines, status, code] of refusals) {
+      const text = await raw(url, lines);
+      expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+      expect(JSON.parse(text.split("\r\n\r\n")[1]!)).toMatchObject({ status, code });
+    }
+    const early = await raw(url, [...head("channels/0"), "", "TIDEPAGE"]);
+    expect(early).toMatch(/^HTTP\/1.1 400 /);
+    const junk = await raw(url, head("channels/0"), [
+      Buffer.from("no stream"),
+      Buffer.from("more"),
+    ]);
+    expect(junk).toMatch(/^HTTP\/1.1 101 /);
+    expect(JSON.parse(junk.split("\r\n\r\n")[1]!)).toMatchObject({ code: "stream-foreign" });
+  });
+
+  it("counts upgraded connections among those that it takes", async () => {
+    const [a, b] = [side(), side()];
+    fill(a, 3n);
+    const [source, target] = [await plane(), await plane({ connectionsMax: 2 })];
+    const incoming = await target.accept(incomingSpec(b));
+    const outgoing = await source.open(outgoingSpec(a, incoming));
+    await outgoing.send(null, ignore);
+    const port = Number(new URL(incoming.url).port);
+    const strangers = async () => {
+      const sockets = [0, 1].map(() => connect(port, "127.0.0.1").on("error", ignore));
+      await systemClock.sleep(200);
+      const alive = sockets.filter((socket) => socket.readyState === "open").length;
+      for (const socket of sockets) socket.destroy();
+      await systemClock.sleep(50);
+      return alive;
+    };
+    expect(await strangers()).toBe(1);
+    await outgoing.close();
+    await systemClock.sleep(100);
+    expect(await strangers()).toBe(2);
   });
 
   it("does nothing when the same bytes come again", async () => {

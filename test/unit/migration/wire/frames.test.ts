@@ -11,6 +11,7 @@ import {
   FRAME,
   FRAME_HEADER_BYTES,
   type Frame,
+  isBlockSummed,
   STREAM_VERSIONS,
 } from "../../../../src/migration/wire/frame.js";
 import { FrameReader } from "../../../../src/migration/wire/frame-reader.js";
@@ -18,10 +19,8 @@ import { PageApplier } from "../../../../src/migration/wire/page-applier.js";
 import { nextRun, RunList } from "../../../../src/migration/wire/page-runs.js";
 import { Presence } from "../../../../src/migration/wire/presence.js";
 import { StreamError } from "../../../../src/migration/wire/stream-error.js";
+import { blockSum } from "../../../support/block-sum.js";
 import { fill, type Side, side } from "../../../support/page-stream.js";
-
-const EXPECTED = { version: 1, channel: 0, pageSize: 4096, session: "mig_1" };
-const HEADER = encodeStreamHeader(EXPECTED);
 
 interface Parts {
   readonly type: number;
@@ -33,24 +32,11 @@ interface Parts {
   readonly number?: number;
 }
 
-/** A frame as a source of ours would never make it, too. */
-function frameOf(parts: Parts): Uint8Array {
-  const { type, flags = 0, object = 1, pairs, content = new Uint8Array(0), number = 0 } = parts;
-  const runs = pairs.length > 1 ? pairs.length : 0;
-  const out = new Uint8Array(FRAME_HEADER_BYTES + runs * 8 + content.length);
-  if (runs > 0) out.set(new Uint8Array(Uint32Array.from(pairs.flat()).buffer), FRAME_HEADER_BYTES);
-  out.set(content, FRAME_HEADER_BYTES + runs * 8);
-  const count = parts.count ?? pairs.reduce((sum, pair) => sum + pair[1], 0);
-  encodeFrameHeader(out, { type, flags, runs, object, first: pairs[0]?.[0] ?? 0, count, number });
-  return out;
-}
-
-function target() {
-  const b = side({ ramPages: 16, unbackedPages: 16 });
-  const presence = new Presence(b.map);
-  const applier = new PageApplier(b.map, b.sequences, presence);
-  const reader = new FrameReader(EXPECTED, applier);
-  return { b, presence, applier, reader };
+interface Target {
+  readonly b: Side;
+  readonly presence: Presence;
+  readonly applier: PageApplier;
+  readonly reader: FrameReader;
 }
 
 /** Feeds bytes in pieces. @returns the frames, contents copied */
@@ -67,7 +53,7 @@ function readAll(reader: FrameReader, bytes: Uint8Array, piece: number): Frame[]
   return frames;
 }
 
-function apply(one: ReturnType<typeof target>, frame: Uint8Array): void {
+function apply(one: Target, frame: Uint8Array): void {
   const { reader, applier } = one;
   for (const read of readAll(reader, frame, frame.length)) void applier.apply(read);
 }
@@ -84,16 +70,42 @@ function refusal(act: () => unknown): StreamError {
 
 const pages = (count: number, byte: number) => new Uint8Array(count * 4096).fill(byte);
 
-describe("frames", () => {
+describe.each(STREAM_VERSIONS)("frames of version %i", (version) => {
+  const EXPECTED = { version, channel: 0, pageSize: 4096, session: "mig_1" };
+  const HEADER = encodeStreamHeader(EXPECTED);
+
+  /** A frame as a source of ours would never make it, too. */
+  function frameOf(parts: Parts): Uint8Array {
+    const { type, flags = 0, object = 1, pairs, content = new Uint8Array(0), number = 0 } = parts;
+    const runs = pairs.length > 1 ? pairs.length : 0;
+    const out = new Uint8Array(FRAME_HEADER_BYTES + runs * 8 + content.length);
+    if (runs > 0)
+      out.set(new Uint8Array(Uint32Array.from(pairs.flat()).buffer), FRAME_HEADER_BYTES);
+    out.set(content, FRAME_HEADER_BYTES + runs * 8);
+    const count = parts.count ?? pairs.reduce((sum, pair) => sum + pair[1], 0);
+    const header = { type, flags, runs, object, first: pairs[0]?.[0] ?? 0, count, number };
+    const sum = isBlockSummed(version, type) ? blockSum(content) : undefined;
+    encodeFrameHeader(out, header, sum);
+    return out;
+  }
+
+  function target(): Target {
+    const b = side({ ramPages: 16, unbackedPages: 16 });
+    const presence = new Presence(b.map);
+    const applier = new PageApplier(b.map, b.sequences, presence);
+    const reader = new FrameReader(EXPECTED, applier);
+    return { b, presence, applier, reader };
+  }
+
   it("are the same in pieces of any size", () => {
     const content = fc.uint8Array({ minLength: 0, maxLength: 300 });
     const parts = fc.array(fc.tuple(content, fc.nat(3), fc.nat(0xffff_ffff)), { maxLength: 5 });
-    const keep = { windows: () => null };
+    const keep = { landings: () => null };
     fc.assert(
       fc.property(parts, fc.integer({ min: 1, max: 700 }), (list, piece) => {
         const frames = list.map(([bytes, runs, first], number) =>
           frameOf({
-            type: FRAME.pages,
+            type: FRAME.deflate,
             pairs: Array.from({ length: runs + 1 }, (_, i) => [first, i] as const),
             content: bytes,
             number,
@@ -108,6 +120,44 @@ describe("frames", () => {
         expect(reader.frames).toBe(list.length);
       }),
     );
+  });
+
+  it("of whole pages land in pieces of any size", () => {
+    const runs = [
+      [1, 3],
+      [7, 1],
+      [9, 2],
+    ] as const;
+    const content = new Uint8Array(6 * 4096).map((_, i) => (i * 7) >> 3);
+    const frame = frameOf({ type: FRAME.pages, pairs: runs, content });
+    const flags = FLAG_IF_ABSENT;
+    const again = frameOf({ type: FRAME.pages, flags, pairs: runs, content, number: 1 });
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 30_000 }), (piece) => {
+        const one = target();
+        for (const read of readAll(one.reader, Buffer.concat([HEADER, frame, again]), piece)) {
+          void one.applier.apply(read);
+        }
+        expect(one.reader.frames).toBe(2);
+        const landed = runs.map(([first, n]) =>
+          one.b.bytes.subarray(first * 4096, (first + n) * 4096),
+        );
+        expect(Buffer.compare(Buffer.concat(landed), content)).toBe(0);
+      }),
+    );
+  });
+
+  it("with pages that aren't whole are refused", () => {
+    for (const flags of [0, FLAG_IF_ABSENT]) {
+      const parts = { type: FRAME.pages, flags, pairs: [[0, 1]] as const };
+      const one = target();
+      apply(one, HEADER as Uint8Array);
+      const frame = frameOf({ ...parts, content: new Uint8Array(4096) });
+      const short = new Uint8Array(frame.length - 4);
+      short.set(frame.subarray(0, short.length));
+      encodeFrameHeader(short, { ...parts, runs: 0, object: 1, first: 0, count: 1, number: 0 });
+      expect(refusal(() => apply(one, short))).toMatchObject({ code: "frame-malformed" });
+    }
   });
 
   it("are not there before their last byte", () => {
@@ -188,7 +238,7 @@ describe("frames", () => {
     for (const [bytes, code, isFinal] of rows) {
       expect(refusal(() => readAll(target().reader, bytes, 50))).toMatchObject({ code, isFinal });
     }
-    expect(STREAM_VERSIONS).toEqual([1]);
+    expect(STREAM_VERSIONS).toEqual([2, 1]);
   });
 
   it("are refused where they contradict themselves or the memory", () => {

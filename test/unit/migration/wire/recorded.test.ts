@@ -51,7 +51,7 @@ describe("recorded streams", () => {
     for (const { about, bytes } of NAMES.map(read)) {
       versions.add(about.version);
       const expected = { ...about, channel: 0, pageSize: 4096 };
-      const reader = new FrameReader(expected, { windows: () => null });
+      const reader = new FrameReader(expected, { landings: () => null });
       for (let at = 0; at < bytes.length; ) {
         const { next, frame } = reader.take(bytes, at);
         if (frame !== null) types.add(frame.type);

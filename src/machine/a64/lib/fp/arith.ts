@@ -3,7 +3,14 @@
 //
 // Each begins with WebAssembly's own operator where that is exact to the bit and to the flag:
 // rounding to nearest without flushing, IXC set already, and a result that is normal with room.
-import { const32, const64, type F32, type F64, type I32, type I64 } from "../../../wasm/value.js";
+import {
+  const32,
+  const64,
+  type F32,
+  type F64,
+  type I32,
+  type I64,
+} from "../../../../base/wasm/value.js";
 import { FPCR, FPSR } from "../../window.js";
 import { type LibScope, lib } from "../function.js";
 import { MUL_HIGH_U } from "../multiply.js";

@@ -1,6 +1,6 @@
 // Owns: comparisons, maximum and minimum. VM thread.
 // @source Arm ARM J1, FPCompare, FPCompareEQ/GE/GT, FPMax, FPMin, FPMaxNum, FPMinNum
-import { const32, const64, type I32, type I64 } from "../../../wasm/value.js";
+import { const32, const64, type I32, type I64 } from "../../../../base/wasm/value.js";
 import { type LibScope, lib } from "../function.js";
 import {
   FLAG,

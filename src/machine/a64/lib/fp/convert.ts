@@ -1,7 +1,7 @@
 // Owns: conversions between formats, and with integers and fixed point; rounding to integers.
 // VM thread.
 // @source Arm ARM J1, FPConvert, FPToFixed, FixedToFP, FPRoundInt
-import { const32, const64, type I32, type I64 } from "../../../wasm/value.js";
+import { const32, const64, type I32, type I64 } from "../../../../base/wasm/value.js";
 import { type LibFunction, type LibScope, lib } from "../function.js";
 import {
   CONTROL,

@@ -1,6 +1,6 @@
 // Owns: reciprocal estimates. VM thread.
 // @source Arm ARM J1, RecipEstimate, RecipSqrtEstimate, FPRecipEstimate, FPRSqrtEstimate, FPRecpX
-import { const32, const64, type I32, type I64 } from "../../../wasm/value.js";
+import { const32, const64, type I32, type I64 } from "../../../../base/wasm/value.js";
 import { type LibScope, lib } from "../function.js";
 import {
   CONTROL,

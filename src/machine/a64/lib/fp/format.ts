@@ -3,7 +3,7 @@
 // A finite number is sign, exponent, significand: sig / 2^62 × 2^exp with 2^62 ≤ sig < 2^63, or
 // sig = 0. Ten or more low bits of a fresh significand are 0; operations leave a sticky bit 0.
 // @source Arm ARM J1, shared/functions/float (FPUnpack, FPProcessNaN, …)
-import { const32, const64, type I32, type I64 } from "../../../wasm/value.js";
+import { const32, const64, type I32, type I64 } from "../../../../base/wasm/value.js";
 import { FPCR, FPSR } from "../../window.js";
 import type { LibScope } from "../function.js";
 

@@ -1,7 +1,7 @@
 // Owns: multiply-add with one rounding, and the steps of reciprocals that are built on it.
 // VM thread.
 // @source Arm ARM J1, FPMulAdd, FPRecipStepFused, FPRSqrtStepFused
-import { const32, const64, type F64, type I32, type I64 } from "../../../wasm/value.js";
+import { const32, const64, type F64, type I32, type I64 } from "../../../../base/wasm/value.js";
 import { type LibFunction, type LibScope, lib } from "../function.js";
 import { MUL_HIGH_U } from "../multiply.js";
 import { mayBeFast, returnNormal } from "./arith.js";

@@ -1,6 +1,6 @@
 // Owns: what becomes of NaN operands. VM thread.
 // @source Arm ARM J1, FPProcessNaNs: the first signalling one, else the first quiet one; made quiet
-import { const64, type I64 } from "../../../wasm/value.js";
+import { const64, type I64 } from "../../../../base/wasm/value.js";
 import type { LibFunction, LibScope } from "../function.js";
 import {
   CONTROL,

@@ -1,6 +1,6 @@
 // Owns: rounding an exact number to a format. VM thread.
 // @source Arm ARM J1, FPRound: tininess before rounding, flush to zero, overflow by the mode
-import { const32, const64, type I32, type I64 } from "../../../wasm/value.js";
+import { const32, const64, type I32, type I64 } from "../../../../base/wasm/value.js";
 import { type LibFunction, type LibScope, lib } from "../function.js";
 import {
   CONTROL,

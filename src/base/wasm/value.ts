@@ -3,7 +3,7 @@
 // A value is a closure that writes itself where it is used, and may be used once: what is needed
 // twice is kept in a local (Code.keep) or is known. Known operands fold, so that asking a meaning
 // with its operands known gives short code.
-import { assert } from "../../base/assert.js";
+import { assert } from "../assert.js";
 import type { ByteWriter } from "./bytes.js";
 import {
   EXTRACT,

@@ -1,5 +1,5 @@
 // Owns: growing byte buffers and LEB128, the alphabet of a WebAssembly binary. Any thread.
-import { assert } from "../../base/assert.js";
+import { assert } from "../assert.js";
 
 /** Bytes in the order in which they are appended. */
 export class ByteWriter {

@@ -1,6 +1,6 @@
 // Owns: the body of one WebAssembly function: its locals and statements. Any thread.
 // Statements are written in the order of the calls; values (value.ts) where a statement uses them.
-import { assert } from "../../base/assert.js";
+import { assert } from "../assert.js";
 import { ByteWriter } from "./bytes.js";
 import { LOADS, type LoadName, STORES, type StoreName, type ValueType } from "./opcodes.table.js";
 import { type F32, type F64, type I32, type I64, make, type V128, type Value } from "./value.js";

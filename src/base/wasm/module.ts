@@ -1,6 +1,6 @@
 // Owns: the WebAssembly module format: types, imports, functions, table, exports. Any thread.
 // @source WebAssembly core specification, section 5.5 (modules)
-import { assert } from "../../base/assert.js";
+import { assert } from "../assert.js";
 import { ByteWriter } from "./bytes.js";
 import { TYPE, type ValueType } from "./opcodes.table.js";
 
