@@ -1,19 +1,21 @@
 // Defects planted into sessions from outside, to prove that the simulation sees them.
 import { NO_PAGES } from "../../../src/migration/dirty-pages.js";
 import type { SourceSession } from "../../../src/migration/index.js";
+import type { DirtyPages } from "../../../src/runtime/index.js";
 import { atSwitchover, faults, type MigrationPlant, none } from "./plant.js";
 import { POSTCOPY_PLANTS } from "./plants-postcopy.js";
 
-/** Harvests of a held VM, by their number. */
-function heldHarvests(isDropped: (n: number) => boolean): (session: SourceSession) => void {
+/** Another harvest in place of the one that comes with the state. */
+function lastHarvest(
+  instead: (vm: SourceSession["vm"]) => Promise<DirtyPages>,
+): (session: SourceSession) => void {
   return ({ vm }) => {
-    const harvest = vm.harvest.bind(vm);
-    let n = 0;
-    vm.harvest = async () => {
-      if (!vm.isHeld) return harvest();
-      const taken = await harvest();
-      n += 1;
-      return isDropped(n) ? NO_PAGES : taken;
+    const saveLast = vm.saveLast.bind(vm);
+    vm.saveLast = async (lacksPages) => {
+      await vm.hold();
+      const dirty = instead(vm);
+      await dirty;
+      return { ...(await saveLast(lacksPages)), dirty };
     };
   };
 }
@@ -38,11 +40,10 @@ export const MIGRATION_PLANTS: readonly MigrationPlant[] = [
     breaks: "the target runs the VM before its journal says so",
     faults: faults([["crash-before-write", 0.08]]),
     target: ({ notes }) => {
-      const reach = notes.reach.bind(notes);
-      notes.reach = async (point) => {
-        const kept = reach(point);
-        if (point !== "running") return kept;
-        kept.catch(() => {});
+      const keep = notes.keep.bind(notes);
+      notes.keep = (point) => {
+        const kept = keep(point);
+        return point === "running" ? Promise.resolve() : kept;
       };
     },
   },
@@ -58,12 +59,12 @@ export const MIGRATION_PLANTS: readonly MigrationPlant[] = [
   {
     name: "last-harvest-dropped",
     breaks: "what was dirty when the vCPUs were held isn't sent",
-    source: heldHarvests((n) => n === 1),
+    source: lastHarvest(async () => NO_PAGES),
   },
   {
     name: "tables-dropped",
     breaks: "what saving the state wrote into memory isn't sent",
-    source: heldHarvests((n) => n >= 2),
+    source: lastHarvest((vm) => vm.harvest()),
   },
   {
     name: "tables-late",
