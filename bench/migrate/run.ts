@@ -167,6 +167,12 @@ async function runRow(hosts: TwoHosts, guest: Guest, { of, ours, qemu }: Row): P
   await here.end();
 }
 
+function keep(rows: readonly Row[]): void {
+  if (options.json === undefined) return;
+  const machine = { cpus: availableParallelism(), node: process.version };
+  writeFileSync(options.json, `${JSON.stringify({ machine, rows }, null, 2)}\n`);
+}
+
 async function main(): Promise<void> {
   const lacksQemu = !options.ours && programVersion(QEMU) === null;
   const why = missingLinux("6.1") ?? (lacksQemu ? missing(QEMU) : null);
@@ -180,16 +186,16 @@ async function main(): Promise<void> {
   const hosts = await TwoHosts.start("bench");
   console.error(`bench:migrate: ${programVersion(QEMU)}; load ${loadavg()[0]?.toFixed(1)}`);
   try {
-    for (const row of rows) await runRow(hosts, guest, row);
+    for (const row of rows) {
+      await runRow(hosts, guest, row);
+      // What was measured is there, whatever ends a long run.
+      keep(rows);
+    }
   } finally {
     await hosts.stop();
     rmSync(directory, { recursive: true, force: true });
   }
   print(rows);
-  if (options.json !== undefined) {
-    const machine = { cpus: availableParallelism(), node: process.version };
-    writeFileSync(options.json, `${JSON.stringify({ machine, rows }, null, 2)}\n`);
-  }
   const missed = rows.some((row) => /MISSED|BAD|SILENT/.test(verdictOf(row)));
   if (options.strict && missed) process.exitCode = 1;
 }

@@ -16,7 +16,7 @@ import {
   RUN_BYTES,
 } from "./frame.js";
 import type { Placer } from "./frame-reader.js";
-import type { PageCounts } from "./page-encoder.js";
+import type { PageCounts } from "./page-counts.js";
 import type { Presence } from "./presence.js";
 import { copyBytes, type Landing, Ram, type RamBlock } from "./ram.js";
 import { StreamError } from "./stream-error.js";

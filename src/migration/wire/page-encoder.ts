@@ -11,6 +11,7 @@ import { encodeDelta } from "./delta.js";
 import { FRAME } from "./frame.js";
 import { BareBuilder, type Built, ContentBuilder } from "./frame-builder.js";
 import type { FramePool } from "./frame-pool.js";
+import type { PageCounts } from "./page-counts.js";
 import { anyIn, nextRun, type Run, setRun } from "./page-runs.js";
 import { Ram, type RamBlock } from "./ram.js";
 import type { RoundEnd } from "./round-end.js";
@@ -32,13 +33,6 @@ const DEFLATE_WORTH = 0.9;
  * page goes again.
  */
 type Occasion = "first" | "later" | "push";
-
-/** Pages that were taken in or given out. */
-export interface PageCounts {
-  pagesSent: number;
-  pagesZero: number;
-  pagesDuplicate: number;
-}
 
 export interface EncoderParts {
   /** Of the stream. */

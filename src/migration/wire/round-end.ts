@@ -1,7 +1,7 @@
 // Owns: where a round of pages ends: with its last one, or before it, and what is left of it then.
 // Data-plane thread, or inline.
 import type { DirtyPages, MemoryMap } from "../../runtime/index.js";
-import type { PageCounts } from "./page-encoder.js";
+import type { PageCounts } from "./page-counts.js";
 import { setRun } from "./page-runs.js";
 
 /** Bitmaps have whole 64-bit words, as KVM's. */
