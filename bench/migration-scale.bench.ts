@@ -15,6 +15,7 @@ const PEAK_BAR = { on: "figure", at: "most", value: 600 } as const;
 const P99_BAR = { on: "figure", at: "most", value: 50 } as const;
 const MOVE_MS = 900_000;
 const AT_ONCE = 20;
+const POLL_MS = 100;
 /** One in so many stores without end; the others have stored to every page once. */
 const BUSY_EVERY = 5;
 const SWEEP = { pattern: "sequential", bytes: 64 * MIB } as const;
@@ -109,6 +110,11 @@ async function latency(context: BenchContext, hosts: TwoHosts, name: Name, what:
   context.report({ what: `GET /v1/vms p99, ${side}, ${what}`, figure: p99, unit: "ms", ...bar });
 }
 
+async function active(client: Client): Promise<number> {
+  const query = { state: "active", limit: "1000" };
+  return (await client.call("listMigrations", {}, undefined, query)).items.length;
+}
+
 /** Each is slow enough to be under way until all are measured. */
 async function many(context: BenchContext): Promise<void> {
   const hosts = await TwoHosts.start("many", {
@@ -131,10 +137,13 @@ async function many(context: BenchContext): Promise<void> {
     const start = systemClock.monotonicMs();
     const moving = Promise.all(asked.map((one) => migrate(client, one, MOVE_MS)));
     moving.catch(() => {});
-    await Promise.all(NAMES.map((name) => latency(context, hosts, name, `${AT_ONCE} migrations`)));
-    const query = { state: "active", limit: "1000" };
-    const { items } = await client.call("listMigrations", {}, undefined, query);
-    context.note(`${items.length} of ${AT_ONCE} under way when it had been measured`);
+    const begins = `${AT_ONCE} migrations begin`;
+    await Promise.all(NAMES.map((name) => latency(context, hosts, name, begins)));
+    context.note(`${await active(client)} of ${AT_ONCE} under way when it had been measured`);
+    while ((await active(client)) < AT_ONCE) await systemClock.sleep(POLL_MS);
+    const underWay = `${AT_ONCE} migrations`;
+    await Promise.all(NAMES.map((name) => latency(context, hosts, name, underWay)));
+    context.note(`${await active(client)} of ${AT_ONCE} under way when it had been measured`);
     for (const moved of await moving) requireCompleted(moved);
     const seconds = (systemClock.monotonicMs() - start) / 1000;
     context.report({ what: `${AT_ONCE} migrations at once, total`, figure: seconds, unit: "s" });

@@ -55,6 +55,8 @@ export interface SourceSpec {
   readonly clock: Clock;
   /** Whether vCPUs of both hosts can wait for pages. */
   readonly supportsPostcopy: boolean;
+  /** Sessions are set up in turn, where others are; absent: at once. */
+  readonly turn?: <T>(act: () => Promise<T>) => Promise<T>;
   /** What clients call an eventfd of this index; absent: none has a name. */
   readonly eventfdName?: (index: number) => string | null;
 }
@@ -211,7 +213,13 @@ export class SourceSession {
 
   /** @returns the peer's name for the session, once the VM is released */
   async #move(): Promise<string> {
-    const { offer, connection } = await this.#watch.time("setupMs", () => this.setup());
+    const { control } = this;
+    const { turn = (act) => act() } = this.#spec;
+    const setUp = async () => {
+      if (control.isStopped) throw new Stopped("cancelled", "Cancelled while it waited.");
+      return this.#watch.time("setupMs", () => this.setup());
+    };
+    const { offer, connection } = await control.orStopped(turn(setUp));
     const { pages, isPostcopy } = await this.#sendRounds(connection);
     if (isPostcopy) await connection.switchover.runPostcopy(pages);
     else await connection.switchover.run(pages ?? NO_PAGES);

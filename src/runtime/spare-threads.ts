@@ -17,8 +17,8 @@ export interface Thread {
   readonly control: ThreadControl;
 }
 
-/** After a VM has taken one, and at first: whoever has just begun needs the CPUs more. */
-const REFILL_MS = 1_000;
+/** Since a VM was started last, and at first: whoever has just begun needs the CPUs more. */
+const REFILL_MS = 2_000;
 
 /** Filled by the first VM that runs code, given to every later one. */
 export interface CodeShare {
@@ -52,13 +52,22 @@ export class SpareThreads {
     this.#refillLater();
   }
 
+  /** Threads that wait. */
+  get ready(): number {
+    return this.#waiting.length;
+  }
+
   /** @returns a thread that waits for its setup, or null: there is none now */
   take(): Thread | null {
     const thread = this.#waiting.shift() ?? null;
-    if (thread === null) return null;
-    this.#own.delete(thread);
-    // Only ours: a worker listens to itself, too.
-    for (const event of ["message", "error", "exit"]) thread.worker.removeAllListeners(event);
+    if (thread !== null) {
+      this.#own.delete(thread);
+      // Only ours: a worker listens to itself, too.
+      for (const event of ["message", "error", "exit"]) thread.worker.removeAllListeners(event);
+    }
+    // Where many VMs start one after the other, there is no time to practise.
+    this.#cancel?.();
+    this.#cancel = null;
     this.#refillLater();
     return thread;
   }

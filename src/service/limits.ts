@@ -51,6 +51,9 @@ export const MIGRATIONS_QUEUED_MAX = 256;
  */
 export const ARRIVALS_AT_ONCE = 1;
 
+/** Sessions to one peer that are being set up at the same time; the others wait in order. */
+export const SETUPS_AT_ONCE = 1;
+
 /** Rounds kept of a session; the first and the newest say most, so the middle gives way. */
 export const ROUNDS_KEPT = 1_000;
 

@@ -1,5 +1,6 @@
 // Owns: sessions of VMs that leave: queue, start, end, and what becomes of the VM. HTTP thread.
 import { ServiceError, toRefusal } from "../../base/errors.js";
+import { Gate } from "../../base/gate.js";
 import { newId } from "../../base/ids.js";
 import {
   type CommitPoint,
@@ -11,7 +12,7 @@ import {
   type ResumeSpec,
 } from "../../migration/index.js";
 import type { JsonObject } from "../../store/index.js";
-import { MIGRATIONS_QUEUED_MAX } from "../limits.js";
+import { MIGRATIONS_QUEUED_MAX, SETUPS_AT_ONCE } from "../limits.js";
 import type { VmEntry } from "../vm-entry.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { Engine, SourceRun } from "./engine-port.js";
@@ -41,6 +42,8 @@ export class Outgoing {
   /** Sessions that wait, in order. */
   readonly #queue: Session[] = [];
   readonly #running = new Map<Session, Promise<void>>();
+  /** By peer: sessions that are being set up. */
+  readonly #departures = new Map<string, Gate>();
   #isClosing = false;
 
   constructor(deps: OutgoingDeps) {
@@ -186,10 +189,18 @@ export class Outgoing {
       session: session.id,
       ...{ journal, clock, peer, certificatePin, supportsPostcopy },
       dataPlane: plane,
+      turn: (act) => this.#departure(session.record.peer).run(act),
       vm: handle,
       passport: await this.passport(entry, session.id),
       parameters: session.record.parameters as unknown as MigrationParameters,
     });
+  }
+
+  /** A target builds VMs one after the other; what waits for that here would only be in the way. */
+  #departure(peer: string): Gate {
+    const known = this.#departures.get(peer) ?? new Gate(SETUPS_AT_ONCE);
+    this.#departures.set(peer, known);
+    return known;
   }
 
   /** What a target is told of a VM. */

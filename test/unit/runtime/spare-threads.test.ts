@@ -25,12 +25,10 @@ function spares(count: number) {
 }
 
 async function taken(threads: SpareThreads) {
-  for (const end = performance.now() + WAIT_MS; performance.now() < end; ) {
-    const thread = threads.take();
-    if (thread !== null) return thread;
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
-  throw new Error("no thread waits");
+  while (threads.ready === 0) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  const thread = threads.take();
+  if (thread === null) throw new Error("no thread waits");
+  return thread;
 }
 
 test("what is practised works", async () => {
