@@ -182,6 +182,10 @@ export class World {
       if (run.json.state !== "exited") throw new Error(`a kicked run goes on: ${run.text}`);
       this.#known.set("@run", String(id));
     }
+    // Its end is an event of its own, whenever it comes.
+    for (let state = "creating"; op.id === "createSnapshot" && state === "creating"; ) {
+      state = (await this.#caller.get(`/v1/snapshots/${id}`)).json.state as string;
+    }
     if (op.id === "createHarvest") {
       this.#known.set("@harvest", String(answer.headers["tidemark-harvest-id"]));
     }
