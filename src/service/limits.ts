@@ -51,6 +51,9 @@ export const MIGRATIONS_QUEUED_MAX = 256;
  */
 export const ARRIVALS_AT_ONCE = 1;
 
+/** Milliseconds after which a VM that isn't built yet keeps the next ones waiting no more. */
+export const ARRIVAL_TURN_MS = 30_000;
+
 /** Sessions to one peer that are being set up at the same time; the others wait in order. */
 export const SETUPS_AT_ONCE = 1;
 

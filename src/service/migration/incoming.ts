@@ -20,7 +20,7 @@ import {
 import type { Runtime } from "../../runtime/index.js";
 import type { JsonObject } from "../../store/index.js";
 import type { Images } from "../image-service.js";
-import { ARRIVALS_AT_ONCE } from "../limits.js";
+import { ARRIVAL_TURN_MS, ARRIVALS_AT_ONCE } from "../limits.js";
 import type { VmEntry } from "../vm-entry.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { Vms } from "../vm-service.js";
@@ -159,7 +159,14 @@ export class Incoming implements IncomingService {
   async #inTurn(passport: Passport, parameters: MigrationParameters): Promise<Made> {
     this.#refuse(passport);
     const made = await this.#make(passport, parameters);
-    await made.offer.catch(() => {});
+    await new Promise<void>((resolve) => {
+      const cancel = this.#deps.book.deps.clock.timer(ARRIVAL_TURN_MS, resolve);
+      const end = () => {
+        cancel();
+        resolve();
+      };
+      made.offer.then(end, end);
+    });
     return made;
   }
 

@@ -81,7 +81,7 @@ export async function openMigrations(
   });
   const service = new Migrations({ book, registry, peers, engine, outgoing, incoming });
   peers.addLocal(new LocalPeer(incoming, (id) => service.verdict(id)));
-  await reconcileSessions({ book, registry, outgoing, incoming });
+  await reconcileSessions({ book, registry, outgoing, incoming, moves });
   return {
     service,
     incoming,

@@ -121,7 +121,7 @@ describe("guests of the baselines, with 300 ms of downtime", () => {
     const limits = { bandwidthBytesPerSecond: LIMITED.bytesPerSecond, autoConverge: true };
     const result = run(one, LIMITED, limits);
     expect(actionOf(result)).toBe("switchover");
-    expect(result.choices.length).toBeLessThanOrEqual(16);
+    expect(result.choices.length).toBeLessThanOrEqual(15);
   });
 
   it("forces, cancels or goes over to post-copy when the time is over", () => {

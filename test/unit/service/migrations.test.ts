@@ -3,16 +3,10 @@
 // Method: a fake engine and a fake runtime; a crash is a copy of the store's files.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { DEFAULT_PARAMETERS, type RoundRecord } from "../../../src/migration/index.js";
-import type { Passport } from "../../../src/service/index.js";
 import type { MigrationConfig } from "../../../src/service/migration/open.js";
 import { FAILURE, FakeEngine, type FakeSource } from "../../support/fake-engine.js";
-import {
-  DEFINITION,
-  refusalOf,
-  spec,
-  type TestService,
-  testService,
-} from "../../support/services.js";
+import { passport } from "../../support/passport.js";
+import { refusalOf, spec, type TestService, testService } from "../../support/services.js";
 
 const PEER = { name: "b", url: "http://127.0.0.1:1", token: null, certificatePin: null, ca: null };
 
@@ -67,21 +61,6 @@ const PROGRESS = {
   ...{ bytesRemaining: 1, round: 1, bytesPerSecond: 2, dirtyPagesPerSecond: 1 },
   ...{ throttlePercent: 0, predictedDowntimeMs: 7, pagesRequested: 0, pagesPushed: 0 },
 };
-
-function passport(more: Partial<Passport["vm"]> = {}, session = "mig_far"): Passport {
-  const definition = { ...DEFINITION, type: "0x0", seed: "0x1" };
-  const shape = { capabilities: [], memoryObjects: [], guestMemfds: [], memslots: [], vcpus: [] };
-  return {
-    version: 1,
-    streams: [1],
-    source: { instance: "b", session, url: "" },
-    vm: {
-      ...{ uuid: "u-1", name: "guest", labels: { a: "b" }, definition, shape, images: [] },
-      ...more,
-    },
-    memory: [],
-  };
-}
 
 const offer = async (given = passport()) =>
   (await t.services.incoming.offer(given, {})).offer.session;

@@ -1,7 +1,7 @@
 // Goal: a session does nothing worse to its VM than what it may, whatever a client sends.
 // Method: the stub over a VM in this thread, pumped as its commands come; first by hand, then with
 // packets made at random from a seed.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { EventfdCounters } from "../../../../src/base/eventfd-counters.js";
 import { MemoryBudget } from "../../../../src/base/memory-budget.js";
 import { Prng } from "../../../../src/base/prng.js";
@@ -200,8 +200,8 @@ describe("a session", () => {
       await session.stub.receive(frame(body));
       await session.stub.receive("\x03");
       if (round % 100 === 0) {
-        await new Promise((resolve) => setTimeout(resolve, 5));
-        expect(await session.ask("qAttached"), body).toBe("1");
+        const attached = async () => expect(await session.ask("qAttached"), body).toBe("1");
+        await vi.waitFor(attached);
       }
     }
     expect(session.ends).toBe(0);
