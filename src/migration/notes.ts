@@ -79,6 +79,12 @@ export class Notes {
     this.#point = point;
   }
 
+  /** In force at once: the VM is this host's again. Repeated until it is written. */
+  async callOff(): Promise<void> {
+    this.stand("aborted");
+    await retry(this.#clock, FOR_EVER, () => this.keep("aborted"));
+  }
+
   /** In force whatever the journal says: a restart comes to the same. */
   async reachAnyway(point: CommitPoint): Promise<void> {
     this.#point = point;

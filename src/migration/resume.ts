@@ -101,7 +101,8 @@ export class ResumedSource {
           const { state, point } = status;
           const isWhole = state === "completed" || (state === "device" && point === "ready");
           if (isWhole) return this.release(parts);
-          return this.#lost("in post-copy, before all pages had followed", parts);
+          const when = "in post-copy, before all pages had followed";
+          return this.#lost(when, parts, point === "running");
         }
       } catch (error) {
         this.notes.pass(this.notes.state, failureOf(error, this.notes.state, "source"));
@@ -149,7 +150,6 @@ export class ResumedSource {
   async handOver(parts: Settling): Promise<ResumeOutcome> {
     const outcome = await untilHeard(parts);
     if (outcome === "never-runs") {
-      await this.notes.reachAnyway("aborted");
       return this.#lost("and the target lost its copy before it ran");
     }
     if (outcome === "target") {
@@ -171,13 +171,16 @@ export class ResumedSource {
     return "lost";
   }
 
-  async #lost(when: string, parts?: Settling): Promise<ResumeOutcome> {
+  /** @param hasRunThere it was lost at the target, whose it was */
+  async #lost(when: string, parts?: Settling, hasRunThere = false): Promise<ResumeOutcome> {
     const detail = `The source's host restarted ${when}: the VM's memory is gone.`;
     if (parts !== undefined) {
       // As well as it goes: a target that doesn't hear it will ask.
       const abort = () => parts.peer.abort(parts.session, detail);
       await retry(parts.clock, {}, abort).catch(() => {});
     }
+    // Else its record would say for ever that it is the target's.
+    if (this.notes.point === "released" && !hasRunThere) await this.notes.callOff();
     const failure = new MigrationError("source", "host-restarted", detail);
     await this.notes.end("failed", failureOf(failure, this.#during, "source"));
     return "lost";

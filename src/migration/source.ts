@@ -458,7 +458,8 @@ export class SourceSession {
     if (this.connection?.push.isBegun === true) await this.connection.outgoing.close().catch(noop);
     await this.vm.putBack();
     this.#watch.runsAgain(this.vm.heldMs);
-    await this.notes.reachAnyway("aborted");
+    // Before its end is written, by which the service goes: the VM is here, and nowhere else.
+    await this.notes.callOff();
     return this.#end("failed", failure);
   }
 

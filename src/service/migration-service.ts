@@ -273,8 +273,10 @@ function refuseEnded(session: Session): void {
 }
 
 /** @throws ServiceError "migration-committed" */
-function refuseCommitted({ point, record }: Session): void {
+function refuseCommitted({ point, record, source }: Session): void {
   if (point === "none" || point === "aborted") return;
+  // On disk early, and not in force before its target is ready.
+  if (source?.verdict === "undecided") return;
   const why =
     record.direction === "incoming"
       ? "The VM is here and ready: its source decides, and may have let go of it already."

@@ -114,7 +114,7 @@ export class VmEntry {
   refuseWhileMoving(): void {
     if (!this.isMoving) return;
     const migration = `/v1/migrations/${this.migrationId}`;
-    const why = `The VM is being moved: let ${migration} end, or cancel it.`;
+    const why = `The VM is being moved: let ${migration} end, cancel or resolve it.`;
     throw new ServiceError("migration-in-progress", why, { migration });
   }
 

@@ -187,6 +187,7 @@ export class Vms implements VmService {
         await switchOn(entry.definition, entry.handle);
         return entry.resource;
       }
+      entry.refuseWhileMoving();
       const handle = await this.build(entry.definition, null);
       try {
         entry.shape.renumber(await rebuild(handle, entry.shape.records()));

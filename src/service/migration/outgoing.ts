@@ -130,6 +130,9 @@ export class Outgoing {
     const run = engine.resumeSource(this.#resumeParts(session), peers.open(peer));
     session.note = `The service has ended since it began: it asks ${peer} what became of it.`;
     session.resumed = run;
+    // Nothing may make another VM of its record before it is known who has it.
+    const entry = this.#entryOf(session);
+    if (entry?.migrationId === session.id) entry.isMoving = true;
     void run.run().then(
       () => {
         session.resumed = null;

@@ -100,6 +100,25 @@ export const MIGRATION_PLANTS: readonly MigrationPlant[] = [
     },
   },
   {
+    name: "released-left",
+    breaks: "a restarted source says for ever that a VM is the target's, which never had it",
+    faults: faults([["source-crash", 0.01]]),
+    resumed: ({ notes }) => {
+      notes.callOff = none;
+    },
+  },
+  {
+    name: "taken-back-in-memory",
+    breaks: "a VM that its target has lost goes on while the journal still says that it is gone",
+    faults: faults([
+      ["target-crash", 0.01],
+      ["journal-full", 0.1],
+    ]),
+    source: ({ notes }) => {
+      notes.callOff = () => notes.reachAnyway("aborted");
+    },
+  },
+  {
     name: "hold-left",
     breaks: "after a failure the VM stays held",
     faults: faults([

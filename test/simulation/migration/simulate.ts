@@ -288,6 +288,11 @@ class Simulation {
     const all = [...this.#source.vms, ...this.#target.vms];
     const running = all.filter((vm) => !vm.isHeld);
     const kept = this.#source.disk.get("m1");
+    const there = this.#target.disk.get("in-m1");
+    // A service takes it for a VM that is elsewhere, and never starts it again.
+    if (kept?.point === "released" && there?.point !== "running") {
+      oracle.violation(`released, but it never ran there: ${kept.state}, ${there?.point}`);
+    }
     if (oracle.isLost || (oracle.mayBeLost && all.length === 0)) {
       if (all.length > 0) oracle.violation(`lost, but ${all.map(({ name }) => name)} is there`);
       return "lost";
@@ -300,7 +305,7 @@ class Simulation {
     const isMoved = this.#target.vms.includes(vm);
     const isSaidMoved = kept?.state === "completed";
     if (isMoved !== isSaidMoved) oracle.violation(`on ${vm.name}, but it is ${kept?.state}`);
-    const theirs = this.#target.disk.get("in-m1")?.state;
+    const theirs = there?.state;
     if (isMoved !== (theirs === "completed")) oracle.violation(`the target says ${theirs}`);
     if (!isMoved && kept?.failure == null) oracle.violation("it failed, and nobody says why");
     await vm.check();

@@ -325,11 +325,29 @@ describe("after a crash of the source", () => {
     expect(await stateOf(vm, after)).toBe("lost");
     const run = engine.resumed.at(-1);
     expect(run?.parts.kept).toEqual({ state: "active", point: "none", peerSession: "mig_there" });
+    // Until that is known nobody makes another one of its record.
+    expect(await refusalOf(after.services.vms.start(vm))).toBe("migration-in-progress");
+    expect(await refusalOf(after.services.vms.delete(vm, null))).toBe("migration-in-progress");
     // The target has everything: its copy is the only one.
     await run?.parts.journal.point("released");
     expect(await stateOf(vm, after)).toBe("migrated");
     await run?.parts.journal.state("completed", null);
     expect((await after.services.migrations.get(id)).state).toBe("completed");
+  });
+
+  it("released, and its target never got ready: it is lost, and can be started", async () => {
+    const vm = await madeVm();
+    await create(vm);
+    const { journal } = (await started()).parts;
+    await journal.peer("mig_there");
+    await journal.point("released");
+    const after = await t.afterKill();
+    expect(await stateOf(vm, after)).toBe("migrated");
+    const run = engine.resumed.at(-1);
+    await run?.parts.journal.point("aborted");
+    await run?.parts.journal.state("failed", FAILURE);
+    expect(await stateOf(vm, after)).toBe("lost");
+    expect(await after.services.vms.start(vm)).toMatchObject({ state: "active" });
   });
 
   it("an operator's word goes to the engine, and is kept", async () => {
