@@ -140,7 +140,7 @@ async function stream(context: BenchContext, bytes: number, channels: number) {
     ...common,
     url: incoming.url,
     secret: incoming.secret,
-    certificatePin: null,
+    trust: null,
     compression: "none",
     deltaCacheBytes: 2 ** 26,
     bandwidthBytesPerSecond: 0,

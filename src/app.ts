@@ -192,6 +192,7 @@ async function migrationParts(config: Config, tls: Tls, log: Log) {
   return {
     instance: config.instanceName ?? `tidemark-${config.port}`,
     peers: await loadPeers(config.peersFile),
+    certificate: tls?.certificate ?? null,
     plane: lazyPlane(() => startDataPlane(settings, log)),
     runningMax: config.migrationsMax,
   };

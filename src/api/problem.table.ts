@@ -560,6 +560,12 @@ export const PROBLEMS = {
     "GET /v1/peers lists those of its list, PEERS_FILE. A URL of a request is never called.",
   ),
   "peer-unreachable": row(503, "The peer can't be reached", "It may be down; try again later.", 5),
+  "peer-certificate": row(
+    409,
+    "The peer's certificate isn't accepted",
+    "Whoever answers at its address shows a certificate that isn't the pinned one, or that no " +
+      "authority vouches for: its `certificatePin` or `caFile` in PEERS_FILE says which may be.",
+  ),
   "peer-refused": row(409, "The peer refuses", "`reason` is its own code, the detail its words."),
   "migration-in-progress": row(
     409,

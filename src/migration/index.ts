@@ -2,6 +2,7 @@
 // inline.
 export { startDataPlane } from "./data-plane/thread-data-plane.js";
 export { SILENCE_MS } from "./limits.js";
+export { connectTls } from "./peer-tls.js";
 export type * from "./ports.js";
 export { PeerError, SESSION_ABORTED, SESSION_READY } from "./ports.js";
 export { whyNot } from "./preflight.js";

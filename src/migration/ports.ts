@@ -220,13 +220,23 @@ export interface Sequences {
   write(object: number, pages: Uint32Array, sequences: Uint32Array): Promise<void>;
 }
 
+/** Whom a TLS connection to a peer accepts, as its entry in the list of peers says. */
+export interface PeerTrust {
+  /** Its name there. */
+  readonly peer: string;
+  /** SHA-256 of its certificate, hex; then nobody has to vouch for it. Null: none is pinned. */
+  readonly certificatePin: string | null;
+  /** PEM of authorities that take the place of the system's; null: the system's. */
+  readonly ca: string | null;
+}
+
 export interface OutgoingSpec {
   readonly session: string;
   readonly stream: number;
   readonly url: string;
   readonly secret: string;
-  /** SHA-256 of the peer's certificate, hex; null: none, or the system's trust. */
-  readonly certificatePin: string | null;
+  /** Null: a peer without a name, and the system's authorities. */
+  readonly trust: PeerTrust | null;
   readonly channels: number;
   readonly compression: MigrationParameters["compression"];
   /** Page content that is kept for compression "delta". */

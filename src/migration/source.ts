@@ -21,6 +21,7 @@ import type {
   Outgoing,
   Peer,
   PeerStatus,
+  PeerTrust,
   Pushing,
   Verdict,
 } from "./ports.js";
@@ -48,8 +49,8 @@ export interface SourceSpec {
   readonly parameters: MigrationParameters;
   readonly vm: MovingVm;
   readonly peer: Peer;
-  /** Of the peer, SHA-256 in hex; null: none. */
-  readonly certificatePin: string | null;
+  /** Whom its data plane's certificate may be of; null: whom the system trusts. */
+  readonly trust: PeerTrust | null;
   readonly dataPlane: DataPlane;
   readonly journal: Journal;
   readonly clock: Clock;
@@ -256,12 +257,12 @@ export class SourceSession {
   }
 
   async #connect(offer: Offer, memory: MemoryMap): Promise<Connection> {
-    const { certificatePin, dataPlane, journal, clock } = this.#spec;
+    const { trust, dataPlane, journal, clock } = this.#spec;
     const { control, vm } = this;
     const { channels, compression, deltaCacheBytes, bandwidthBytesPerSecond } = control.parameters;
     const { session, stream } = offer;
     const pages = { channels, compression, deltaCacheBytes, bandwidthBytesPerSecond };
-    const how = { certificatePin, ...pages };
+    const how = { trust, ...pages };
     const what = { memory, sequences: vm.sequences };
     const opening = dataPlane.open({ session, stream, ...offer.dataPlane, ...how, ...what });
     // Somebody cancelled while it was being opened: nobody else would close it.

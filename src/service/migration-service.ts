@@ -258,12 +258,14 @@ export class Migrations implements MigrationService {
   }
 }
 
-/** @throws ServiceError "peer-unreachable", "peer-refused" */
+/** @throws ServiceError "peer-unreachable", "peer-certificate", "peer-refused" */
 function peerRefusal(error: unknown): never {
   if (!(error instanceof PeerError)) throw error;
+  const { code, message } = error;
+  if (code === "peer-certificate") throw new ServiceError(code, message);
   throw error.isTransient
-    ? new ServiceError("peer-unreachable", error.message)
-    : new ServiceError("peer-refused", error.message, { reason: error.code });
+    ? new ServiceError("peer-unreachable", message)
+    : new ServiceError("peer-refused", message, { reason: code });
 }
 
 function refuseEnded(session: Session): void {

@@ -1,11 +1,11 @@
 // Goal: with certificates both ports speak TLS, and a VM moves between hosts that know each other's
-// by its digest; a host with another certificate gets nothing.
+// by its digest or by an authority of their own; a host with another certificate gets nothing.
 // Method: two compiled hosts in this process, driven past their ports; only they speak TLS.
 import { X509Certificate } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createHost, type Host } from "../../dist/app.js";
 import { loadConfig } from "../../dist/config.js";
 import { guestImage } from "../support/board.js";
@@ -14,20 +14,27 @@ import { freePort, temporary } from "../support/real-service.js";
 type Json = Record<string, unknown>;
 
 const LONG_MS = 120_000;
-const certificate = fileURLToPath(new URL("../fixtures/tls/certificate.pem", import.meta.url));
-const key = fileURLToPath(new URL("../fixtures/tls/key.pem", import.meta.url));
-const pin = new X509Certificate(readFileSync(certificate)).fingerprint256;
+/** By its make.sh: host.pem and elsewhere.pem are of authority.pem, certificate.pem its own. */
+const fixture = (name: string) =>
+  fileURLToPath(new URL(`../fixtures/tls/${name}`, import.meta.url));
+const pinOf = (name: string) => new X509Certificate(readFileSync(fixture(name))).fingerprint256;
+const AUTHORITY = { caFile: fixture("authority.pem") };
 
 let folder: { path: string; remove(): Promise<void> };
 const hosts: Host[] = [];
 
-async function open(name: string, port: number, peers: readonly object[]): Promise<Host> {
+async function open(
+  name: string,
+  port: number,
+  tls: { readonly certificate: string; readonly key: string },
+  peers: readonly object[],
+): Promise<Host> {
   const file = join(folder.path, `${name}.json`);
   writeFileSync(file, JSON.stringify(peers));
   const config = loadConfig({
     ...{ HOST: "127.0.0.1", PORT: String(port), DATA_DIR: join(folder.path, name) },
     ...{ LOG_LEVEL: "silent", INSTANCE_NAME: name, PEERS_FILE: file, OVERLOAD_DELAY_MS: "0" },
-    ...{ TLS_CERT: certificate, TLS_KEY: key },
+    ...{ TLS_CERT: fixture(tls.certificate), TLS_KEY: fixture(tls.key) },
   });
   const host = await createHost(config);
   hosts.push(host);
@@ -38,15 +45,26 @@ async function open(name: string, port: number, peers: readonly object[]): Promi
 
 let a: Host;
 let b: Host;
+let c: Host;
 
 beforeAll(async () => {
   folder = await temporary("tls");
-  const [atA, atB] = [await freePort(), await freePort()];
+  const [atA, atB, atC] = [await freePort(), await freePort(), await freePort()];
   const url = (port: number) => `https://127.0.0.1:${port}`;
-  const known = { name: "b", url: url(atB), certificatePin: pin };
-  const impostor = { name: "impostor", url: url(atB), certificatePin: "0".repeat(64) };
-  a = await open("a", atA, [known, impostor]);
-  b = await open("b", atB, [{ name: "a", url: url(atA), certificatePin: pin }]);
+  const pinned = { url: url(atB), certificatePin: pinOf("host.pem") };
+  const another = { caFile: fixture("another-authority.pem") };
+  a = await open("a", atA, { certificate: "certificate.pem", key: "key.pem" }, [
+    { name: "b", ...pinned },
+    { name: "impostor", ...pinned, certificatePin: "0".repeat(64) },
+    { name: "b-by-authority", url: url(atB), ...AUTHORITY },
+    { name: "b-by-another", url: url(atB), ...another },
+    { name: "b-by-system", url: url(atB) },
+    { name: "elsewhere", url: url(atC), ...AUTHORITY },
+  ]);
+  b = await open("b", atB, { certificate: "host.pem", key: "host-key.pem" }, [
+    { name: "a", url: url(atA), certificatePin: pinOf("certificate.pem") },
+  ]);
+  c = await open("c", atC, { certificate: "elsewhere.pem", key: "elsewhere-key.pem" }, []);
 }, LONG_MS);
 afterAll(async () => {
   for (const host of hosts) await host.close();
@@ -64,28 +82,78 @@ async function call(host: Host, method: "GET" | "POST" | "PUT", url: string, bod
   return { status: answer.statusCode, body: (answer.body === "" ? {} : answer.json()) as Json };
 }
 
-it(
-  "moves a VM over pinned TLS, and to no other",
-  async () => {
-    await call(a, "PUT", "/v1/images/hello", guestImage("hello"));
-    const board = { image: "hello", memoryMiB: 8 };
-    const { body: vm } = await call(a, "POST", "/v1/vms", { board });
-    await call(a, "POST", `/v1/vms/${vm["id"]}:start`);
-    const dry = { vmId: vm["id"], peer: "impostor", validateOnly: true };
-    const refused = await call(a, "POST", "/v1/migrations", dry);
-    expect([refused.status, refused.body["code"]]).toEqual([503, "peer-unreachable"]);
-    expect(refused.body["detail"]).toContain("is not the pinned one");
-    const parameters = { verify: true, channels: 2 };
-    const { body } = await call(a, "POST", "/v1/migrations", {
-      ...dry,
-      peer: "b",
-      parameters,
-      validateOnly: false,
-    });
-    const ended = await call(a, "GET", `/v1/migrations/${body["id"]}?wait=60`);
-    expect([ended.body["failure"], ended.body["state"]]).toEqual([null, "completed"]);
-    const { items } = (await call(b, "GET", "/v1/vms")).body as { items: Json[] };
-    expect(items).toMatchObject([{ uuid: vm["uuid"], state: "active" }]);
-  },
-  LONG_MS,
-);
+async function boot(host: Host): Promise<Json> {
+  await call(host, "PUT", "/v1/images/hello", guestImage("hello"));
+  const board = { image: "hello", memoryMiB: 8 };
+  const { body: vm } = await call(host, "POST", "/v1/vms", { board });
+  await call(host, "POST", `/v1/vms/${vm["id"]}:start`);
+  return vm;
+}
+
+/** @returns the migration once it has ended */
+async function move(host: Host, vm: Json, peer: string): Promise<Json> {
+  const asked = { vmId: vm["id"], peer, parameters: { verify: true, channels: 2 } };
+  const { body } = await call(host, "POST", "/v1/migrations", asked);
+  return (await call(host, "GET", `/v1/migrations/${body["id"]}?wait=60`)).body;
+}
+
+async function expectThere(host: Host, vm: Json): Promise<void> {
+  const { items } = (await call(host, "GET", "/v1/vms")).body as { items: Json[] };
+  const { uuid } = vm;
+  expect(items.filter((one) => one["uuid"] === uuid && one["state"] === "active")).toHaveLength(1);
+}
+
+/** A dry run and a migration say why, and try it once each; the VM stays. */
+async function expectRefused(peer: string, why: RegExp): Promise<void> {
+  const vm = await boot(a);
+  const { server } = (peer === "elsewhere" ? c : b).app;
+  let connections = 0;
+  const count = (): void => {
+    connections += 1;
+  };
+  server.on("connection", count);
+  const dry = { vmId: vm["id"], peer, validateOnly: true };
+  const refused = await call(a, "POST", "/v1/migrations", dry);
+  expect([refused.status, refused.body["code"]]).toEqual([409, "peer-certificate"]);
+  expect(refused.body["detail"]).toMatch(why);
+  const failed = await move(a, vm, peer);
+  expect(failed).toMatchObject({
+    state: "failed",
+    failure: { side: "wire", code: "peer-certificate", during: "setup" },
+  });
+  expect((failed["failure"] as Json)["detail"]).toMatch(why);
+  server.off("connection", count);
+  expect(connections).toBe(2);
+  await expectThere(a, vm);
+}
+
+describe("a VM", () => {
+  it.each(["b", "b-by-authority"])(
+    "moves over TLS to a host that shows what is asked for: %s",
+    async (peer) => {
+      const vm = await boot(a);
+      const ended = await move(a, vm, peer);
+      expect([ended["failure"], ended["state"]]).toEqual([null, "completed"]);
+      await expectThere(b, vm);
+    },
+    LONG_MS,
+  );
+
+  it(
+    "moves within a host whose certificate nobody vouches for",
+    async () => {
+      const vm = await boot(a);
+      const ended = await move(a, vm, "local");
+      expect([ended["failure"], ended["state"]]).toEqual([null, "completed"]);
+      await expectThere(a, vm);
+    },
+    LONG_MS,
+  );
+
+  it.each([
+    ["impostor", /^Peer impostor .* shows the certificate [0-9a-f]{64}, .* is not the pinned one/],
+    ["b-by-another", /^Peer b-by-another .* no authority of its caFile vouches for/],
+    ["b-by-system", /^Peer b-by-system .* none of the system's authorities vouches for/],
+    ["elsewhere", /^Peer elsewhere .* is for another host: .*127\.0\.0\.1/],
+  ])("stays when the other host shows another certificate: %s", expectRefused, LONG_MS);
+});

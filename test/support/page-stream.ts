@@ -140,7 +140,7 @@ export function outgoingSpec(
     stream: NEWEST,
     url: to.url,
     secret: to.secret,
-    certificatePin: null,
+    trust: null,
     channels: 1,
     compression: "none",
     deltaCacheBytes: 2 ** 26,

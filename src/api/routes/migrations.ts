@@ -56,7 +56,8 @@ function createMigration(deps: ApiDeps): Operation {
     problems: [
       ...["validation", "peer-unknown", "vm-not-found", "vm-not-active", "vm-migrated"],
       ...["vm-incoming", "migration-in-progress", "migration-refused", "migration-limit"],
-      ...["peer-unreachable", "peer-refused", "draining", "store-unavailable"],
+      ...["peer-unreachable", "peer-certificate", "peer-refused", "draining"],
+      "store-unavailable",
     ] as const,
     handle: async ({ body, request, reply }) => {
       const { vmId, peer, strategy, parameters, validateOnly } = body;

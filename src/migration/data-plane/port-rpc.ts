@@ -10,7 +10,13 @@ export interface Port {
 }
 
 type Refused =
-  | { readonly kind: "peer"; code: string; detail: string; isTransient: boolean }
+  | {
+      readonly kind: "peer";
+      readonly code: string;
+      readonly detail: string;
+      readonly isTransient: boolean;
+      readonly isAnswer: boolean;
+    }
   | { readonly kind: "other"; readonly refusal: RefusalData };
 
 type Message =
@@ -93,16 +99,19 @@ export class PortRpc<Theirs extends Calls, Ours extends Calls> {
 
 function refusedOf(error: unknown): Refused {
   if (error instanceof PeerError) {
-    const { code, message: detail, isTransient } = error;
-    return { kind: "peer", code, detail, isTransient };
+    const { code, message: detail, isTransient, isAnswer } = error;
+    return { kind: "peer", code, detail, isTransient, isAnswer };
   }
   if (error instanceof StreamError) {
-    return { kind: "peer", code: error.code, detail: error.message, isTransient: !error.isFinal };
+    const { code, message: detail, isFinal } = error;
+    return { kind: "peer", code, detail, isTransient: !isFinal, isAnswer: isFinal };
   }
   return { kind: "other", refusal: toRefusal(error) };
 }
 
 function errorOf(why: Refused): Error {
-  if (why.kind === "peer") return new PeerError(why.code, why.detail, why.isTransient);
+  if (why.kind === "peer") {
+    return new PeerError(why.code, why.detail, why.isTransient, why.isAnswer);
+  }
   return fromRefusal(why.refusal);
 }

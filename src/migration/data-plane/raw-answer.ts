@@ -16,6 +16,7 @@ export class RawAnswer {
   #push: ((chunk: Uint8Array) => Promise<void> | null) | null = null;
   #hasBegun = false;
   #isEnding = false;
+  #isTaken = false;
 
   constructor(socket: Socket, clock: Clock) {
     this.#socket = socket;
@@ -38,6 +39,7 @@ export class RawAnswer {
     this.#push = push;
     this.#hasBegun = true;
     const socket = readLarge(this.#socket, READ_BYTES, (chunk) => this.#take(chunk));
+    this.#isTaken = socket !== this.#socket;
     this.#socket = socket;
     socket.on("error", () => {});
     socket.once("close", ended);
@@ -49,6 +51,11 @@ export class RawAnswer {
       `upgrade: ${UPGRADE}`,
     ];
     socket.write(`${lines.join("\r\n")}\r\n\r\n`);
+  }
+
+  /** Whether the listener's server knows nothing of the connection any more. */
+  get isTaken(): boolean {
+    return this.#isTaken;
   }
 
   #take(chunk: Uint8Array): boolean {

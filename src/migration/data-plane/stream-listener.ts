@@ -51,7 +51,7 @@ export class StreamListener {
   readonly #server: Server;
   readonly #connectionsMax: number;
   readonly #answers = new Map<string, Set<{ destroy(): void }>>();
-  /** Connections that HTTP has let go of, and doesn't count any more. */
+  /** Connections that HTTP has let go of. */
   readonly #upgraded = new Set<RawAnswer>();
 
   constructor(settings: DataPlaneSettings, sessions: StreamSessions, clock: Clock) {
@@ -145,23 +145,25 @@ export class StreamListener {
         onDisplaced: () => answer.destroy(),
       });
       const forget = this.#keep(session, answer);
-      this.#count(answer, true);
+      this.#upgraded.add(answer);
       const ended = (): void => {
         forget();
-        this.#count(answer, false);
+        this.#upgraded.delete(answer);
+        this.#count();
         feed.end();
       };
       answer.begin((chunk) => feed.push(chunk), ended);
+      this.#count();
     } catch (error) {
       answer.refuse(error);
     }
   }
 
-  #count(answer: RawAnswer, isOpen: boolean): void {
-    if (isOpen) this.#upgraded.add(answer);
-    else this.#upgraded.delete(answer);
+  /** The server counts a connection for as long as the socket that it was made with reads it. */
+  #count(): void {
+    const uncounted = [...this.#upgraded].filter(({ isTaken }) => isTaken).length;
     // 0 would be no limit.
-    this.#server.maxConnections = Math.max(1, this.#connectionsMax - this.#upgraded.size);
+    this.#server.maxConnections = Math.max(1, this.#connectionsMax - uncounted);
   }
 
   /** To be dropped with its session. @returns forgets it */

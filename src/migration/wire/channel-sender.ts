@@ -9,7 +9,7 @@ import { FRAME } from "./frame.js";
 import { type Built, bareFrame, seal } from "./frame-builder.js";
 import type { FrameBuffer, FramePool } from "./frame-pool.js";
 import { Signal } from "./signal.js";
-import { StreamError } from "./stream-error.js";
+import { finalOf, StreamError } from "./stream-error.js";
 import type { Applied, ChannelConnection, ChannelTransport } from "./transport.js";
 
 const PAUSE_FIRST_MS = 5;
@@ -64,7 +64,8 @@ export class ChannelSender {
   }
 
   /**
-   * Sends a frame, and waits until the window has room for it.
+   * Sends a frame, and waits until the window has room for it. Its buffer goes back to the pool,
+   * also when it can't be sent.
    * @throws PeerError
    */
   async write(frame: Built): Promise<void> {
@@ -72,6 +73,26 @@ export class ChannelSender {
   }
 
   async #write(frame: Built, isWanted: () => boolean): Promise<void> {
+    try {
+      await this.#roomFor(frame, isWanted);
+    } catch (error) {
+      this.forget(frame);
+      throw error;
+    }
+    seal(frame, this.#frames);
+    this.#frames += 1;
+    this.#keep(frame.bytes, frame.buffer);
+    if (this.#connection !== null) this.#put(this.#connection, frame.bytes);
+    else this.#start();
+  }
+
+  /** Of a frame that isn't written. */
+  forget({ buffer }: Built): void {
+    if (buffer !== null) this.#parts.pool.give(buffer);
+  }
+
+  /** @throws PeerError */
+  async #roomFor(frame: Built, isWanted: () => boolean): Promise<void> {
     const { windowBytes } = this.#parts.patience;
     while (this.#isWorking && this.#end - this.#base + frame.bytes.length > windowBytes) {
       if (this.#window.length === 0) break;
@@ -80,11 +101,6 @@ export class ChannelSender {
     }
     this.#check();
     if (!isWanted()) throw closed();
-    seal(frame, this.#frames);
-    this.#frames += 1;
-    this.#keep(frame.bytes, frame.buffer);
-    if (this.#connection !== null) this.#put(this.#connection, frame.bytes);
-    else this.#start();
   }
 
   /** Everything written so far is in the target's memory. @throws PeerError */
@@ -99,7 +115,8 @@ export class ChannelSender {
 
   /** After a failure that may have passed: what was kept is sent again. */
   revive(): void {
-    if (this.#failure?.isTransient === true) this.#failure = null;
+    // What the target itself has refused it will refuse again.
+    if (this.#failure?.isAnswer === false) this.#failure = null;
   }
 
   /** Tells the target that nothing follows, if it can be told. */
@@ -156,8 +173,9 @@ export class ChannelSender {
     while (this.#isWorking && this.#window.length > 0) {
       const base = this.#base;
       const error = await this.#attempt();
-      if (error instanceof StreamError && error.isFinal) {
-        this.#fail(new PeerError(error.code, error.message, false));
+      const final = finalOf(error);
+      if (final !== null) {
+        this.#fail(final);
         return;
       }
       if (!this.#isWorking || this.#window.length === 0) return;

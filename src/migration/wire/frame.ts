@@ -86,6 +86,11 @@ const VERSIONS: ReadonlyMap<number, StreamVersion> = new Map([
 /** Newest first: what a source offers and a target chooses from. */
 export const STREAM_VERSIONS: readonly number[] = [...VERSIONS.keys()].sort((a, b) => b - a);
 
+/** Types of frames that a stream of this version may hold. */
+export function typesOf(version: number): ReadonlySet<number> {
+  return VERSIONS.get(version)?.types ?? new Set();
+}
+
 /** Whether the content of these frames has a block sum (page-kernel.ts), not a CRC-32. */
 export function isBlockSummed(version: number, type: number): boolean {
   return VERSIONS.get(version)?.blockSummed.has(type) ?? false;

@@ -197,7 +197,7 @@ export class OutgoingStream implements Outgoing, Pushing {
     try {
       for await (const frame of encoder.frames(pages, 0, this.#now, round)) {
         await this.#bucket.take(frame.bytes.length);
-        if (this.#failure !== null) return;
+        if (this.#failure !== null) return sender.forget(frame);
         await sender.write(frame);
       }
       await sender.write(bareFrame(FRAME.barrier, this.#round));

@@ -126,14 +126,12 @@ export class PageEncoder {
   }
 
   *#flush(): Generator<Built> {
-    const all = [
-      this.#buildPages(),
-      this.#delta.build(),
-      this.#unbacked.build(),
-      this.#zero.build(),
-      this.#untouched.build(),
-    ];
-    for (const built of all) if (built !== null) yield built;
+    // Each is built when it is wanted: a frame that nobody takes would keep its buffer.
+    yield* some(this.#buildPages());
+    yield* some(this.#delta.build());
+    yield* some(this.#unbacked.build());
+    yield* some(this.#zero.build());
+    yield* some(this.#untouched.build());
   }
 
   *#ramFrames(

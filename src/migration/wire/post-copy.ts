@@ -10,7 +10,7 @@ import type { PageCounts } from "./page-counts.js";
 import type { PageEncoder } from "./page-encoder.js";
 import { PushQueue, type Turn } from "./push-queue.js";
 import { Signal } from "./signal.js";
-import { StreamError } from "./stream-error.js";
+import { finalOf } from "./stream-error.js";
 import type { TokenBucket } from "./token-bucket.js";
 import type { DemandTransport } from "./transport.js";
 
@@ -146,9 +146,8 @@ export class PostCopy {
         why = error as Error;
       }
       if (this.#isDone) return;
-      if (why instanceof StreamError && why.isFinal) {
-        throw new PeerError(why.code, why.message, false);
-      }
+      const final = finalOf(why);
+      if (final !== null) throw final;
       if (clock.monotonicMs() - sinceMs >= giveUpMs) {
         throw new PeerError("peer-lost", `Nobody can ask for pages: ${why.message}`, true);
       }

@@ -5,10 +5,11 @@ import type {
   Passport,
   Peer,
   PeerStatus,
+  PeerTrust,
   Verdict,
 } from "../../migration/index.js";
 import { PeerClient, PeerProblem } from "./peer-request.js";
-import type { PeerEntry } from "./peers.js";
+import { type PeerEntry, trustOf } from "./peers.js";
 import type { Preflight } from "./types.js";
 
 /** Milliseconds without a byte after which a plain request is given up. */
@@ -29,8 +30,7 @@ export interface ImageSource {
 
 /** What this host may ask a peer, beside what the engine does. */
 export interface KnownPeer extends Peer {
-  /** SHA-256 of its certificate, hex; null: none is asked for. */
-  readonly certificatePin: string | null;
+  readonly trust: PeerTrust;
   check(passport: Passport): Promise<Preflight>;
   /** As the target of its session. */
   verdict(session: string): Promise<Verdict>;
@@ -39,14 +39,14 @@ export interface KnownPeer extends Peer {
 
 export class HttpPeer implements KnownPeer {
   readonly name: string;
-  readonly certificatePin: string | null;
+  readonly trust: PeerTrust;
   readonly #client: PeerClient;
   readonly #url: URL;
   readonly #images: ImageSource;
 
   constructor(entry: PeerEntry, images: ImageSource) {
     this.name = entry.name;
-    this.certificatePin = entry.certificatePin;
+    this.trust = trustOf(entry);
     this.#client = new PeerClient(entry);
     this.#url = new URL(entry.url);
     this.#images = images;

@@ -1,11 +1,13 @@
 // Owns: this host as its own peer: a VM moves to a new thread of the same process. HTTP thread.
 
+import { X509Certificate } from "node:crypto";
 import { toRefusal } from "../../base/errors.js";
 import type {
   MigrationParameters,
   Offer,
   Passport,
   PeerStatus,
+  PeerTrust,
   Verdict,
 } from "../../migration/index.js";
 import { PeerError } from "../../migration/index.js";
@@ -15,11 +17,18 @@ import type { IncomingService, MigrationService, Preflight } from "./types.js";
 
 export class LocalPeer implements KnownPeer {
   readonly name = LOCAL;
-  readonly certificatePin = null;
+  readonly trust: PeerTrust;
   readonly #incoming: IncomingService;
   readonly #verdict: MigrationService["verdict"];
 
-  constructor(incoming: IncomingService, verdict: MigrationService["verdict"]) {
+  /** @param certificate of this host's listeners, PEM: pages go through them; null: clear text */
+  constructor(
+    incoming: IncomingService,
+    verdict: MigrationService["verdict"],
+    certificate: string | null,
+  ) {
+    const pin = certificate === null ? null : new X509Certificate(certificate).fingerprint256;
+    this.trust = { peer: LOCAL, certificatePin: pin, ca: null };
     this.#incoming = incoming;
     this.#verdict = verdict;
   }

@@ -27,6 +27,8 @@ export interface MigrationConfig {
   /** By which peers know this host. */
   readonly instance: string;
   readonly peers: readonly PeerEntry[];
+  /** Of this host's listeners, PEM; null: they speak clear text. */
+  readonly certificate: string | null;
   readonly engine: Engine;
   /** Stays the caller's to close. */
   readonly plane: DataPlane;
@@ -52,6 +54,7 @@ interface Deps {
 const DEFAULTS: MigrationConfig = {
   instance: "tidemark",
   peers: [],
+  certificate: null,
   engine: ENGINE,
   plane: lazyPlane(() => Promise.reject(new Error("this service was started without one"))),
   runningMax: 8,
@@ -80,7 +83,7 @@ export async function openMigrations(
     ...{ book, registry, vms, images, moves, peers, engine, plane, runtime, silenceMs },
   });
   const service = new Migrations({ book, registry, peers, engine, outgoing, incoming });
-  peers.addLocal(new LocalPeer(incoming, (id) => service.verdict(id)));
+  peers.addLocal(new LocalPeer(incoming, (id) => service.verdict(id), config.certificate));
   await reconcileSessions({ book, registry, outgoing, incoming, moves });
   return {
     service,

@@ -187,10 +187,10 @@ export class Outgoing {
     const { clock } = book.deps;
     const { supportsPostcopy } = engine;
     const peer = peers.open(session.record.peer);
-    const { certificatePin } = peer;
+    const { trust } = peer;
     return engine.source({
       session: session.id,
-      ...{ journal, clock, peer, certificatePin, supportsPostcopy },
+      ...{ journal, clock, peer, trust, supportsPostcopy },
       dataPlane: plane,
       turn: (act) => this.#departure(session.record.peer).run(act),
       vm: handle,

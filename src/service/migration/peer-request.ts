@@ -1,14 +1,15 @@
-// Owns: one HTTP request to a peer: token, pinned certificate, time limits, problems as errors.
+// Owns: one HTTP request to a peer: token, certificate, time limits, problems as errors.
 // HTTP thread.
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import { Agent, request as httpsRequest } from "node:https";
 import type { Socket } from "node:net";
-import { connect, type TLSSocket } from "node:tls";
-import { PeerError } from "../../migration/index.js";
-import type { PeerEntry } from "./peers.js";
+import { connectTls, PeerError, type PeerTrust } from "../../migration/index.js";
+import { type PeerEntry, trustOf } from "./peers.js";
 
 const JSON_TYPE = "application/json";
 const OCTETS = "application/octet-stream";
+/** Of a request that has no limit of its own. */
+const CONNECT_MS_MAX = 15_000;
 /** Of an answer; a session with its decisions and records is a few KiB. */
 const ANSWER_BYTES_MAX = 4 * 2 ** 20;
 /** Characters of an answer that is no problem, in an error. */
@@ -38,45 +39,33 @@ export class PeerProblem extends PeerError {
   }
 }
 
-/** Connections on which nothing is sent before the certificate is the pinned one. */
-class PinnedAgent extends Agent {
-  readonly #pin: string;
+/** Connections whose certificate has been looked at before anything is sent. */
+class PeerAgent extends Agent {
+  readonly #trust: PeerTrust;
 
-  constructor(pin: string) {
+  constructor(trust: PeerTrust) {
     super({ keepAlive: true });
-    this.#pin = pin;
+    this.#trust = trust;
   }
 
   override createConnection(
-    options: RequestOptions,
+    { host, port, timeout = CONNECT_MS_MAX }: RequestOptions,
     callback?: (error: Error | null, socket: Socket) => void,
   ): undefined {
-    const { host, port } = options;
-    const name = host ?? "localhost";
-    // The digest says who it is; no authority has to.
-    const socket: TLSSocket = connect(
-      { host: name, port: Number(port), servername: serverName(name), rejectUnauthorized: false },
-      () => {
-        const found = socket.getPeerCertificate().fingerprint256?.replaceAll(":", "").toLowerCase();
-        const error = found === this.#pin ? null : pinError(name, found);
-        if (error !== null) socket.destroy();
-        socket.off("error", refuse);
-        callback?.(error, socket);
-      },
-    );
-    const refuse = (error: Error): void => callback?.(error, socket);
-    socket.once("error", refuse);
+    const to = { host: host ?? "localhost", port: Number(port) };
+    const socket = connectTls(to, this.#trust, (error) => {
+      socket.off("timeout", mute);
+      socket.setTimeout(0);
+      callback?.(error, socket);
+    });
+    // The request's own time limit begins when it has its connection.
+    const mute = (): void => {
+      socket.destroy(new Error(`no answer within ${timeout} ms`));
+    };
+    socket.setTimeout(timeout);
+    socket.on("timeout", mute);
     return undefined;
   }
-}
-
-function serverName(host: string): string {
-  return /^[0-9.:[\]]+$/.test(host) ? "" : host;
-}
-
-function pinError(host: string, found: string | undefined): Error {
-  const has = found === undefined ? "shows no certificate" : `shows the certificate ${found}`;
-  return new Error(`${host} ${has}, which is not the pinned one`);
 }
 
 /** The way to one peer. */
@@ -86,11 +75,7 @@ export class PeerClient {
 
   constructor(peer: PeerEntry) {
     this.#peer = peer;
-    const { url, certificatePin, ca } = peer;
-    const isTls = url.startsWith("https:");
-    if (!isTls) this.#agent = null;
-    else if (certificatePin !== null) this.#agent = new PinnedAgent(certificatePin);
-    else this.#agent = new Agent({ keepAlive: true, ...(ca === null ? {} : { ca }) });
+    this.#agent = peer.url.startsWith("https:") ? new PeerAgent(trustOf(peer)) : null;
   }
 
   /** @throws PeerError; PeerProblem when the peer answered and refuses */
@@ -133,7 +118,8 @@ export class PeerClient {
     };
     const options = { method, headers, timeout: timeoutMs };
     return new Promise((resolve, reject) => {
-      const fail = (error: Error): void => reject(this.#error("peer-unreachable", error.message));
+      const fail = (error: Error): void =>
+        reject(error instanceof PeerError ? error : this.#error("peer-unreachable", error.message));
       const answered = (answer: IncomingMessage): void => {
         readAnswer(answer).then(resolve, fail);
       };

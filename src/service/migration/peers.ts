@@ -1,5 +1,7 @@
 // Owns: the hosts that VMs may move to and come from: the list is the allow-list. HTTP thread.
+import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import type { PeerTrust } from "../../migration/index.js";
 
 /** A peer as its line of the list says, its files read. */
 export interface PeerEntry {
@@ -11,6 +13,11 @@ export interface PeerEntry {
   readonly certificatePin: string | null;
   /** PEM of the authority that its certificate comes from. */
   readonly ca: string | null;
+}
+
+/** The same for its API and for its pages. */
+export function trustOf({ name: peer, certificatePin, ca }: PeerEntry): PeerTrust {
+  return { peer, certificatePin, ca };
 }
 
 const NAME = /^[a-z0-9][a-z0-9.-]{0,62}$/;
@@ -54,6 +61,15 @@ async function fileOf(at: number, path: string | null): Promise<string | null> {
   }
 }
 
+function isCertificate(pem: string): boolean {
+  try {
+    new X509Certificate(pem);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function readPeer(at: number, given: unknown): Promise<PeerEntry> {
   if (typeof given !== "object" || given === null) fail(at, "is no object");
   const entry = given as Readonly<Record<string, unknown>>;
@@ -66,6 +82,8 @@ async function readPeer(at: number, given: unknown): Promise<PeerEntry> {
   const pin = textOf(at, entry, "certificatePin")?.replaceAll(":", "").toLowerCase() ?? null;
   if (pin !== null && !PIN.test(pin)) fail(at, "has a certificatePin that is no SHA-256 in hex");
   const ca = await fileOf(at, textOf(at, entry, "caFile"));
+  // A connection would be refused for it, and not say why.
+  if (ca !== null && !isCertificate(ca)) fail(at, "has a caFile that holds no certificate in PEM");
   if ((pin !== null || ca !== null) && !url.startsWith("https:")) {
     fail(at, "has a certificatePin or caFile, but its url is not https");
   }

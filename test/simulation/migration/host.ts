@@ -171,7 +171,7 @@ export class SimHost {
       parameters,
       vm,
       peer: this.#peer(life, false),
-      certificatePin: null,
+      trust: null,
       dataPlane: this.#plane(),
       journal: this.#journal(kept, session, life),
       clock: world.clock(life),

@@ -1,13 +1,15 @@
 // Goal: the list of peers is read strictly; a request reaches the host that it names, with its
-// token, and over TLS none but the one with the pinned certificate; a refusal comes back whole.
+// token, and over TLS none but the one with the certificate that is asked for; a refusal comes back
+// whole.
 // Method: servers of the test's own on loopback, with the recorded certificate.
 import { X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttp, type IncomingMessage, type Server } from "node:http";
 import { createServer as createTls } from "node:https";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { PeerError } from "../../../src/migration/index.js";
 import type { Passport } from "../../../src/service/index.js";
@@ -20,6 +22,7 @@ const fixture = (name: string) =>
   readFileSync(new URL(`../../fixtures/tls/${name}`, import.meta.url), "utf8");
 const CERTIFICATE = fixture("certificate.pem");
 const KEY = fixture("key.pem");
+const KEY_FILE = fileURLToPath(new URL("../../fixtures/tls/key.pem", import.meta.url));
 const PIN = new X509Certificate(CERTIFICATE).fingerprint256.replaceAll(":", "").toLowerCase();
 
 const folder = mkdtempSync(join(tmpdir(), "tidemark-peers-"));
@@ -116,6 +119,7 @@ describe("the list of peers", () => {
     ['[{"name":"b","url":"https://b","certificatePin":"abc"}]', "no SHA-256"],
     [`[{"name":"b","url":"http://b","certificatePin":"${"0".repeat(64)}"}]`, "not https"],
     ['[{"name":"b","url":"http://b","tokenFile":"/no/such"}]', "can't be read"],
+    [`[{"name":"b","url":"https://b","caFile":"${KEY_FILE}"}]`, "holds no certificate"],
     ['[{"name":"b","url":"http://b","tokenFile":5}]', "tokenFile that is no text"],
     ['[{"name":"b","url":"http://b"},{"name":"b","url":"http://c"}]', 'repeats the name "b"'],
   ])("refuses %s", async (text, why) => {
@@ -176,8 +180,35 @@ describe("a request to a peer", () => {
     const other = await errorOf(ask(entry(port, { url, certificatePin: "0".repeat(64) })));
     expect(other.message).toContain("is not the pinned one");
     const plain = await errorOf(ask(entry(port, { url })));
-    expect(plain.code).toBe("peer-unreachable");
+    for (const error of [other, plain]) {
+      const { code, isTransient, isAnswer } = error;
+      expect([code, isTransient, isAnswer]).toEqual(["peer-certificate", false, false]);
+    }
     expect(asked).toHaveLength(1);
+  });
+
+  it("trusts an authority of one's own in place of the system's", async () => {
+    const { port, asked } = await serve(() => [200, { fine: true }], true);
+    const url = `https://127.0.0.1:${port}`;
+    // It has signed itself.
+    expect(await ask(entry(port, { url, ca: CERTIFICATE }))).toEqual({ fine: true });
+    const other = await errorOf(ask(entry(port, { url, ca: fixture("authority.pem") })));
+    expect(other.code).toBe("peer-certificate");
+    expect(other.message).toMatch(
+      /^Peer b at 127\.0\.0\.1:\d+ .* no authority of its caFile vouches/,
+    );
+    expect(asked).toHaveLength(1);
+  });
+
+  it("gives up a host that takes its connection and never speaks TLS", async () => {
+    const mute = createTcp((socket) => socket.resume().on("error", () => {}));
+    await new Promise<void>((resolve) => mute.listen(0, "127.0.0.1", resolve));
+    const url = `https://127.0.0.1:${(mute.address() as AddressInfo).port}`;
+    const client = new PeerClient(entry(1, { url, certificatePin: PIN }));
+    const error = await errorOf(client.send({ method: "GET", path: "/x", timeoutMs: 100 }));
+    mute.close();
+    expect([error.code, error.isTransient]).toEqual(["peer-unreachable", true]);
+    expect(error.message).toContain("no answer within 100 ms");
   });
 });
 

@@ -47,7 +47,7 @@ it("carries 64 GiB in bounded memory", { timeout: 300_000 }, async () => {
   const outgoing = await plane("loopback://a").open({
     ...common,
     ...incoming,
-    certificatePin: null,
+    trust: null,
     compression: "none",
     deltaCacheBytes: 2 ** 26,
     bandwidthBytesPerSecond: 0,

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { systemClock } from "../../../../src/base/clock.js";
-import { FRAME, STREAM_VERSIONS } from "../../../../src/migration/wire/frame.js";
+import { STREAM_VERSIONS, typesOf } from "../../../../src/migration/wire/frame.js";
 import { FrameReader } from "../../../../src/migration/wire/frame-reader.js";
 import { IncomingStream } from "../../../../src/migration/wire/incoming-stream.js";
 import { incomingSpec, side } from "../../../support/page-stream.js";
@@ -45,20 +45,18 @@ describe("recorded streams", () => {
     });
   }
 
-  it("are there for every version, and hold every type of frame", () => {
-    const types = new Set<number>();
-    const versions = new Set<number>();
+  it.each(STREAM_VERSIONS)("hold every type of frame that version %i has", (version) => {
+    const found = new Set<number>();
     for (const { about, bytes } of NAMES.map(read)) {
-      versions.add(about.version);
+      if (about.version !== version) continue;
       const expected = { ...about, channel: 0, pageSize: 4096 };
       const reader = new FrameReader(expected, { landings: () => null });
       for (let at = 0; at < bytes.length; ) {
         const { next, frame } = reader.take(bytes, at);
-        if (frame !== null) types.add(frame.type);
+        if (frame !== null) found.add(frame.type);
         at = next;
       }
     }
-    expect([...versions].sort()).toEqual([...STREAM_VERSIONS].sort());
-    expect([...types].sort()).toEqual(Object.values(FRAME).sort());
+    expect([...found].sort()).toEqual([...typesOf(version)].sort());
   });
 });
