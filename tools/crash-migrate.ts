@@ -17,13 +17,14 @@ const SEED = options.seed === undefined ? BigInt(Date.now()) : BigInt(options.se
 
 function print(rounds: readonly Round[]): void {
   const rows = new Map<string, number>();
-  for (const { killed, phase, outcome } of rounds) {
-    const row = `${killed.padEnd(8)}${phase.padEnd(22)}${outcome.word}`;
+  for (const { strategy, killed, phase, outcome } of rounds) {
+    const row = `${strategy.padEnd(15)}${killed.padEnd(8)}${phase.padEnd(27)}${outcome.word}`;
     rows.set(row, (rows.get(row) ?? 0) + 1);
   }
-  console.log(`\n${"killed".padEnd(8)}${"last seen".padEnd(22)}${"outcome".padEnd(22)}rounds`);
+  const head = `${"strategy".padEnd(15)}${"killed".padEnd(8)}${"last seen".padEnd(27)}`;
+  console.log(`\n${head}${"outcome".padEnd(22)}rounds`);
   for (const [row, count] of [...rows].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    console.log(`${row.padEnd(52)}${count}`);
+    console.log(`${row.padEnd(72)}${count}`);
   }
 }
 
@@ -36,9 +37,11 @@ async function main(): Promise<void> {
     for (let n = 1; n <= ROUNDS; n++) {
       const round = await killing.round(n);
       rounds.push(round);
-      const { guest, killed, phase, outcome } = round;
+      const { guest, strategy, killed, phase, outcome } = round;
       const lies = outcome.lies.length === 0 ? "" : `: ${outcome.lies.join("; ")}`;
-      console.log(`${n}  ${guest}, ${killed} killed in ${phase}: ${outcome.word}${lies}`);
+      console.log(
+        `${n}  ${guest}, ${strategy}, ${killed} killed in ${phase}: ${outcome.word}${lies}`,
+      );
     }
   } finally {
     await hosts.stop();

@@ -14,7 +14,14 @@ import {
   type Verdict,
 } from "./ports.js";
 import { FOR_EVER, retry } from "./retry.js";
-import { Patience, type Settling, saysAborted, untilHeard, verdictOf } from "./settle.js";
+import {
+  Patience,
+  type Settling,
+  saysAborted,
+  untilHeard,
+  verdictOf,
+  whyUnsettled,
+} from "./settle.js";
 import type { CommitPoint, Failure, MigrationState } from "./types.js";
 
 /** What the journal says of a session. */
@@ -70,11 +77,16 @@ export class ResumedSource {
     return LACKS_PAGES.has(state) ? "undecided" : verdictOf(state, point);
   }
 
+  /** @returns why an operator's word isn't taken, or null */
+  whyNotResolve(_resolution: Resolution): string | null {
+    return this.notes.isEnded ? "The migration has ended." : null;
+  }
+
   /** @returns why it isn't taken, or null */
   resolve(resolution: Resolution): string | null {
-    if (this.notes.isEnded) return "The migration has ended.";
-    this.resolution.set(resolution);
-    return null;
+    const why = this.whyNotResolve(resolution);
+    if (why === null) this.resolution.set(resolution);
+    return why;
   }
 
   /** Runs until it is settled; never rejects. */
@@ -105,7 +117,7 @@ export class ResumedSource {
           return this.#lost(when, parts, point === "running");
         }
       } catch (error) {
-        this.notes.pass(this.notes.state, failureOf(error, this.notes.state, "source"));
+        this.notes.pass(this.notes.state, whyUnsettled(error, parts));
       }
       await patience.wait();
     }
@@ -121,7 +133,7 @@ export class ResumedSource {
         if (isReady === false) return this.#lost("before the target had everything");
         if (isReady === true) return this.release(parts);
       } catch (error) {
-        this.notes.pass(this.notes.state, failureOf(error, this.notes.state, "source"));
+        this.notes.pass(this.notes.state, whyUnsettled(error, parts));
       }
       await patience.wait();
     }

@@ -2,12 +2,15 @@
 // it takes. HTTP thread, or inline.
 import type { Clock } from "../base/clock.js";
 import type { Once, Resolution } from "./control.js";
-import { failureOf } from "./failure.js";
+import { failureOf, MigrationError } from "./failure.js";
 import { RETRY_FIRST_MS, RETRY_LAST_MS } from "./limits.js";
 import type { Notes } from "./notes.js";
 import { type Peer, PeerError, SESSION_ABORTED, type Verdict } from "./ports.js";
 import { pause } from "./retry.js";
-import { type CommitPoint, ENDED, type MigrationState } from "./types.js";
+import { type CommitPoint, ENDED, type Failure, type MigrationState } from "./types.js";
+
+/** Of a PeerError: the peer has no session of this name. */
+const SESSION_UNKNOWN = "migration-not-found";
 
 /** What a source says of a session to a target that asks. */
 export function verdictOf(state: MigrationState, point: CommitPoint): Verdict {
@@ -55,6 +58,18 @@ export interface Settling {
   readonly resolution: Once<Resolution>;
 }
 
+/** What the session tells while the target hasn't said what became of it. */
+export function whyUnsettled(error: unknown, { session, notes }: Settling): Failure {
+  if (!(error instanceof PeerError) || error.code !== SESSION_UNKNOWN) {
+    return failureOf(error, notes.state, "source");
+  }
+  const detail =
+    `The target doesn't know session ${session} any more: it can't say whether the VM runs ` +
+    "there. Look for it, and settle this with :resolve.";
+  const forgotten = new MigrationError("target", "session-forgotten", detail, { cause: error });
+  return failureOf(forgotten, notes.state, "source");
+}
+
 /** Where the VM ends up, once its source has released it. */
 export type Outcome = "target" | "never-runs" | Resolution;
 
@@ -70,7 +85,7 @@ export async function untilHeard(settling: Settling): Promise<Outcome> {
       if (heard === true) return "target";
     } catch (error) {
       if (saysAborted(error)) return "never-runs";
-      const failure = failureOf(error, notes.state, "source");
+      const failure = whyUnsettled(error, settling);
       if (failure.code !== told) notes.pass(notes.state, failure);
       told = failure.code;
     }

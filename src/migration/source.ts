@@ -181,20 +181,25 @@ export class SourceSession {
     if (live.timeoutMs !== undefined || live.onTimeout !== undefined) this.#armDeadline();
   }
 
+  /** @returns why an operator's word isn't taken, or null */
+  whyNotResolve({ runsOn }: Resolution): string | null {
+    if (this.notes.isEnded) return "The migration has ended.";
+    if (this.#isCalledOff && runsOn === "target") return "It is being called off.";
+    if (!this.#isCalledOff && this.notes.point !== "released") {
+      return "Cancel it: the VM is still this host's.";
+    }
+    const isOld = this.#following !== null && runsOn === "source";
+    return isOld ? "It ran at the target: this host's copy is old." : null;
+  }
+
   /**
    * An operator's word for a target that never answers.
    * @returns why it isn't taken, or null
    */
   resolve(resolution: Resolution): string | null {
-    if (this.notes.isEnded) return "The migration has ended.";
-    if (this.#isCalledOff && resolution.runsOn === "target") return "It is being called off.";
-    if (!this.#isCalledOff && this.notes.point !== "released") {
-      return "Cancel it: the VM is still this host's.";
-    }
-    if (this.#following !== null) {
-      if (resolution.runsOn === "source") return "It ran at the target: this host's copy is old.";
-      this.#following.giveUp(resolution.reason);
-    }
+    const why = this.whyNotResolve(resolution);
+    if (why !== null) return why;
+    this.#following?.giveUp(resolution.reason);
     this.control.resolution.set(resolution);
     return null;
   }

@@ -157,21 +157,24 @@ export class TargetSession {
    * An operator's word for a source that never returns.
    * @returns why it isn't taken, or null
    */
-  async resolve({ runsOn, reason }: Resolution): Promise<string | null> {
+  async resolve(resolution: Resolution): Promise<string | null> {
     return this.#inTurn(async () => {
-      const { point } = this.notes;
-      const word = new MigrationError("operator", "resolved", reason);
+      const why = this.whyNotResolve(resolution);
+      if (why !== null) return why;
+      const word = new MigrationError("operator", "resolved", resolution.reason);
       const failure = failureOf(word, this.#state, "target");
-      if (this.notes.isEnded) return "The migration has ended.";
-      if (runsOn === "source") {
-        if (point === "running") return "The VM runs here.";
-        await this.#giveUp("failed", failure);
-        return null;
-      }
-      if (point !== "ready") return "The VM isn't complete here.";
-      await this.takeOver(failure);
+      if (resolution.runsOn === "source") await this.#giveUp("failed", failure);
+      else await this.takeOver(failure);
       return null;
     });
+  }
+
+  /** As of now: what is under way may change it. @returns why it isn't taken, or null */
+  whyNotResolve({ runsOn }: Resolution): string | null {
+    const { point, isEnded } = this.notes;
+    if (isEnded) return "The migration has ended.";
+    if (runsOn === "source") return point === "running" ? "The VM runs here." : null;
+    return point === "ready" ? null : "The VM isn't complete here.";
   }
 
   /** The VM's thread ended: nothing of it is left here. */

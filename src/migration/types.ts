@@ -191,6 +191,12 @@ export interface Passport {
     readonly shape: unknown;
     /** Guest images by hash; what the target lacks it is sent first. */
     readonly images: readonly { readonly sha256: string; readonly size: number }[];
+    /** How it is snapshotted by itself; absent: it isn't, or the source knows no such thing. */
+    readonly autosnapshot?: {
+      readonly everySeconds: number;
+      readonly keep: number;
+      readonly differential: boolean;
+    };
   };
   /** Each memory object in order, and as of which page an unbacked one's content is computed. */
   readonly memory: readonly {

@@ -84,8 +84,9 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   const eventfds = new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor });
   const io = deps.snapshotIo ?? new ThreadSnapshotIo();
   const snapshots = await openSnapshots(book, io, { ...common, parts, eventfds, limits });
-  const migrations = await openMigrations(deps.config.migration ?? {}, { ...common, runtime });
-  const { version, qmpDirectory = null } = deps.config;
+  const movable = { ...common, runtime, autosnapshots: snapshots.moving };
+  const migrations = await openMigrations(deps.config.migration ?? {}, movable);
+  const { version, qmpDirectory = null, gdbDirectory: directory = null } = deps.config;
   const qmp = new QmpSockets({
     ...{ registry, vms, events, clock, log, version },
     migrations: migrations.service,
@@ -113,7 +114,6 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   }
 
   const runs = new Runs({ registry, clock, runsPerVcpu: limits.runsPerVcpu });
-  const directory = deps.config.gdbDirectory ?? null;
 
   let closing: Promise<void> | null = null;
   return {

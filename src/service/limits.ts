@@ -42,6 +42,12 @@ export const IMAGE_NAME_MAX = 128;
 /** Sessions of migrations, ended ones included; then the oldest ended give way. */
 export const MIGRATIONS_KEPT = 1_000;
 
+/** Milliseconds after its end that an incoming session doesn't give way: its source may ask yet. */
+export const MIGRATION_ASKED_MS = 24 * 3_600_000;
+
+/** Sessions with those that may be asked about; then the oldest ended of all give way. */
+export const MIGRATIONS_ASKED_KEPT = 10_000;
+
 /** Outgoing sessions that wait or run. */
 export const MIGRATIONS_QUEUED_MAX = 256;
 

@@ -153,11 +153,29 @@ export class Migrations implements MigrationService {
     refuseEnded(session);
     const run = session.source ?? session.resumed ?? session.target;
     const word = { runsOn, reason };
-    const why = run === null ? "Nothing of it runs here." : await run.resolve(word);
-    if (why !== null) throw new ServiceError("migration-state", why, { state: session.state });
+    if (run === null) throw wrongState(session, "Nothing of it runs here.");
+    const why = run.whyNotResolve(word);
+    if (why !== null) throw wrongState(session, why);
+    const before = session.record.resolution;
     const resolution = { ...word, at: timestamp(book.deps.clock) };
+    // First what was said, then what comes of it: nothing is settled that no record explains.
     await book.change(session, { resolution }, "resolved");
+    try {
+      const late = await run.resolve(word);
+      if (late !== null) throw wrongState(session, late);
+    } catch (error) {
+      await this.#unsay(session, before);
+      if (!(error instanceof PeerError)) throw error;
+      throw new ServiceError("store-unavailable", error.message);
+    }
     return this.#resource(session);
+  }
+
+  /** It wasn't taken after all. On disk with the session's next write where not at once. */
+  async #unsay(session: Session, resolution: JsonObject | null): Promise<void> {
+    const { book } = this.#deps;
+    session.record = { ...session.record, resolution };
+    await book.change(session, { resolution }, null).catch(() => {});
   }
 
   async delete(id: string): Promise<void> {
@@ -222,7 +240,7 @@ export class Migrations implements MigrationService {
       ? act(source)
       : `The migration is ${session.state}${state === null ? "" : `, not ${state}`}.`;
     if (why === null) return this.#resource(session);
-    throw new ServiceError("migration-state", why, { state: session.state });
+    throw wrongState(session, why);
   }
 
   /** @throws ServiceError "migration-not-found", "migration-side" */
@@ -266,6 +284,10 @@ function peerRefusal(error: unknown): never {
   throw error.isTransient
     ? new ServiceError("peer-unreachable", message)
     : new ServiceError("peer-refused", message, { reason: code });
+}
+
+function wrongState({ state }: Session, why: string): ServiceError {
+  return new ServiceError("migration-state", why, { state });
 }
 
 function refuseEnded(session: Session): void {

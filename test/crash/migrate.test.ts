@@ -24,8 +24,8 @@ it(
   async () => {
     const killing = new KillRounds(hosts, new Prng(SEED));
     for (let n = 1; n <= ROUNDS; n++) {
-      const { guest, killed, phase, outcome } = await killing.round(n);
-      expect(outcome.lies, `${guest}, ${killed} killed in ${phase}`).toEqual([]);
+      const { guest, strategy, killed, phase, outcome } = await killing.round(n);
+      expect(outcome.lies, `${guest}, ${strategy}, ${killed} killed in ${phase}`).toEqual([]);
     }
   },
   ROUNDS * ROUND_MS,

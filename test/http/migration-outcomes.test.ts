@@ -20,6 +20,8 @@ import { until } from "../support/two-hosts.js";
 const LONG_MS = 120_000;
 const guest = syntheticGuest(7);
 const SLOW = { bandwidthBytesPerSecond: 2 * 2 ** 20 };
+/** The guest stores to 4 MiB. */
+const WINDOW_PAGES = 1024;
 
 let hosts: Hosts;
 let vm: string;
@@ -332,6 +334,70 @@ describe("a network", () => {
       expect(await statesOf(hosts.b)).toEqual(["incoming"]);
       [isCut, isOver] = [false, true];
       await expectMoved();
+    },
+    LONG_MS,
+  );
+
+  it(
+    "that loses the commit's answer, and the target forgets: that is said, and :resolve settles it",
+    async () => {
+      const { a, b } = hosts;
+      let isLost = false;
+      b.proxy.hop = async (asked, forward) => {
+        const answered = isLost ? null : await forward(asked);
+        isLost ||= isCall(asked, ":commit");
+        return isLost ? null : answered;
+      };
+      const id = await begin();
+      const there = await ended(b, uuid);
+      expect([there.state, there.point]).toEqual(["completed", "running"]);
+      await b.client.call("deleteMigration", { migration: there.id });
+      b.proxy.reset();
+      const told = await until(async () => {
+        const now = await a.client.call("getMigration", { migration: id });
+        return now.failure?.code === "session-forgotten" ? now : null;
+      }, "said");
+      expect([told.state, told.point]).toEqual(["device", "released"]);
+      expect(told.failure).toMatchObject({ side: "target", causes: [expect.any(String)] });
+      expect(told.stateReason).toContain(":resolve");
+      const word = { runsOn: "target" as const, reason: "it runs at host-b" };
+      await a.client.call("resolveMigration", { migration: id }, word);
+      const settled = await ended(a, uuid);
+      expect([settled.state, settled.resolution]).toMatchObject(["completed", word]);
+      expect([await statesOf(a), await statesOf(b)]).toEqual([["migrated"], ["active"]]);
+      const [arrived] = await records(b);
+      expect(await guest.check(b.client, arrived?.id ?? "")).toEqual([]);
+    },
+    LONG_MS,
+  );
+});
+
+describe("a dirty rate that is measured meanwhile", () => {
+  it(
+    "counts the guest's pages, and the migration loses none of them",
+    async () => {
+      const id = await begin(SLOW);
+      await inState("active");
+      const rates = [];
+      for (const _ of [1, 2, 3]) {
+        rates.push(await hosts.a.client.call("measureVmDirtyRate", { vm }, { periodMs: 300 }));
+      }
+      const during = await hosts.a.client.call("getMigration", { migration: id });
+      expect(during.state).toBe("active");
+      for (const { pages, pagesPerSecond, durationMs } of rates) {
+        // All that its program ever stores to.
+        expect([pages > 0, pages <= WINDOW_PAGES], `${pages} pages`).toEqual([true, true]);
+        expect(pagesPerSecond).toBeCloseTo((pages * 1000) / durationMs, 3);
+      }
+      await lift(id);
+      // Digests of all memory are equal at the hand-over: it verifies.
+      await expectMoved();
+      const { items } = await hosts.a.client.call("listMigrationRounds", { migration: id });
+      const dirty = items.map(({ dirtyPagesPerSecond }) => dirtyPagesPerSecond);
+      expect(Math.max(...dirty)).toBeGreaterThan(0);
+      // What the measurement was told is not missing from the rounds.
+      const found = items.slice(1).reduce((sum, { pagesDirty }) => sum + pagesDirty, 0);
+      expect(found).toBeGreaterThanOrEqual(Math.max(...rates.map(({ pages }) => pages)));
     },
     LONG_MS,
   );

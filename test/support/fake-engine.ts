@@ -33,6 +33,8 @@ export class FakeSource implements SourceRun {
   verdict: Verdict = "undecided";
   /** What the next verb answers. */
   refusal: string | null = null;
+  /** What a resolve answers that came too late. */
+  late: string | null = null;
   readonly cancels: string[] = [];
   readonly resolved: unknown[] = [];
   /** Whether a cancel ends it at once. */
@@ -79,9 +81,13 @@ export class FakeSource implements SourceRun {
     this.adjusted.push(live);
   }
 
+  whyNotResolve(): string | null {
+    return this.refusal;
+  }
+
   resolve(resolution: unknown): string | null {
     this.resolved.push(resolution);
-    return this.refusal;
+    return this.late;
   }
 }
 
@@ -122,6 +128,10 @@ export class FakeTarget implements TargetRun {
     await this.parts.host.discard(why);
   }
 
+  whyNotResolve(): string | null {
+    return null;
+  }
+
   async resolve(resolution: unknown): Promise<string | null> {
     this.resolved.push(resolution);
     return null;
@@ -148,6 +158,10 @@ export class FakeResumed implements ResumedRun {
 
   run(): Promise<void> {
     return new Promise(() => {});
+  }
+
+  whyNotResolve(): string | null {
+    return null;
   }
 
   resolve(resolution: unknown): string | null {

@@ -10,16 +10,33 @@ import { hasEnded, judge, type Outcome, sessionsOf, told } from "./truth.js";
 export interface Round {
   readonly n: number;
   readonly guest: MovingGuest["kind"];
+  readonly strategy: Strategy;
   readonly killed: "source" | "target" | "both";
   /** The last that the source's session was seen to say before. */
   readonly phase: string;
   readonly outcome: Outcome;
 }
 
-/** The kill comes so long after this is seen. */
-const MOMENTS = [...([null, "setup", "active", "active", "device", "completed"] as const)] as const;
+/** The kill comes a while after this is seen; null: after its beginning. */
+const WHOLE = [null, "setup", "active", "active", "device", "completed"] as const;
+const IN_TWO_PLACES = ["postcopy-active", "postcopy-active", "postcopy-active"] as const;
+const MOMENTS = {
+  "pre-copy": WHOLE,
+  "stop-and-copy": WHOLE,
+  "post-copy": [null, "setup", "device", ...IN_TWO_PLACES, "completed"],
+  hybrid: [null, "active", "device", ...IN_TWO_PLACES, "completed"],
+} as const;
+type Strategy = keyof typeof MOMENTS;
+const STRATEGIES: readonly Strategy[] = [
+  ...(["pre-copy", "pre-copy", "stop-and-copy"] as const),
+  ...(["post-copy", "post-copy", "hybrid"] as const),
+];
+/** A session goes through them in this order, and through some too fast to be seen. */
+const ORDER = ["queued", "setup", "active", "device", "postcopy-active", "completed"];
 const BOARD_EVERY = 4;
 const AFTER_MS_MAX = 60;
+/** Pages that follow at the lowest bandwidth take two seconds. */
+const AFTER_POSTCOPY_MS_MAX = 1_500;
 /** Of a kill that waits for nothing. */
 const BLIND_MS_MAX = 600;
 const SEE_MS = 2;
@@ -30,19 +47,22 @@ const NEXT_MS = 90_000;
 const MIB = 2 ** 20;
 
 /** Slow enough to be met in its rounds, or as fast as it can. */
-function parametersOf(prng: Prng): NonNullable<Asked["parameters"]> {
-  const bandwidth = prng.pick([0, 0, 8 * MIB, 32 * MIB]);
+function parametersOf(prng: Prng, strategy: Strategy): NonNullable<Asked["parameters"]> {
+  const isWhole = strategy === "pre-copy" || strategy === "stop-and-copy";
+  const bandwidth = prng.pick(isWhole ? [0, 0, 8 * MIB, 32 * MIB] : [0, 4 * MIB, 4 * MIB, 8 * MIB]);
   return {
     bandwidthBytesPerSecond: bandwidth,
     postcopyBandwidthBytesPerSecond: bandwidth,
     channels: prng.pick([1, 2]),
-    verify: prng.below(2) === 0,
+    // All of it can't be compared before it runs where pages follow.
+    verify: prng.below(2) === 0 && isWhole,
     downtimeMs: 300,
   };
 }
 
 class Watched {
   phase = "none";
+  seen = "none";
   readonly #hosts: TwoHosts;
   readonly #from: Name;
   readonly #asked: Asked;
@@ -71,6 +91,7 @@ class Watched {
     if (this.#id === null) return this.phase;
     const client = this.#hosts.client(this.#from);
     const { state, point } = await client.call("getMigration", { migration: this.#id });
+    this.seen = state;
     this.phase = point === "none" || state === "completed" ? state : `${state}, ${point}`;
     return state;
   }
@@ -80,8 +101,8 @@ class Watched {
     const deadline = systemClock.monotonicMs() + SEEN_WITHIN_MS;
     for (;;) {
       const now = await this.look();
-      const isOver = now === "completed" || now === "failed";
-      if (now === state || isOver || systemClock.monotonicMs() > deadline) return;
+      const isPast = ORDER.indexOf(now) >= ORDER.indexOf(state);
+      if (isPast || now === "failed" || systemClock.monotonicMs() > deadline) return;
       await systemClock.sleep(SEE_MS);
     }
   }
@@ -104,25 +125,29 @@ export class KillRounds {
     const client = this.#hosts.client(from);
     const vm = await guest.create(client);
     const { uuid } = await client.call("getVm", { vm });
-    const phase = await this.#cut(from, vm, killed);
-    const names = namesOf(from, killed);
+    const strategy = prng.pick(STRATEGIES);
+    const { phase, seen } = await this.#cut(from, vm, killed, strategy);
     await this.#settled(uuid, from);
-    const told1 = await told(this.#hosts, uuid, from, names);
+    const told1 = await told(this.#hosts, uuid, { from, killed: namesOf(from, killed), seen });
     const judged = judge(told1);
     const lies = [...judged.lies, ...(await this.#after(guest, uuid, judged.runsOn))];
     const word = lies.length === 0 ? judged.word : "untrue";
     if (lies.length === 0) await this.#forget(uuid);
-    return { n, guest: guest.kind, killed, phase, outcome: { ...judged, word, lies } };
+    return { n, guest: guest.kind, strategy, killed, phase, outcome: { ...judged, word, lies } };
   }
 
-  /** @returns the phase that was seen last */
-  async #cut(from: Name, vm: string, killed: Round["killed"]): Promise<string> {
+  /** @returns what was seen last */
+  async #cut(
+    from: Name,
+    vm: string,
+    killed: Round["killed"],
+    strategy: Strategy,
+  ): Promise<Pick<Watched, "phase" | "seen">> {
     const prng = this.#prng;
-    const strategy = prng.pick(["pre-copy", "pre-copy", "stop-and-copy"] as const);
-    const parameters = parametersOf(prng);
+    const parameters = parametersOf(prng, strategy);
     const asked = { vmId: vm, peer: other(from), strategy, parameters };
-    const moment = prng.pick(MOMENTS);
-    const after = prng.below(moment === null ? BLIND_MS_MAX : AFTER_MS_MAX);
+    const moment = prng.pick(MOMENTS[strategy]);
+    const after = prng.below(afterMsMax(moment));
     const watched = new Watched(this.#hosts, from, asked);
     watched.begin();
     if (moment !== null) await watched.until(moment);
@@ -133,7 +158,7 @@ export class KillRounds {
     // Who is back first differs.
     const order = prng.below(2) === 0 ? names : [...names].reverse();
     for (const name of order) await this.#hosts.start(name);
-    return watched.phase;
+    return watched;
   }
 
   /** Waits until no session of the VM is under way at either host. */
@@ -198,6 +223,11 @@ export class KillRounds {
       }
     }
   }
+}
+
+function afterMsMax(moment: string | null): number {
+  if (moment === null) return BLIND_MS_MAX;
+  return moment === "postcopy-active" ? AFTER_POSTCOPY_MS_MAX : AFTER_MS_MAX;
 }
 
 function namesOf(from: Name, killed: Round["killed"]): readonly Name[] {

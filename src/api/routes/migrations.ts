@@ -242,7 +242,7 @@ function changes({ services }: ApiDeps): readonly Operation[] {
         "that a VM runs here takes the blame if it runs there, too.",
       body: MigrationResolve,
       answers: { 200: json("The migration.", Migration) },
-      problems: ["migration-not-found", "migration-ended", "migration-state"],
+      problems: ["migration-not-found", "migration-ended", "migration-state", "store-unavailable"],
       handle: async ({ params, body }) => {
         return migrationView(await migrations.resolve(params.migration, body.runsOn, body.reason));
       },

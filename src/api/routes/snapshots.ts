@@ -248,7 +248,7 @@ function autosnapshots({ services }: ApiDeps): readonly Operation[] {
         "VM is `lost`, its `stateReason` names it, and :restore goes on from there.",
       body: AutosnapshotPut,
       answers: { 200: json("As it is in force.", Autosnapshot) },
-      problems: ["vm-not-found", "store-unavailable"],
+      problems: ["vm-not-found", "migration-in-progress", "vm-migrated", "store-unavailable"],
       handle: ({ params, body }) => snapshots.setAutosnapshot(params.vm, body),
     }),
     operation({
@@ -259,7 +259,7 @@ function autosnapshots({ services }: ApiDeps): readonly Operation[] {
       summary: "Snapshot a VM no longer by itself",
       description: "Those that there are stay.",
       answers: { 204: empty("No more are taken.") },
-      problems: ["vm-not-found"],
+      problems: ["vm-not-found", "migration-in-progress"],
       handle: async ({ params, reply }) => {
         await snapshots.clearAutosnapshot(params.vm);
         return reply.code(204).send();

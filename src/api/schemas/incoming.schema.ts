@@ -3,6 +3,7 @@ import Type from "typebox";
 import { imageName, sha256 } from "./board.schema.js";
 import { binary, closed, count, hexU64, nullable, text, u32 } from "./common.schema.js";
 import { Failure, Migration, MigrationParameters } from "./migrations.schema.js";
+import { AutosnapshotPut } from "./snapshots.schema.js";
 import { labels, name, uuid, VmDefinition } from "./vms.schema.js";
 
 const PARTS_MAX = 65_536;
@@ -127,6 +128,7 @@ const Passport = Type.Object(
         definition: VmDefinition,
         shape: Shape,
         images: list(Type.Object({ sha256, size: count("") }, closed), LIST_MAX),
+        autosnapshot: Type.Optional(AutosnapshotPut),
       },
       closed,
     ),

@@ -26,6 +26,8 @@ export interface SourceRun {
   startPostcopy(): string | null;
   recover(): string | null;
   adjust(live: Partial<LiveParameters>): void;
+  /** Why `resolve` would refuse it now; nothing is done. */
+  whyNotResolve(resolution: Resolution): string | null;
   resolve(resolution: Resolution): string | null;
 }
 
@@ -36,6 +38,7 @@ export interface TargetRun {
   finish(state: Uint8Array, digest: string | null): Promise<string | null>;
   commit(): Promise<void>;
   abort(why: string, unlessReady?: boolean): Promise<void>;
+  whyNotResolve(resolution: Resolution): string | null;
   resolve(resolution: Resolution): Promise<string | null>;
   vmDied(why: string): Promise<void>;
 }
@@ -44,6 +47,7 @@ export interface ResumedRun {
   readonly verdict: Verdict;
   /** Runs until it is settled with the peer; never rejects. */
   run(): Promise<unknown>;
+  whyNotResolve(resolution: Resolution): string | null;
   resolve(resolution: Resolution): string | null;
 }
 

@@ -55,13 +55,17 @@ interface Made {
 
 export class Incoming implements IncomingService {
   readonly #deps: IncomingDeps;
-  /** Of this life, by source and its session: the same offer again is the same session. */
+  /**
+   * Of this life, by source and its session: the same offer again is the same session, for as long
+   * as the book has it.
+   */
   readonly #bySource = new Map<string, Promise<Made>>();
   readonly #arrivals = new Gate(ARRIVALS_AT_ONCE);
   #isClosing = false;
 
   constructor(deps: IncomingDeps) {
     this.#deps = deps;
+    deps.book.onForgotten((session) => this.#forget(session));
   }
 
   async check(passport: Passport): Promise<Preflight> {
@@ -75,8 +79,7 @@ export class Incoming implements IncomingService {
     passport: Passport,
     parameters: Partial<MigrationParameters>,
   ): Promise<{ readonly offer: Offer; readonly isNew: boolean }> {
-    const { instance, session } = passport.source;
-    const key = `${instance} ${session}`;
+    const key = keyOf(this.#peerOf(passport), passport.source.session);
     const known = this.#bySource.get(key);
     if (known !== undefined) {
       const made = await known;
@@ -170,10 +173,27 @@ export class Incoming implements IncomingService {
     return made;
   }
 
+  #peerOf({ source: { instance } }: Passport): string {
+    return instance === this.#deps.peers.instance ? LOCAL : instance;
+  }
+
+  /** A refused offer may have become a session of its own since. */
+  #forget(session: Session): void {
+    const { direction, peer, peerSession } = session.record;
+    if (direction === "outgoing" || peerSession === null) return;
+    const key = keyOf(peer, peerSession);
+    this.#bySource.get(key)?.then(
+      (made) => {
+        if (made.session === session) this.#bySource.delete(key);
+      },
+      () => {},
+    );
+  }
+
   async #make(passport: Passport, parameters: MigrationParameters): Promise<Made> {
     const { book, engine, plane, peers, silenceMs } = this.#deps;
-    const { instance, session: peerSession } = passport.source;
-    const peer = instance === peers.instance ? LOCAL : instance;
+    const { session: peerSession } = passport.source;
+    const peer = this.#peerOf(passport);
     const session = await book.add({
       id: newId("mig"),
       direction: "incoming",
@@ -308,6 +328,10 @@ export class Incoming implements IncomingService {
     if (session.record.direction === "incoming") return session;
     throw new ServiceError("migration-not-found", `No VM arrives by migration ${id}.`);
   }
+}
+
+function keyOf(peer: string, session: string): string {
+  return `${peer} ${session}`;
 }
 
 function statusOf({ state, point, failure }: Session): PeerStatus {

@@ -8,6 +8,7 @@ import type { EventLog } from "../event-log.js";
 import type { Images } from "../image-service.js";
 import { Migrations } from "../migration-service.js";
 import type { Recorder } from "../recorder.js";
+import type { MovingAutosnapshots } from "../snapshots/types.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { Vms } from "../vm-service.js";
 import { ENGINE } from "./engine.js";
@@ -44,6 +45,7 @@ interface Deps {
   readonly registry: VmRegistry;
   readonly vms: Vms;
   readonly images: Images;
+  readonly autosnapshots: MovingAutosnapshots;
   readonly events: EventLog;
   readonly runtime: Runtime;
   readonly clock: Clock;
@@ -75,9 +77,10 @@ export async function openMigrations(
   const config = { ...DEFAULTS, ...given };
   const { instance, peers: entries, engine, plane, runningMax, silenceMs } = config;
   const { store, recorder, events, clock, log, bootId, registry, vms, images, runtime } = deps;
+  const { autosnapshots } = deps;
   const book = await SessionBook.open({ store, recorder, events, clock, log, bootId });
   const peers = new PeerBook(instance, entries, { bytes: (hash) => images.withHash(hash) });
-  const moves = new VmMoves({ book, registry, vms, images });
+  const moves = new VmMoves({ book, registry, vms, images, autosnapshots });
   const outgoing = new Outgoing({ book, registry, moves, peers, engine, plane, runningMax });
   const incoming = new Incoming({
     ...{ book, registry, vms, images, moves, peers, engine, plane, runtime, silenceMs },

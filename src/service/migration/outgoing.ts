@@ -211,7 +211,8 @@ export class Outgoing {
     const { instance } = this.#deps.peers;
     const { handle } = entry;
     const memory = handle === null ? null : (await handle.call("describeMemory", {})).value;
-    return passportOf(entry, memory, { instance, session, url: "" });
+    const autosnapshot = this.#deps.moves.declared(entry);
+    return passportOf(entry, memory, { instance, session, url: "" }, autosnapshot);
   }
 
   #journal(session: Session): Journalist {

@@ -5,6 +5,7 @@ import { type Passport, STREAM_VERSIONS } from "../../migration/index.js";
 import type { ImageRef, MemoryMap, VmDefinition } from "../../runtime/index.js";
 import type { VmShape } from "../../store/index.js";
 import { definitionFromJson, definitionToJson } from "../definition.js";
+import type { AutosnapshotSpec } from "../snapshots/types.js";
 import type { VmEntry } from "../vm-entry.js";
 
 type Wire<T> = {
@@ -108,7 +109,13 @@ export interface Sender {
   readonly url: string;
 }
 
-export function passportOf(entry: VmEntry, memory: MemoryMap | null, source: Sender): Passport {
+/** @param autosnapshot null: it isn't snapshotted by itself */
+export function passportOf(
+  entry: VmEntry,
+  memory: MemoryMap | null,
+  source: Sender,
+  autosnapshot: AutosnapshotSpec | null,
+): Passport {
   const { uuid, name, labels } = entry.record;
   const { definition } = entry;
   const blocks = (memory?.blocks ?? []).filter(({ backing }) => backing !== "device");
@@ -123,6 +130,7 @@ export function passportOf(entry: VmEntry, memory: MemoryMap | null, source: Sen
       definition: definitionToJson(definition),
       shape: shapeToJson(entry.shape.records()),
       images: imagesOf(definition).map(({ sha256, size }) => ({ sha256, size })),
+      ...(autosnapshot === null ? {} : { autosnapshot }),
     },
     memory: blocks.map(({ object, bytes, contentPage }) => ({ object, bytes, contentPage })),
   };

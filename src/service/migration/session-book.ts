@@ -21,7 +21,12 @@ import type { Change, JsonObject, MigrationRecord, Store } from "../../store/ind
 import { ChangeQueue } from "../change-queue.js";
 import { cursorOf, readCursor } from "../cursor.js";
 import type { EventLog } from "../event-log.js";
-import { MIGRATIONS_KEPT, ROUND_FLUSH_MS } from "../limits.js";
+import {
+  MIGRATION_ASKED_MS,
+  MIGRATIONS_ASKED_KEPT,
+  MIGRATIONS_KEPT,
+  ROUND_FLUSH_MS,
+} from "../limits.js";
 import type { Page } from "../page.js";
 import type { Recorder } from "../recorder.js";
 import type { ResumedRun, SourceRun, TargetRun } from "./engine-port.js";
@@ -109,6 +114,7 @@ export class SessionBook {
   #nextSeq = 1;
   #cancelTimer: (() => void) | null = null;
   readonly #unsaved = new Set<Session>();
+  #onForgotten: (session: Session) => void = () => {};
 
   private constructor(deps: BookDeps) {
     this.deps = deps;
@@ -121,6 +127,11 @@ export class SessionBook {
       book.#nextSeq = record.seq + 1;
     }
     return book;
+  }
+
+  /** @param listener told of each session that is deleted or gives way */
+  onForgotten(listener: (session: Session) => void): void {
+    this.#onForgotten = listener;
   }
 
   all(): readonly Session[] {
@@ -176,7 +187,7 @@ export class SessionBook {
       { kind: "put-migration", migration: record },
       ...surplus.map(({ id }) => ({ kind: "delete-migration", id }) as const),
     ]);
-    for (const { id } of surplus) this.#byId.delete(id);
+    for (const old of surplus) this.#forget(old);
     this.#byId.set(record.id, session);
     this.announce(session, "created");
     return session;
@@ -185,7 +196,7 @@ export class SessionBook {
   async delete(session: Session): Promise<void> {
     const { id } = session;
     await this.deps.recorder.commit([{ kind: "delete-migration", id }]);
-    this.#byId.delete(id);
+    this.#forget(session);
     this.announce(session, "deleted");
     session.tell();
   }
@@ -289,13 +300,23 @@ export class SessionBook {
     this.deps.events.announce(`migration.${what}`, `migrations/${id}`, data);
   }
 
+  #forget(session: Session): void {
+    this.#byId.delete(session.id);
+    this.#onForgotten(session);
+  }
+
   #surplus(): readonly Session[] {
-    const count = this.#byId.size + 1 - MIGRATIONS_KEPT;
-    return count <= 0
-      ? []
-      : this.all()
-          .filter(({ isEnded }) => isEnded)
-          .slice(0, count);
+    const count = this.#byId.size + 1;
+    if (count <= MIGRATIONS_KEPT) return [];
+    const ended = this.all().filter(({ isEnded }) => isEnded);
+    if (count > MIGRATIONS_ASKED_KEPT) return ended.slice(0, count - MIGRATIONS_ASKED_KEPT);
+    return ended.filter((one) => !this.#mayBeAsked(one)).slice(0, count - MIGRATIONS_KEPT);
+  }
+
+  /** A source that hasn't heard yet how its migration ended asks until it has. */
+  #mayBeAsked({ record: { direction, endedAt } }: Session): boolean {
+    if (direction === "outgoing" || endedAt === null) return false;
+    return this.deps.clock.nowMs() - Date.parse(endedAt) < MIGRATION_ASKED_MS;
   }
 }
 

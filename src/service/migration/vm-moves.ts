@@ -9,6 +9,7 @@ import { definitionToJson } from "../definition.js";
 import type { Images } from "../image-service.js";
 import { rebuild } from "../rebuild.js";
 import { Shape } from "../shape.js";
+import type { AutosnapshotSpec, MovingAutosnapshots } from "../snapshots/types.js";
 import { VmEntry } from "../vm-entry.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { Vms } from "../vm-service.js";
@@ -21,6 +22,7 @@ interface Deps {
   readonly registry: VmRegistry;
   readonly vms: Vms;
   readonly images: Images;
+  readonly autosnapshots: MovingAutosnapshots;
 }
 
 const NEVER_RAN =
@@ -32,6 +34,8 @@ export class VmMoves {
   readonly #deps: Deps;
   /** Arriving ones whose parts are on disk. */
   readonly #kept = new WeakSet<VmEntry>();
+  /** Of arriving ones: what their sources say that they were declared. */
+  readonly #declared = new WeakMap<VmEntry, AutosnapshotSpec>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -77,9 +81,16 @@ export class VmMoves {
     entry.migrationId = session.id;
     entry.isMoving = true;
     entry.onDeath = onDeath;
+    const { autosnapshot } = passport.vm;
+    if (autosnapshot !== undefined) this.#declared.set(entry, autosnapshot);
     vms.adopt(entry, handle);
     registry.add(entry);
     return { entry, handle };
+  }
+
+  /** How a VM that leaves is snapshotted by itself; null: it isn't. */
+  declared(entry: VmEntry): AutosnapshotSpec | null {
+    return this.#deps.autosnapshots.declared(entry.id);
   }
 
   /** While its pages come, so that less is left for the guest's pause. */
@@ -102,19 +113,31 @@ export class VmMoves {
 
   /** From now on it is this host's. What it left behind here when it went away goes. */
   running(entry: VmEntry, session: Session): PointEffect {
-    const { registry, vms } = this.#deps;
+    const { registry, vms, autosnapshots } = this.#deps;
     const { peer } = session.record;
     const change = { state: "active", stateReason: null } as const;
     const effect = vms.prepare(entry, change, "vm.started");
     const old = registry.all().filter((one) => isTombstone(one, entry) && peer !== "local");
+    const declared = autosnapshots.arrived(entry.id, this.#declared.get(entry) ?? null);
     return {
-      changes: [...effect.changes, ...old.map(({ id }) => ({ kind: "delete-vm", id }) as const)],
+      changes: [
+        ...effect.changes,
+        ...declared.changes,
+        ...old.flatMap(({ id }): readonly Change[] => [
+          { kind: "delete-vm", id },
+          { kind: "delete-autosnapshot", vmId: id },
+        ]),
+      ],
       failed: effect.failed,
       done: () => {
         effect.done();
         // Pages that follow are the session's affair until the last one is here.
         if (!session.state.startsWith("postcopy")) this.isWhole(entry);
-        for (const one of old) forget(registry, one);
+        for (const one of old) {
+          forget(registry, one);
+          autosnapshots.forgotten(one.id);
+        }
+        declared.done();
         registry.moved(entry);
       },
     };
@@ -138,13 +161,14 @@ export class VmMoves {
 
   /** It went to another host: here it never runs again. */
   released(entry: VmEntry, session: Session): PointEffect {
-    const { registry, vms } = this.#deps;
+    const { registry, vms, autosnapshots } = this.#deps;
     const stateReason = `It moved to ${session.record.peer}: see /v1/migrations/${session.id}.`;
     const effect = vms.prepare(entry, { state: "migrated", stateReason }, "vm.migrated");
     return {
       ...effect,
       done: () => {
         effect.done();
+        autosnapshots.left(entry.id);
         registry.moved(entry);
       },
     };
@@ -152,7 +176,7 @@ export class VmMoves {
 
   /** It was released, but never ran at the target: it is this host's again, if it is still here. */
   backHere(entry: VmEntry): PointEffect {
-    const { registry, vms } = this.#deps;
+    const { registry, vms, autosnapshots } = this.#deps;
     const isHere = entry.handle !== null;
     const effect = isHere
       ? vms.prepare(entry, { state: "active", stateReason: null }, "vm.started")
@@ -161,6 +185,7 @@ export class VmMoves {
       ...effect,
       done: () => {
         effect.done();
+        autosnapshots.back(entry.id);
         registry.moved(entry);
       },
     };

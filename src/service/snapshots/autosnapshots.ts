@@ -10,7 +10,12 @@ import type { VmEntry } from "../vm-entry.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { SnapshotBook } from "./snapshot-book.js";
 import type { SnapshotJobs } from "./snapshot-jobs.js";
-import type { AutosnapshotResource, AutosnapshotSpec, SnapshotRequest } from "./types.js";
+import type {
+  AutosnapshotResource,
+  AutosnapshotSpec,
+  MovingAutosnapshots,
+  SnapshotRequest,
+} from "./types.js";
 
 interface Deps {
   readonly store: Store;
@@ -26,11 +31,17 @@ interface Deps {
 interface Policy {
   record: AutosnapshotRecord;
   cancelTimer: () => void;
+  /** A turn waits until the VM is free. */
+  isDue: boolean;
 }
 
 const MS_PER_S = 1000;
+/** A turn that finds the VM being taken looks again so soon. */
+const BUSY_RETRY_MS = 100;
 
-export class Autosnapshots {
+const noTimer = (): void => {};
+
+export class Autosnapshots implements MovingAutosnapshots {
   readonly #deps: Deps;
   readonly #byVm = new Map<string, Policy>();
   #isClosing = false;
@@ -42,8 +53,7 @@ export class Autosnapshots {
   static async open(deps: Deps): Promise<Autosnapshots> {
     const all = new Autosnapshots(deps);
     for (const record of await deps.store.loadAutosnapshots()) {
-      all.#byVm.set(record.vmId, { record, cancelTimer: () => {} });
-      all.#schedule(record.vmId);
+      all.#adopt(record);
     }
     return all;
   }
@@ -60,26 +70,54 @@ export class Autosnapshots {
   }
 
   async set(vmId: string, spec: AutosnapshotSpec): Promise<AutosnapshotResource> {
-    const { registry, recorder, clock, events } = this.#deps;
-    registry.require(vmId);
-    const now = timestamp(clock);
-    const known = this.#byVm.get(vmId);
-    const createdAt = known?.record.createdAt ?? now;
-    const { everySeconds, keep, differential } = spec;
-    const record = { vmId, everySeconds, keep, differential, createdAt, updatedAt: now };
+    const { registry, recorder, events } = this.#deps;
+    const vm = registry.require(vmId);
+    // It goes with the VM, which has been described to its target already.
+    vm.refuseWhileMoving();
+    vm.refuseElsewhere();
+    const record = this.#recordOf(vmId, spec);
     await recorder.commit([{ kind: "put-autosnapshot", autosnapshot: record }]);
-    known?.cancelTimer();
-    this.#byVm.set(vmId, { record, cancelTimer: () => {} });
-    this.#schedule(vmId);
+    this.#adopt(record);
     events.announce("vm.autosnapshot", `vms/${vmId}`, { ...spec });
     return this.get(vmId);
   }
 
   async clear(vmId: string): Promise<void> {
-    this.#deps.registry.require(vmId);
+    this.#deps.registry.require(vmId).refuseWhileMoving();
     if (!this.#byVm.has(vmId)) return;
     await this.#forget(vmId);
     this.#deps.events.announce("vm.autosnapshot", `vms/${vmId}`, { everySeconds: null });
+  }
+
+  declared(vmId: string): AutosnapshotSpec | null {
+    const record = this.#byVm.get(vmId)?.record;
+    if (record === undefined) return null;
+    const { everySeconds, keep, differential } = record;
+    return { everySeconds, keep, differential };
+  }
+
+  arrived(vmId: string, spec: AutosnapshotSpec | null) {
+    if (spec === null) return { changes: [], done: () => {} };
+    const record = this.#recordOf(vmId, spec);
+    const changes = [{ kind: "put-autosnapshot", autosnapshot: record } as const];
+    return { changes, done: () => this.#adopt(record) };
+  }
+
+  left(vmId: string): void {
+    this.#byVm.get(vmId)?.cancelTimer();
+    void this.#sweep().catch((error: unknown) => {
+      this.#deps.log.warn({ err: error }, "How VMs that are gone were snapshotted is still kept.");
+    });
+  }
+
+  back(vmId: string): void {
+    this.#byVm.get(vmId)?.cancelTimer();
+    this.#schedule(vmId);
+  }
+
+  forgotten(vmId: string): void {
+    this.#byVm.get(vmId)?.cancelTimer();
+    this.#byVm.delete(vmId);
   }
 
   /** No more begin; one under way is ended by who takes it. */
@@ -90,13 +128,34 @@ export class Autosnapshots {
 
   async #forget(vmId: string): Promise<void> {
     await this.#deps.recorder.commit([{ kind: "delete-autosnapshot", vmId }]);
+    this.forgotten(vmId);
+  }
+
+  /** Of VMs that were deleted after they had moved away, no turn comes any more. */
+  async #sweep(): Promise<void> {
+    const { registry } = this.#deps;
+    for (const vmId of [...this.#byVm.keys()]) {
+      if (!registry.has(vmId)) await this.#forget(vmId);
+    }
+  }
+
+  #recordOf(vmId: string, spec: AutosnapshotSpec): AutosnapshotRecord {
+    const now = timestamp(this.#deps.clock);
+    const createdAt = this.#byVm.get(vmId)?.record.createdAt ?? now;
+    const { everySeconds, keep, differential } = spec;
+    return { vmId, everySeconds, keep, differential, createdAt, updatedAt: now };
+  }
+
+  #adopt(record: AutosnapshotRecord): void {
+    const { vmId } = record;
     this.#byVm.get(vmId)?.cancelTimer();
-    this.#byVm.delete(vmId);
+    this.#byVm.set(vmId, { record, cancelTimer: noTimer, isDue: false });
+    this.#schedule(vmId);
   }
 
   #schedule(vmId: string): void {
     const policy = this.#byVm.get(vmId);
-    if (policy === undefined || this.#isClosing) return;
+    if (policy === undefined || this.#isClosing || this.#isElsewhere(vmId)) return;
     const ms = policy.record.everySeconds * MS_PER_S;
     policy.cancelTimer = this.#deps.clock.timer(ms, () => {
       // The period is from begin to begin.
@@ -107,19 +166,37 @@ export class Autosnapshots {
     });
   }
 
+  /** It moved away: what is left of it here is a record. */
+  #isElsewhere(vmId: string): boolean {
+    const { registry } = this.#deps;
+    return registry.has(vmId) && registry.require(vmId).record.state === "migrated";
+  }
+
   async #turn(vmId: string): Promise<void> {
     const { registry, jobs } = this.#deps;
     const policy = this.#byVm.get(vmId);
-    if (policy === undefined) return;
+    // One that is due already stands for this turn, too.
+    if (policy === undefined || policy.isDue) return;
+    policy.isDue = true;
+    await this.#untilFree(vmId).finally(() => {
+      policy.isDue = false;
+    });
+    if (this.#isClosing || this.#byVm.get(vmId) !== policy) return;
     if (!registry.has(vmId)) {
       await this.#forget(vmId);
       return;
     }
     const vm = registry.require(vmId);
-    if (vm.handle === null || jobs.isBusy(vmId)) return;
+    if (vm.handle === null || this.#isElsewhere(vmId)) return;
     const { id } = await jobs.create(vmId, this.#request(vm, policy.record), "autosnapshot");
     await this.#deps.book.find(id)?.job?.ended;
     await this.#prune(vmId, policy.record.keep);
+  }
+
+  /** The one that is being taken, an earlier one of these too, may last longer than a period. */
+  async #untilFree(vmId: string): Promise<void> {
+    const { jobs, clock } = this.#deps;
+    while (jobs.isBusy(vmId) && !this.#isClosing) await clock.sleep(BUSY_RETRY_MS);
   }
 
   #request(vm: VmEntry, { keep, differential }: AutosnapshotRecord): SnapshotRequest {

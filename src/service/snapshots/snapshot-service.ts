@@ -13,6 +13,7 @@ import type { SnapshotJobs } from "./snapshot-jobs.js";
 import type {
   AutosnapshotResource,
   AutosnapshotSpec,
+  MovingAutosnapshots,
   RestoreRequest,
   SnapshotFilter,
   SnapshotRequest,
@@ -33,6 +34,11 @@ export class Snapshots implements SnapshotService {
 
   constructor(deps: Deps) {
     this.#deps = deps;
+  }
+
+  /** For those who move VMs. */
+  get moving(): MovingAutosnapshots {
+    return this.#deps.autosnapshots;
   }
 
   create(vmId: string, request: SnapshotRequest): Promise<SnapshotResource> {

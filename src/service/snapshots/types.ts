@@ -1,5 +1,6 @@
 // Owns: snapshots as the HTTP face sees them. Types only. HTTP thread.
 import type { Readable } from "node:stream";
+import type { Change } from "../../store/index.js";
 
 export type SnapshotKind = "full" | "differential";
 export type SnapshotState = "creating" | "complete" | "failed" | "cancelled" | "broken";
@@ -73,6 +74,23 @@ export interface AutosnapshotResource extends AutosnapshotSpec {
   readonly latest: string | null;
   readonly createdAt: string;
   readonly updatedAt: string;
+}
+
+/** Of a VM that moves: it stays what it was declared, wherever it is. */
+export interface MovingAutosnapshots {
+  /** null: the VM is not snapshotted by itself. */
+  declared(vmId: string): AutosnapshotSpec | null;
+  /** @returns what to write together with "it runs here", and to do once that is durable */
+  arrived(
+    vmId: string,
+    spec: AutosnapshotSpec | null,
+  ): { readonly changes: readonly Change[]; done(): void };
+  /** What is left of the VM here is not taken: its declaration waits for it. */
+  left(vmId: string): void;
+  /** It is this host's again. */
+  back(vmId: string): void;
+  /** What was left of it is gone, from the store too. */
+  forgotten(vmId: string): void;
 }
 
 export interface SnapshotFilter {

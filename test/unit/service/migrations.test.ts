@@ -358,6 +358,18 @@ describe("after a crash of the source", () => {
     source.refusal = "Cancel it: the VM is still this host's.";
     expect(await refusalOf(migrations.resolve(id, "source", "x"))).toBe("migration-state");
     source.refusal = null;
+    expect(source.resolved).toEqual([]);
+    // A store that is full: nothing is settled either.
+    t.refuse.add("put-migration");
+    expect(await refusalOf(migrations.resolve(id, "target", "x"))).toBe("store-unavailable");
+    expect(source.resolved).toEqual([]);
+    expect((await migrations.get(id)).resolution).toBeNull();
+    t.refuse.clear();
+    source.late = "It has ended meanwhile.";
+    expect(await refusalOf(migrations.resolve(id, "target", "x"))).toBe("migration-state");
+    const [unsaid] = await (await (await t.stores.afterKill()).open()).loadMigrations();
+    expect(unsaid?.resolution).toBeNull();
+    source.late = null;
     const resolved = await migrations.resolve(id, "target", "a burnt down");
     expect(source.resolved.at(-1)).toEqual({ runsOn: "target", reason: "a burnt down" });
     expect(resolved.resolution).toMatchObject({ runsOn: "target", reason: "a burnt down" });
