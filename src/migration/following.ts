@@ -2,9 +2,10 @@
 // HTTP thread, or inline.
 import type { Clock } from "../base/clock.js";
 import type { MemoryMap } from "../runtime/index.js";
+import type { Followed } from "./arriving.js";
 import { Once } from "./control.js";
 import { bytesOf } from "./dirty-pages.js";
-import type { Demanding, Incoming, Journal, MovingVm } from "./ports.js";
+import type { Demanding, Incoming, MovingVm } from "./ports.js";
 import { pause, retry } from "./retry.js";
 
 /** Whether everything is here is looked at so often. */
@@ -19,7 +20,6 @@ interface Parts {
   readonly incoming: Incoming & Demanding;
   readonly memory: MemoryMap;
   readonly clock: Clock;
-  readonly journal: Journal;
 }
 
 export class Following {
@@ -102,23 +102,17 @@ export class Following {
     return rest === 0 || (Atomics.load(words, last) & rest) >>> 0 === rest;
   }
 
-  /** All pages are here: the VM goes on as any other. */
-  async end(): Promise<void> {
-    const { vm, incoming, journal, memory, clock } = this.#parts;
+  /** All pages are here: the VM goes on as any other. @returns null: it is gone */
+  async end(): Promise<Followed | null> {
+    const { vm, memory, clock } = this.#parts;
     this.#ended.set(true);
     // A VM that is gone needs none.
     const tell = () => vm.call("allPagesHere", {});
     const view = await retry(clock, {}, tell).catch(() => null);
-    if (view === null) return;
+    if (view === null) return null;
     const { demanded: pagesRequested, waitedMs } = view.value;
-    const traffic = incoming.received();
-    const bytesTotal = bytesOf(memory);
-    journal.progress({
-      ...traffic,
-      ...{ bytesTotal, bytesRemaining: 0, round: 0, bytesPerSecond: 0, dirtyPagesPerSecond: 0 },
-      ...{ throttlePercent: 0, predictedDowntimeMs: null, pagesRequested },
-      pagesPushed: Math.max(0, bytesTotal / memory.pageSize - pagesRequested),
-      vcpuWaitMs: Math.round(waitedMs),
-    });
+    const pages = bytesOf(memory) / memory.pageSize;
+    const pagesPushed = Math.max(0, pages - pagesRequested);
+    return { pagesRequested, pagesPushed, vcpuWaitMs: Math.round(waitedMs) };
   }
 }

@@ -71,6 +71,7 @@ export interface Journal {
   point(point: CommitPoint): Promise<void>;
   /** The peer's name for the session: whom to ask after a crash. Durable before any page goes. */
   peer(session: string): Promise<void>;
+  /** A round that is over; again with the same number: more is known of it. */
   round(record: RoundRecord): void;
   progress(progress: Progress): void;
   decided(decision: Decision): void;

@@ -13,6 +13,7 @@ import { RETRY_LAST_MS } from "./limits.js";
 import type { Notes } from "./notes.js";
 import type { Outgoing, Peer, PeerStatus, Pushing, PushTraffic } from "./ports.js";
 import { pause, retry } from "./retry.js";
+import type { Rounds } from "./rounds.js";
 import { ENDED } from "./types.js";
 
 export interface PushParts {
@@ -22,7 +23,7 @@ export interface PushParts {
   readonly session: string;
   readonly notes: Notes;
   readonly clock: Clock;
-  readonly progress: (sent: PushTraffic) => void;
+  readonly rounds: Rounds;
 }
 
 /** How long the source waits for the target to end its session, once every page is there. */
@@ -51,17 +52,22 @@ export class Push {
 
   /** @param pages null: what is left after a cut */
   begin(pages: DirtyPages | null): void {
-    const { outgoing, notes } = this.#parts;
+    const { outgoing, notes, rounds } = this.#parts;
     const told = (sent: PushTraffic): void => {
       if (notes.state === "postcopy-recover") notes.pass("postcopy-active", null);
-      this.#parts.progress(sent);
+      rounds.pushed(sent);
     };
+    rounds.beginPush(pages);
     this.#end = outgoing.push(pages, told).then(
       (sent) => {
-        this.#parts.progress(sent);
+        rounds.pushed(sent);
+        rounds.endPush(null);
         return "all-there" as const;
       },
-      (error: unknown) => ({ error }),
+      (error: unknown) => {
+        rounds.endPush(error);
+        return { error };
+      },
     );
   }
 

@@ -10,6 +10,7 @@ import type { Journal, Outgoing, PushTraffic } from "./ports.js";
 import type { Decision, MigrationParameters, RoundRecord, Traffic } from "./types.js";
 
 const NOTHING: Traffic = { pagesSent: 0, pagesZero: 0, pagesDuplicate: 0, bytes: 0 };
+const NOTHING_PUSHED: PushTraffic = { ...NOTHING, pagesRequested: 0, pagesPushed: 0 };
 const NOTHING_SENT = { ...NOTHING, unsent: NO_PAGES };
 
 function sum(first: Traffic, second: Traffic): Traffic {
@@ -39,6 +40,19 @@ interface Sent {
   readonly unsent: DirtyPages;
 }
 
+/** What keeps vCPUs from running, or from writing. */
+type Slowed = Pick<RoundRecord, "throttlePercent" | "dirtyLimitPagesPerSecond">;
+
+const FREE: Slowed = { throttlePercent: 0, dirtyLimitPagesPerSecond: 0 };
+
+/** What there is to send once a round is over. */
+export interface Remains {
+  /** Those that the round didn't send among them. */
+  readonly pages: DirtyPages;
+  /** That the guest has written meanwhile; some of them may have been unsent anyhow. */
+  readonly dirtied: number;
+}
+
 export class Rounds {
   readonly #outgoing: Outgoing;
   readonly #memory: MemoryMap;
@@ -49,7 +63,17 @@ export class Rounds {
   #total = NOTHING;
   #notedMs = Number.NEGATIVE_INFINITY;
   #withinLimitMs: number | null = null;
-  #throttlePercent = 0;
+  #slowed = FREE;
+  /** Known before the round that it belongs to. */
+  #downtimeMs: number | null = null;
+  #recorded = 0;
+  #last: RoundRecord | null = null;
+  /** The newest one before the switchover; where there was none, the first push after it. */
+  #switching: RoundRecord | null = null;
+  /** Post-copy: the push under way. */
+  #push: { readonly startMs: number } | null = null;
+  /** Of pages that follow the VM, those that the push has to send. */
+  #pagesToPush = 0;
   #choice: Choice | null = null;
   #pushed: PushTraffic | null = null;
 
@@ -69,13 +93,24 @@ export class Rounds {
     return this.#clock.monotonicMs() - this.#beganMs;
   }
 
-  /** In force for rounds from now on. */
-  set throttlePercent(percent: number) {
-    this.#throttlePercent = percent;
+  /** No round is over yet. */
+  get isFirst(): boolean {
+    return this.#recorded === 0;
   }
 
-  get throttlePercent(): number {
-    return this.#throttlePercent;
+  /** In force from now on. */
+  set slowed(slowed: Slowed) {
+    this.#slowed = slowed;
+  }
+
+  get slowed(): Slowed {
+    return this.#slowed;
+  }
+
+  /** What the guest has missed, now that the target's word is heard. */
+  set downtimeMs(ms: number | null) {
+    if (this.#switching === null) this.#downtimeMs = ms;
+    else this.#journal.round({ ...this.#switching, downtimeMs: ms });
   }
 
   /**
@@ -94,19 +129,16 @@ export class Rounds {
     return { traffic, startMs, durationMs: this.elapsedMs - startMs, pagesDirty, unsent };
   }
 
-  /**
-   * What comes after a round that left these pages.
-   * @param left those that it didn't send among them
-   */
+  /** What comes after a round that left these pages. */
   decide(
     sent: Sent,
-    left: DirtyPages,
+    { pages: left, dirtied }: Remains,
     parameters: MigrationParameters,
     isPostcopyAsked = false,
   ): Choice {
     const { traffic, durationMs, unsent } = sent;
     const pagesLeft = left.pages;
-    const throttlePercent = this.#throttlePercent;
+    const { throttlePercent } = this.#slowed;
     const pagesUnsent = unsent.pages;
     this.#figures.push({ ...traffic, durationMs, pagesLeft, pagesUnsent, throttlePercent });
     const { pageSize } = this.#memory;
@@ -116,19 +148,34 @@ export class Rounds {
     const choice = isPostcopyAsked ? asked(decided) : decided;
     if (choice.predictedDowntimeMs <= parameters.downtimeMs) this.#withinLimitMs ??= elapsedMs;
     this.#choice = choice;
-    this.record(sent, left, choice.decision, choice.predictedDowntimeMs);
+    this.record(sent, dirtied, choice.decision, choice.predictedDowntimeMs);
     this.#notedMs = Number.NEGATIVE_INFINITY;
     this.#progress(NOTHING, pagesLeft);
     return choice;
   }
 
-  /** Keeps a round. @param predictedDowntimeMs null: nothing to predict, the guest is held */
+  /**
+   * Keeps a round.
+   * @param dirtied pages that the guest wrote while it was sent
+   * @param predictedDowntimeMs null: nothing to predict, the guest is held
+   */
   record(
     sent: Sent,
-    left: DirtyPages,
+    dirtied: number,
     decision: Decision,
     predictedDowntimeMs: number | null,
   ): void {
+    const record = this.#keep(sent, dirtied, decision, predictedDowntimeMs);
+    this.#switching = record;
+    this.#journal.decided(decision);
+  }
+
+  #keep(
+    sent: Omit<Sent, "unsent">,
+    dirtied: number,
+    decision: Decision,
+    predictedDowntimeMs: number | null,
+  ): RoundRecord {
     const { traffic, startMs, durationMs, pagesDirty } = sent;
     const perSecond = (amount: number) =>
       durationMs === 0 ? 0 : Math.round((amount * 1000) / durationMs);
@@ -138,21 +185,18 @@ export class Rounds {
       startMs,
       durationMs,
       pagesDirty,
-      dirtyPagesPerSecond: perSecond(left.pages),
+      dirtyPagesPerSecond: perSecond(dirtied),
       bytesPerSecond: perSecond(traffic.bytes),
-      throttlePercent: this.#throttlePercent,
+      ...this.#slowed,
       predictedDowntimeMs,
+      downtimeMs: this.#downtimeMs,
       decision,
     };
+    this.#downtimeMs = null;
     this.#last = record;
     this.#journal.round(record);
-    this.#journal.decided(decision);
+    return record;
   }
-
-  #recorded = 0;
-  /** Post-copy: pages that follow. */
-  pagesToPush = 0;
-  #last: RoundRecord | null = null;
 
   /** @param pages that the round has to send altogether */
   #progress(sent: Traffic, pages: number): void {
@@ -168,21 +212,54 @@ export class Rounds {
       round: this.#recorded + 1,
       bytesPerSecond: this.#last?.bytesPerSecond ?? 0,
       dirtyPagesPerSecond: this.#last?.dirtyPagesPerSecond ?? 0,
-      throttlePercent: this.#throttlePercent,
+      throttlePercent: this.#slowed.throttlePercent,
       predictedDowntimeMs: this.#choice?.predictedDowntimeMs ?? null,
       pagesRequested: this.#pushed?.pagesRequested ?? 0,
       pagesPushed: this.#pushed?.pagesPushed ?? 0,
     });
   }
 
-  /** Post-copy: what has followed the VM so far. */
-  pushed(sent: PushTraffic): void {
-    this.#pushed = sent;
-    this.#progress(sent, this.pagesToPush);
+  /** Post-copy: pages follow the VM, which nothing here slows down. @param pages null: the rest */
+  beginPush(pages: DirtyPages | null): void {
+    if (pages !== null) this.#pagesToPush = pages.pages;
+    this.#push = { startMs: this.elapsedMs };
+    this.#slowed = FREE;
   }
 
-  /** Whatever was noted last, everything that went over the wire. */
-  finalProgress(): void {
+  /** Post-copy: what has followed the VM in this push so far. */
+  pushed(sent: PushTraffic): void {
+    this.#pushed = sent;
+    this.#progress(sent, this.#pagesToPush);
+  }
+
+  /** Keeps the push as a round. @param why it was cut; null: all pages are there */
+  endPush(why: unknown): void {
+    if (this.#push === null) return;
+    const { startMs } = this.#push;
+    const { pagesRequested, pagesPushed, ...traffic } = this.#pushed ?? NOTHING_PUSHED;
+    const pagesDirty = this.#pagesToPush;
+    const pages = traffic.pagesSent + traffic.pagesZero;
+    const cut = why instanceof Error ? why.message : String(why);
+    const decision: Decision = {
+      action: "push",
+      why:
+        why === null
+          ? `${pages} pages followed the VM, ${pagesRequested} of them because it waited for them`
+          : `the push was cut: ${cut}; ${pages} of ${pagesDirty} pages had gone`,
+      isConverging: this.#last?.decision.isConverging ?? true,
+    };
+    const sent = { traffic, startMs, durationMs: this.elapsedMs - startMs, pagesDirty };
+    const record = this.#keep(sent, 0, decision, null);
+    this.#switching ??= record;
+    this.#push = null;
+    this.#pagesToPush = Math.max(0, pagesDirty - pages);
+    this.#total = sum(this.#total, traffic);
+    this.#pushed = { ...NOTHING, pagesRequested, pagesPushed };
+  }
+
+  /** Whatever was noted last, everything that went over the wire. @param why the session ends */
+  end(why: string): void {
+    this.endPush(why);
     this.#notedMs = Number.NEGATIVE_INFINITY;
     this.#progress(this.#pushed ?? NOTHING, 0);
   }

@@ -28,7 +28,7 @@ import type {
 import { whyNoPostcopy, whyNot } from "./preflight.js";
 import { Push } from "./pushing.js";
 import { FOR_EVER, retry } from "./retry.js";
-import { Rounds } from "./rounds.js";
+import { type Remains, Rounds } from "./rounds.js";
 import { type Settling, untilCalledOff, untilHeard, verdictOf } from "./settle.js";
 import { SourceVm } from "./source-vm.js";
 import { Stopwatch } from "./stopwatch.js";
@@ -110,8 +110,8 @@ export class SourceSession {
   #isPostcopyAsked = false;
   /** The VM runs at the target, and pages follow. */
   #following: Push | null = null;
-  #dirtyLimit = 0;
   #isCalledOff = false;
+  #slowing: Promise<void> = Promise.resolve();
   #cancelDeadline: () => void = () => {};
 
   constructor(spec: SourceSpec) {
@@ -179,6 +179,8 @@ export class SourceSession {
       connection.outgoing.limit(live.postcopyBandwidthBytesPerSecond);
     }
     if (live.timeoutMs !== undefined || live.onTimeout !== undefined) this.#armDeadline();
+    // A round may last; what is refused now is asked for again after it.
+    if (connection !== null) this.#slowAtOnce(connection.rounds).catch(noop);
   }
 
   /** @returns why an operator's word isn't taken, or null */
@@ -221,6 +223,7 @@ export class SourceSession {
   async #move(): Promise<string> {
     const { control } = this;
     const { turn = (act) => act() } = this.#spec;
+    this.#armDeadline();
     const setUp = async () => {
       if (control.isStopped) throw new Stopped("cancelled", "Cancelled while it waited.");
       return this.#watch.time("setupMs", () => this.setup());
@@ -276,11 +279,7 @@ export class SourceSession {
     const watch = this.#watch;
     const rounds = new Rounds(outgoing, memory, { journal, clock, beganMs: watch.beganMs });
     const settling = this.#settling(session);
-    const push = new Push({
-      ...settling,
-      outgoing,
-      progress: (sent) => rounds.pushed(sent),
-    });
+    const push = new Push({ ...settling, outgoing, rounds });
     const parts = { vm, outgoing, memory, rounds, push, watch, control };
     const switchover = new Switchover({ ...settling, ...parts });
     return { memory, outgoing, rounds, push, switchover };
@@ -295,6 +294,7 @@ export class SourceSession {
     const { control, vm, notes } = this;
     const { strategy, tracking } = control.parameters;
     await control.orStopped(notes.enter("active"));
+    // What setup has taken of the time may be all of it.
     this.#armDeadline();
     if (strategy === "stop-and-copy") {
       return { pages: await this.#sendHeld(rounds), isPostcopy: false };
@@ -310,8 +310,9 @@ export class SourceSession {
     for (;;) {
       const most = this.#isPostcopyAsked ? EVERY_PAGE : leave;
       const sent = await control.orStopped(rounds.send(pages, most));
-      const left = joinPages(sent.unsent, await control.orStopped(vm.harvest()));
-      const choice = rounds.decide(sent, left, control.parameters, this.#isPostcopyAsked);
+      const remains = await this.#harvest(sent.unsent);
+      const { pages: left } = remains;
+      const choice = rounds.decide(sent, remains, control.parameters, this.#isPostcopyAsked);
       const { action, why } = choice.decision;
       if (action === "cancel") throw new Stopped("timeout", why);
       const isPostcopy = action === "postcopy";
@@ -326,7 +327,7 @@ export class SourceSession {
         if (isPostcopy) return { pages, isPostcopy };
         leave = 0;
       }
-      await control.orStopped(this.#slow(rounds, choice.throttlePercent));
+      await control.orStopped(this.#slow(rounds, () => choice.throttlePercent));
     }
   }
 
@@ -338,9 +339,15 @@ export class SourceSession {
     // Nobody would see the tables that saving writes into guest memory after their pages have gone.
     if (!vm.isTracked) await control.orStopped(vm.save(false));
     const sent = await control.orStopped(rounds.send(null));
-    const left = joinPages(sent.unsent, await control.orStopped(vm.harvest()));
-    rounds.record(sent, left, STOPPED_AT_ONCE, null);
-    return left;
+    const { pages, dirtied } = await this.#harvest(sent.unsent);
+    rounds.record(sent, dirtied, STOPPED_AT_ONCE, null);
+    return pages;
+  }
+
+  /** @param unsent pages that the round has left */
+  async #harvest(unsent: DirtyPages): Promise<Remains> {
+    const harvest = await this.control.orStopped(this.vm.harvest());
+    return { pages: joinPages(unsent, harvest), dirtied: harvest.pages };
   }
 
   /** @returns false where nobody asked for a pause, or it is over already */
@@ -354,15 +361,29 @@ export class SourceSession {
     return true;
   }
 
-  /** From the second round on. */
-  async #slow(rounds: Rounds, percent: number): Promise<void> {
-    const { dirtyLimitPagesPerSecond: dirtyLimit, throttleMax } = this.control.parameters;
-    const throttle = Math.min(percent, throttleMax);
-    const isSame = throttle === rounds.throttlePercent && dirtyLimit === this.#dirtyLimit;
-    if (isSame) return;
-    await this.vm.throttle(throttle, dirtyLimit);
-    rounds.throttlePercent = throttle;
-    this.#dirtyLimit = dirtyLimit;
+  /** What slows vCPUs down already, by the limits as they are now. */
+  async #slowAtOnce(rounds: Rounds): Promise<void> {
+    const { state } = this.notes;
+    const isFree = !this.vm.isHeld && (state === "active" || state === "pre-switchover");
+    if (rounds.isFirst || !isFree) return;
+    await this.#slow(rounds, () => rounds.slowed.throttlePercent);
+  }
+
+  /** From the second round on, one change after the other. @param percent as of its turn */
+  #slow(rounds: Rounds, percent: () => number): Promise<void> {
+    const slowing = this.#slowing.then(() => this.#setThrottle(rounds, percent()));
+    this.#slowing = slowing.catch(noop);
+    return slowing;
+  }
+
+  async #setThrottle(rounds: Rounds, percent: number): Promise<void> {
+    const { dirtyLimitPagesPerSecond, throttleMax, autoConverge } = this.control.parameters;
+    const throttlePercent = autoConverge ? Math.min(percent, throttleMax) : 0;
+    const now = rounds.slowed;
+    const isSame = throttlePercent === now.throttlePercent;
+    if (isSame && dirtyLimitPagesPerSecond === now.dirtyLimitPagesPerSecond) return;
+    await this.vm.throttle(throttlePercent, dirtyLimitPagesPerSecond);
+    rounds.slowed = { throttlePercent, dirtyLimitPagesPerSecond };
   }
 
   #armDeadline(): void {
@@ -378,15 +399,17 @@ export class SourceSession {
   #isOver(): void {
     const { control, notes, vm } = this;
     const { onTimeout, timeoutMs, strategy } = control.parameters;
-    if (notes.state !== "active" && notes.state !== "pre-switchover") return;
+    const isSettingUp = notes.state === "queued" || notes.state === "setup";
+    if (!isSettingUp && notes.state !== "active" && notes.state !== "pre-switchover") return;
     if (onTimeout === "cancel") {
       control.stop(new Stopped("timeout", `The time limit of ${timeoutMs} ms is over.`));
       return;
     }
-    if (onTimeout === "force") {
-      vm.hold().catch(noop);
-      control.continue();
-    }
+    // The others are about pages: when those begin to go, the time is looked at again.
+    if (isSettingUp) return;
+    if (onTimeout === "force") vm.hold().catch(noop);
+    // Nobody is waited for any more: neither in a pause nor in the one that would come.
+    control.continue();
     // What is left of the round goes without the client's limit now.
     if (strategy !== "stop-and-copy") this.connection?.outgoing.endRound();
   }
@@ -432,6 +455,8 @@ export class SourceSession {
       return this.#takeBack(new MigrationError("target", "target-lost", detail));
     }
     watch.runsAgain(this.vm.heldMs);
+    const rounds = this.connection?.rounds;
+    if (outcome === "target" && rounds) rounds.downtimeMs = watch.statistics.downtimeMs;
     const isTheirs = outcome === "target" || outcome.runsOn === "target";
     const push = this.connection?.push;
     if (isTheirs && push?.isBegun === true) return this.#follow(push);
@@ -470,7 +495,7 @@ export class SourceSession {
   }
 
   async #end(state: MigrationState, failure: Failure | null): Promise<MigrationState> {
-    this.connection?.rounds.finalProgress();
+    this.connection?.rounds.end(failure?.detail ?? "the session has ended");
     this.#spec.journal.statistics(this.#watch.statistics);
     await this.notes.end(state, failure);
     await this.connection?.outgoing.close().catch(noop);

@@ -18,12 +18,20 @@ export class Stopwatch {
 
   /** Takes the time of a step, however it ends. */
   async time<T>(step: Step, act: () => Promise<T>): Promise<T> {
-    const start = this.#clock.monotonicMs();
+    const end = this.start(step);
     try {
       return await act();
     } finally {
-      this.#steps.set(step, this.#clock.monotonicMs() - start);
+      end();
     }
+  }
+
+  /** @returns call it when the step is over */
+  start(step: Step): () => void {
+    const start = this.#clock.monotonicMs();
+    return () => {
+      this.#steps.set(step, this.#clock.monotonicMs() - start);
+    };
   }
 
   set stateBytes(bytes: number) {

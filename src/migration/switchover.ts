@@ -86,7 +86,6 @@ export class Switchover {
     const { first, later } = split(memory, pages);
     if (first.pages > 0) await control.orStopped(this.sendLast(first));
     if (left !== null) await control.orStopped(outgoing.discard(later));
-    this.#parts.rounds.pagesToPush = later.pages;
     outgoing.limit(control.parameters.postcopyBandwidthBytesPerSecond);
     push.begin(later);
     // Whoever finds the session after a crash has to know that the target may lack pages. Before it
@@ -122,7 +121,7 @@ export class Switchover {
   async sendLast(pages: DirtyPages): Promise<void> {
     const { rounds } = this.#parts;
     const sent = await rounds.send(pages);
-    rounds.record(sent, { blocks: [], pages: 0 }, LAST, null);
+    rounds.record(sent, 0, LAST, null);
   }
 
   async finish(state: Uint8Array, digest: string | null): Promise<void> {

@@ -9,6 +9,7 @@
 import { assert } from "../base/assert.js";
 import type { Clock } from "../base/clock.js";
 import type { MemoryMap } from "../runtime/index.js";
+import { Arriving } from "./arriving.js";
 import { Once, type Resolution } from "./control.js";
 import { failureOf, MigrationError } from "./failure.js";
 import { Following } from "./following.js";
@@ -30,6 +31,7 @@ import {
 } from "./ports.js";
 import { pause, retry } from "./retry.js";
 import { type ArrivedState, arrivedState } from "./state.js";
+import { Stopwatch } from "./stopwatch.js";
 import type {
   CommitPoint,
   Failure,
@@ -97,12 +99,17 @@ export class TargetSession {
   #arrival: Arrival | null = null;
   #digest: string | null = null;
   #heardMs: number;
+  /** What has come; null before anything can. */
+  #arriving: Arriving | null = null;
+  readonly #stopwatch: Stopwatch;
+  #committed: () => void = () => {};
   readonly #readied = new Once<true>();
 
   constructor(spec: TargetSpec) {
     this.#spec = spec;
     this.notes = new Notes(spec.journal, spec.clock, "setup", "none");
     this.#heardMs = spec.clock.monotonicMs();
+    this.#stopwatch = new Stopwatch(spec.clock);
   }
 
   get status(): PeerStatus {
@@ -116,14 +123,18 @@ export class TargetSession {
   /** Builds the VM, once. @throws PeerError why this host won't have it */
   offer(): Promise<Offer> {
     this.#hear();
-    this.#offered ??= this.#inTurn(() => this.#setup());
+    this.#offered ??= this.#inTurn(() => this.#stopwatch.time("setupMs", () => this.#setup()));
     return this.#offered;
   }
 
   /** @returns digest of all memory, where the source sent its own */
   finish(state: Uint8Array, digest: string | null): Promise<string | null> {
     this.#hear();
-    return this.#inTurn(() => this.takeState(state, digest));
+    return this.#inTurn(() => {
+      const take = () => this.takeState(state, digest);
+      // A repeated call takes no time.
+      return this.notes.point === "none" ? this.#stopwatch.time("finishMs", take) : take();
+    });
   }
 
   /** The source has released the VM: it runs here. */
@@ -204,7 +215,7 @@ export class TargetSession {
   }
 
   async #setup(): Promise<Offer> {
-    const { session, passport, parameters, streams, host, dataPlane } = this.#spec;
+    const { session, passport, parameters, streams, host, dataPlane, clock, journal } = this.#spec;
     this.#checkOpen();
     try {
       const stream = Math.max(...passport.streams.filter((version) => streams.includes(version)));
@@ -230,6 +241,8 @@ export class TargetSession {
       const spec = { session, stream, channels, memory, sequences };
       const incoming = await dataPlane.accept(spec);
       this.#incoming = incoming;
+      this.#arriving = new Arriving({ incoming, memory, clock, journal });
+      this.#arriving.begin();
       await this.notes.enter("active");
       void this.#watch();
       const { url, secret } = incoming;
@@ -252,6 +265,9 @@ export class TargetSession {
       throw refused("state-differs", "Another state has been accepted already.");
     }
     if (notes.point !== "none") return this.#digest;
+    // The guest waits: nothing more is told until it runs.
+    this.#arriving?.pause();
+    this.#stopwatch.stateBytes = bytes.length;
     // Loading changes memory: pending tables give up their bits.
     const isLoaded = this.#arrival !== null;
     const mine = isLoaded || digest === null ? this.#digest : await incoming.digest();
@@ -286,8 +302,8 @@ export class TargetSession {
     const incoming = this.#incoming;
     const memory = this.#memory;
     assert(incoming !== null && memory !== null, "state comes to a VM that was built");
-    const { clock, journal } = this.#spec;
-    const following = new Following({ vm, incoming, memory, clock, journal });
+    const { clock } = this.#spec;
+    const following = new Following({ vm, incoming, memory, clock });
     await following.begin();
     this.#following = following;
     this.notes.pass("postcopy-active");
@@ -312,20 +328,34 @@ export class TargetSession {
 
   async #complete(): Promise<void> {
     const { notes } = this;
-    await this.#following?.end();
+    const followed = await this.#following?.end();
     if (notes.isEnded) return;
+    this.#arriving?.complete(followed ?? undefined);
     if (notes.point !== "running") {
       notes.pass("device");
       return;
     }
+    this.#tellFigures();
     await notes.end("completed", notes.status.failure);
     this.#closeLater();
   }
 
   /** The source may still wait for the word that its last page has come. */
   #closeLater(): void {
-    const incoming = this.#incoming;
-    this.#spec.clock.timer(CLOSE_LATER_MS, () => void incoming?.close().catch(() => {}));
+    this.#spec.clock.timer(CLOSE_LATER_MS, () => void this.#close());
+  }
+
+  async #close(): Promise<void> {
+    await this.#incoming?.close().catch(() => {});
+    // The data plane's last word may have been on its way.
+    this.#arriving?.tell();
+  }
+
+  /** What it came to, at the session's end. */
+  #tellFigures(): void {
+    this.#arriving?.pause();
+    this.#arriving?.tell();
+    this.#spec.journal.statistics(this.#stopwatch.statistics);
   }
 
   async #askForPages(): Promise<void> {
@@ -352,7 +382,8 @@ export class TargetSession {
     if (this.notes.isEnded || this.#following?.isWhole() === true) return;
     const failure = failureOf(why, this.#state, "target");
     this.notes.close("failed", failure);
-    await this.#incoming?.close().catch(() => {});
+    await this.#close();
+    this.#tellFigures();
     await this.#spec.host.lose(why.message).catch(() => {});
     void this.notes.end("failed", failure);
   }
@@ -379,6 +410,7 @@ export class TargetSession {
     if (notes.point !== "ready" || arrival === null) {
       throw refused("not-ready", "The VM isn't complete here.");
     }
+    this.#committed = this.#stopwatch.start("commitMs");
     // Whoever finds the session after a crash has to know that pages may have been missing.
     if (this.#following?.isOver === false) await this.notes.enter("postcopy-active");
     await this.#kept("running", this.notes.keep("running"));
@@ -393,13 +425,17 @@ export class TargetSession {
     } catch (error) {
       end = failureOf(error, this.#state, "target");
     }
+    this.#committed();
     const following = this.#following;
     if (following?.isOver === false) {
       this.notes.pass("postcopy-active", end);
+      this.#arriving?.begin();
       return;
     }
+    if (following === null) this.#arriving?.complete();
+    this.#tellFigures();
     void this.notes.end("completed", end);
-    if (following === null) void this.#incoming?.close().catch(() => {});
+    if (following === null) void this.#close();
     else this.#closeLater();
   }
 
@@ -441,9 +477,10 @@ export class TargetSession {
     if (this.notes.isEnded) return;
     this.notes.close(state, failure);
     await this.notes.reachAnyway("aborted");
-    await this.#incoming?.close().catch(() => {});
+    await this.#close();
     const { clock, host } = this.#spec;
     await retry(clock, {}, () => host.discard(failure.detail)).catch(() => {});
+    this.#tellFigures();
     void this.notes.end(state, failure);
   }
 

@@ -44,7 +44,7 @@ export interface MigrationParameters {
   readonly postcopyBandwidthBytesPerSecond: number;
   /** Longest pause that may be planned. */
   readonly downtimeMs: number;
-  /** Longest time before the switchover; 0: none. */
+  /** Longest time before the switchover, from setup on; 0: none. */
   readonly timeoutMs: number;
   readonly onTimeout: OnTimeout;
   /** Slows vCPUs down when rounds don't get smaller. */
@@ -95,7 +95,15 @@ export const DEFAULT_PARAMETERS: MigrationParameters = {
   verify: false,
 };
 
-export type Action = "next-round" | "throttle" | "switchover" | "postcopy" | "force" | "cancel";
+/** "push": nothing was chosen, these pages followed the VM in post-copy. */
+export type Action =
+  | "next-round"
+  | "throttle"
+  | "switchover"
+  | "postcopy"
+  | "force"
+  | "cancel"
+  | "push";
 
 /** What the policy chose after a round, and from which figures, in words. */
 export interface Decision {
@@ -116,7 +124,7 @@ export interface Traffic {
 }
 
 export interface RoundRecord extends Traffic {
-  /** From 1. The last one is sent with every vCPU held. */
+  /** From 1. The last one is sent with every vCPU held; in post-copy after the switchover. */
   readonly round: number;
   /** Since the session began. */
   readonly startMs: number;
@@ -127,8 +135,12 @@ export interface RoundRecord extends Traffic {
   readonly dirtyPagesPerSecond: number;
   readonly bytesPerSecond: number;
   readonly throttlePercent: number;
+  /** What each vCPU was allowed, in new dirty pages a second; 0: no limit. */
+  readonly dirtyLimitPagesPerSecond: number;
   /** Of a switchover now; null in the last round. */
   readonly predictedDowntimeMs: number | null;
+  /** In the last round before the target ran the VM: what it really was. Null in the others. */
+  readonly downtimeMs: number | null;
   readonly decision: Decision;
 }
 

@@ -137,7 +137,10 @@ async function viewOf(
   const { id, state, parameters, progress, statistics, failure, startedAt, endedAt } = session;
   const isOver = statistics !== null && statistics.downtimeMs !== null;
   const rounds = isOver ? await migrations.rounds(id) : [];
-  const held = rounds.find(({ predictedDowntimeMs }) => predictedDowntimeMs === null);
+  const held = rounds.find(
+    ({ predictedDowntimeMs, decision }) =>
+      predictedDowntimeMs === null && decision.action !== "push",
+  );
   return {
     ...{ id, state, parameters, progress, statistics },
     isOutgoing: session.direction === "outgoing",

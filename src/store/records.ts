@@ -203,7 +203,9 @@ export interface MigrationRoundRecord {
   readonly dirtyPagesPerSecond: number;
   readonly bytesPerSecond: number;
   readonly throttlePercent: number;
+  readonly dirtyLimitPagesPerSecond: number;
   readonly predictedDowntimeMs: number | null;
+  readonly downtimeMs: number | null;
   readonly action: string;
   readonly why: string;
   readonly isConverging: boolean;

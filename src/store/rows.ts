@@ -236,6 +236,7 @@ export function roundToRow(record: MigrationRoundRecord): MigrationRound {
     pagesZero: BigInt(record.pagesZero),
     pagesDuplicate: BigInt(record.pagesDuplicate),
     bytes: BigInt(record.bytes),
+    dirtyLimitPagesPerSecond: BigInt(record.dirtyLimitPagesPerSecond),
   };
 }
 
@@ -247,6 +248,7 @@ export function roundFromRow(row: MigrationRound): MigrationRoundRecord {
     pagesZero: Number(row.pagesZero),
     pagesDuplicate: Number(row.pagesDuplicate),
     bytes: Number(row.bytes),
+    dirtyLimitPagesPerSecond: Number(row.dirtyLimitPagesPerSecond),
   };
 }
 

@@ -99,6 +99,12 @@ describe("two hosts", () => {
     for (const round of items) expect((round["decision"] as Json)["why"]).not.toBe("");
     const chart = await call("host-a", "GET", `/v1/migrations/${id}/chart.svg`);
     expect(chart.text).toMatch(/^<svg/);
+    for (const text of ["switchover", "predicted downtime", "real downtime"]) {
+      expect(chart.text).toContain(`>${text}</text>`);
+    }
+    expect(items.at(-1)).toMatchObject({
+      downtimeMs: (found["statistics"] as Json)["downtimeMs"],
+    });
     const metrics = (await call("host-a", "GET", "/metrics")).text;
     expect(metrics).toMatch(/tidemark_migrations\{direction="outgoing",state="completed"\} [1-9]/);
     expect(metrics).toMatch(/tidemark_migration_bytes_total [1-9]/);

@@ -19,6 +19,7 @@ const DECISION = {
 const ROUND = {
   ...{ round: 1, startMs: 4, durationMs: 10.5, pagesDirty: 12, ...TRAFFIC },
   ...{ dirtyPagesPerSecond: 3.5, bytesPerSecond: 1e6, throttlePercent: 0 },
+  ...{ dirtyLimitPagesPerSecond: 0, downtimeMs: 2 },
   ...{ predictedDowntimeMs: null, decision: DECISION },
 };
 const STATISTICS = {

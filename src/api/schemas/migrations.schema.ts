@@ -58,10 +58,11 @@ const live = {
     0,
   ),
   downtimeMs: integer(0, DAY_MS, "Longest pause that may be planned.", 300),
-  timeoutMs: integer(0, DAY_MS, "Longest time before the switchover; 0: none.", 0),
+  timeoutMs: integer(0, DAY_MS, "Longest time before the switchover, with setup; 0: none.", 0),
   onTimeout: word(
     ["cancel", "force", "postcopy"],
-    "Then: give up, switch over whatever the pause, or switch to post-copy.",
+    "Then: give up, switch over whatever the downtime, or switch to post-copy; a pause before the " +
+      "switchover ends as well.",
     "cancel",
   ),
   autoConverge: Type.Boolean({
@@ -169,8 +170,8 @@ const traffic = {
 const Decision = Type.Object(
   {
     action: word(
-      ["next-round", "throttle", "switchover", "postcopy", "force", "cancel"],
-      "What the policy chose.",
+      ["next-round", "throttle", "switchover", "postcopy", "force", "cancel", "push"],
+      "What the policy chose; push: these pages followed the VM in post-copy.",
       "switchover",
     ),
     why: text("From which figures.", "12.1 MiB are left, 96 ms at 126 MiB/s.", 2048),
@@ -186,7 +187,7 @@ const Progress = Type.Object(
     ...traffic,
     bytesTotal: count("Of all memory.", 268_435_456),
     bytesRemaining: figure("Still to be sent, as known now.", 0),
-    round: count("From 1.", 2),
+    round: count("From 1; 0 at the target.", 2),
     bytesPerSecond: figure("", 250_000_000),
     dirtyPagesPerSecond: figure("New ones.", 1200),
     throttlePercent: integer(0, PERCENT_MAX, "How much vCPUs are slowed down.", 0),
@@ -231,7 +232,11 @@ const Statistics = Type.Object(
     commitMs: ms("The target hears it, and runs.", 7),
     stateBytes: nullable(count("", 41_000)),
   },
-  { ...closed, $id: "MigrationStatistics", description: "Milliseconds; null: not reached." },
+  {
+    ...closed,
+    $id: "MigrationStatistics",
+    description: "Milliseconds; null: not reached, or not this side's.",
+  },
 );
 
 const Resolution = Type.Object(
@@ -291,7 +296,7 @@ export const MigrationGetQuery = Type.Object({ wait }, closed);
 
 const Round = Type.Object(
   {
-    round: count("From 1; the last one is sent with every vCPU held.", 1),
+    round: count("From 1; the last one is sent with every vCPU held, or after it has moved.", 1),
     startMs: figure("Since the session began.", 40),
     durationMs: figure("", 1010),
     pagesDirty: count("What the round had to send.", 65_536),
@@ -299,7 +304,11 @@ const Round = Type.Object(
     dirtyPagesPerSecond: figure("New ones, over this round.", 1200),
     bytesPerSecond: figure("", 260_000_000),
     throttlePercent: integer(0, PERCENT_MAX, "", 0),
+    dirtyLimitPagesPerSecond: count("What each vCPU was allowed; 0: no limit.", 0),
     predictedDowntimeMs: nullable(figure("Null in the last round.", 12)),
+    downtimeMs: nullable(
+      figure("In the last round before the target ran the VM: what it really was.", 14),
+    ),
     decision: Decision,
   },
   { ...closed, $id: "MigrationRound" },

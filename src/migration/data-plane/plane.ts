@@ -150,6 +150,7 @@ export class Plane {
     this.#outgoing.delete(id);
     this.#accepted.delete(id);
     if (accepted !== undefined) {
+      this.#host.tell("received", { id, received: accepted.stream.received() });
       this.#bySession.delete(accepted.session);
       this.#listener?.drop(accepted.session);
       accepted.stream.close();

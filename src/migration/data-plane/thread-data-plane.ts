@@ -121,13 +121,11 @@ class ThreadDataPlane implements RunningDataPlane {
     const arrivals = new Arrivals(spec.wake);
     const plain = { ...rest, wake: arrivals.word };
     const accepted = await this.#orForget(id, this.#thread.call("accept", { id, spec: plain }));
-    let last = NOTHING;
+    // Kept beyond its end: the last word comes with that.
+    const session = this.#sessions.get(id);
     return {
       ...accepted,
-      received: () => {
-        last = this.#sessions.get(id)?.received ?? last;
-        return last;
-      },
+      received: () => session?.received ?? NOTHING,
       digest: () => this.#thread.call("digest", { id }),
       request: (object, page) => this.#thread.tell("request", { id, object, page }),
       arrival: () => arrivals.next(),

@@ -93,12 +93,18 @@ export class Journalist implements Journal {
 
   round(record: RoundRecord): void {
     const session = this.#session;
-    session.rounds.push(record);
     session.unsavedRounds.push(record);
+    this.#book.saveLater(session);
+    const known = session.rounds.findLastIndex(({ round }) => round === record.round);
+    if (known >= 0) {
+      session.rounds[known] = record;
+      session.tell();
+      return;
+    }
+    session.rounds.push(record);
     this.#book.countRound(session);
     if (session.rounds.length > ROUNDS_KEPT) session.rounds.splice(ROUNDS_KEPT / 2, 1);
     this.#book.announce(session, "round", { round: record.round, why: record.decision.why });
-    this.#book.saveLater(session);
     session.tell();
   }
 
@@ -106,6 +112,8 @@ export class Journalist implements Journal {
     const session = this.#session;
     this.#book.countTraffic(session, progress);
     session.record = { ...session.record, progress: toJson(progress) };
+    // Nothing else would take it to the disk any more.
+    if (session.isEnded) this.#book.saveLater(session);
     session.tell();
   }
 

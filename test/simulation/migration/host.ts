@@ -369,7 +369,11 @@ export class SimHost {
         write(`peer ${name}`, () => {
           kept.peerSession = name;
         }),
-      round: (record) => void this.rounds.push(record),
+      round: (record) => {
+        const at = this.rounds.findIndex(({ round }) => round === record.round);
+        if (at < 0) this.rounds.push(record);
+        else this.rounds[at] = record;
+      },
       progress: (progress) => void this.progress.push(progress),
       decided: ({ why }) => this.#around.world.tell(`${session}: ${why}`),
       statistics: (statistics) => void this.statistics.push(statistics),

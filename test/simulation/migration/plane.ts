@@ -48,6 +48,8 @@ interface PageRun {
 /** What a frame does with its pages: stores all, stores those that are absent, discards. */
 type FrameKind = "store" | "if-absent" | "discard";
 
+const NOTHING = { pagesSent: 0, pagesZero: 0, pagesDuplicate: 0, bytes: 0 };
+
 class SimIncoming implements Incoming, Demanding {
   readonly url: string;
   readonly secret = "s";
@@ -57,7 +59,7 @@ class SimIncoming implements Incoming, Demanding {
   from: MemoryMap | null = null;
   isClosed = false;
   next = 0;
-  #bytes = 0;
+  #traffic: Traffic = NOTHING;
   #asked = 0;
   #news: () => void = () => {};
   readonly #ring = new PageRequests();
@@ -130,12 +132,25 @@ class SimIncoming implements Incoming, Demanding {
   apply(seq: number, run: PageRun, bytes: Uint8Array, kind: FrameKind): void {
     if (this.isClosed || !this.life.isAlive || seq !== this.next) return;
     this.next += 1;
-    this.#bytes += bytes.length;
+    const { pagesSent, pagesDuplicate, bytes: before } = this.#traffic;
+    const isStore = kind === "store";
+    this.#traffic = {
+      ...this.#traffic,
+      bytes: before + bytes.length,
+      pagesSent: pagesSent + (kind === "discard" ? 0 : run.count),
+      pagesDuplicate: pagesDuplicate + (isStore ? this.#countPresent(run) : 0),
+    };
     this.#store(run, bytes, kind);
     if (kind === "if-absent") this.#news();
   }
 
-  received = (): Traffic => ({ pagesSent: 0, pagesZero: 0, pagesDuplicate: 0, bytes: this.#bytes });
+  received = (): Traffic => this.#traffic;
+
+  #countPresent({ object, first, count }: PageRun): number {
+    const words = this.present.get(object);
+    const pages = Array.from({ length: count }, (_, at) => first + at);
+    return pages.filter((page) => ((words?.[page >> 5] ?? 0) >> (page & 31)) & 1).length;
+  }
 
   async digest(): Promise<string> {
     await this.#world.sleep(0.5);
@@ -167,8 +182,6 @@ function* runs(map: MemoryMap, pages: DirtyPages | null, most: number): Generato
     }
   }
 }
-
-const NOTHING = { pagesSent: 0, pagesZero: 0, pagesDuplicate: 0, bytes: 0 };
 
 /** Frames of a round that has ended before they went. */
 function dirtyPages({ blocks, pageSize }: MemoryMap, left: readonly PageRun[]): DirtyPages {

@@ -38,6 +38,11 @@ describe("post-copy", () => {
     expect(pair.target.disk.get("in-m1")?.state).toBe("completed");
     expect(await pair.end()).toMatchObject({ state: "completed", failure: null });
     await vm?.check();
+    // It is told of there as well, until the last page.
+    const told = pair.target.progress;
+    expect(told.some(({ bytesRemaining }) => bytesRemaining > 0)).toBe(true);
+    expect(told.at(-1)).toMatchObject({ bytesRemaining: 0, vcpuWaitMs: 0 });
+    expect(pair.target.statistics).toHaveLength(1);
     const [statistics] = pair.source.statistics;
     expect(statistics?.downtimeMs).toBeLessThan((statistics?.totalMs ?? 0) / 4);
     expect(pair.source.vms).toEqual([]);
@@ -51,12 +56,41 @@ describe("post-copy", () => {
     expect((figures?.pagesRequested ?? 0) + (figures?.pagesPushed ?? 0)).toBe(440);
   });
 
+  it("keeps what followed as a round, with the pause before it", async () => {
+    const pair = await running();
+    expect(pair.source.rounds).toEqual([]);
+    await pair.end();
+    const [push, ...others] = pair.source.rounds;
+    expect(others).toEqual([]);
+    const { downtimeMs, totalMs } = pair.source.statistics[0]!;
+    expect(push).toMatchObject({
+      round: 1,
+      pagesDirty: 440,
+      downtimeMs,
+      predictedDowntimeMs: null,
+    });
+    expect(push!.pagesSent + push!.pagesZero).toBe(440);
+    expect(push!.startMs).toBeGreaterThan(0);
+    expect(push!.durationMs).toBeGreaterThan(totalMs / 2);
+    const { bytes, pagesRequested, throttlePercent } = pair.source.progress.at(-1)!;
+    expect([push!.bytes, push!.throttlePercent]).toEqual([bytes, throttlePercent]);
+    const why = `440 pages followed the VM, ${pagesRequested} of them because it waited for them`;
+    expect(push!.decision).toMatchObject({ action: "push", why: expect.stringContaining(why) });
+  });
+
   it("follows pre-copy that doesn't converge", async () => {
     const pair = new Pair(BUSY);
     await pair.begin({ strategy: "hybrid", ...SLOW, downtimeMs: 20 });
     expect(await pair.end()).toMatchObject({ state: "completed" });
-    const { action, why } = pair.source.rounds.at(-1)!.decision;
+    const [decided, push] = pair.source.rounds.slice(-2);
+    const { action, why } = decided!.decision;
     expect([action, why]).toEqual(["postcopy", expect.stringContaining("not converging")]);
+    expect(push?.decision).toMatchObject({ action: "push", isConverging: false });
+    // The guest's pause was between the two.
+    const { downtimeMs } = pair.source.statistics[0]!;
+    expect([decided!.downtimeMs, push!.downtimeMs]).toEqual([downtimeMs, null]);
+    const bytes = pair.source.rounds.reduce((sum, round) => sum + round.bytes, 0);
+    expect(pair.source.progress.at(-1)?.bytes).toBe(bytes);
     await pair.target.vms[0]?.check();
   });
 
@@ -64,7 +98,7 @@ describe("post-copy", () => {
     const pair = new Pair(BUSY);
     await pair.begin({ timeoutMs: 100, onTimeout: "postcopy", ...SLOW, downtimeMs: 20 });
     expect(await pair.end()).toMatchObject({ state: "completed" });
-    expect(pair.source.rounds.at(-1)?.decision.why).toContain("time limit of 100 ms is over");
+    expect(pair.source.rounds.at(-2)?.decision.why).toContain("time limit of 100 ms is over");
   });
 
   it("follows when somebody asks for it, also out of a pause", async () => {
@@ -74,7 +108,7 @@ describe("post-copy", () => {
     await pair.until(() => pair.source.rounds.length > 0);
     expect(session.startPostcopy()).toBeNull();
     expect(await pair.end()).toMatchObject({ state: "completed" });
-    expect(pair.source.rounds.at(-1)?.decision.why).toContain("post-copy was asked for");
+    expect(pair.source.rounds.at(-2)?.decision.why).toContain("post-copy was asked for");
     expect(session.startPostcopy()).toMatch(/not in completed/);
 
     const paused = new Pair(QUIET);
@@ -127,6 +161,15 @@ describe("a wire that breaks in post-copy", () => {
     await pair.until(() => pair.state === "postcopy-active");
     expect(await pair.end()).toMatchObject({ state: "completed" });
     await vm?.check();
+    const [cut, rest, ...others] = pair.source.rounds;
+    expect(others).toEqual([]);
+    expect(cut!.decision.why).toMatch(/^the push was cut: The page stream is dead\.; \d+ of 440/);
+    const gone = cut!.pagesSent + cut!.pagesZero;
+    expect(gone).toBeGreaterThan(0);
+    expect(rest).toMatchObject({ round: 2, pagesDirty: 440 - gone });
+    expect(rest!.startMs).toBeGreaterThan(cut!.startMs + cut!.durationMs);
+    const { bytes } = pair.source.progress.at(-1)!;
+    expect(bytes).toBe(cut!.bytes + rest!.bytes);
   });
 
   it("pauses again where recovering fails", async () => {
@@ -153,6 +196,7 @@ describe("a wire that breaks in post-copy", () => {
       state: "failed",
       failure: { side: "operator", code: "resolved", detail: "b burns" },
     });
+    expect(pair.source.rounds.map(({ decision }) => decision.action)).toEqual(["push"]);
     // Its pages are gone with it: the target hears that when it can ask again.
     pair.net.heal();
     await pair.until(() => pair.target.disk.get("in-m1")?.state === "failed");

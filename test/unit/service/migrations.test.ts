@@ -53,7 +53,8 @@ const stateOf = async (vmId: string, service = t) => (await service.services.vms
 const ROUND: RoundRecord = {
   ...{ round: 1, startMs: 1, durationMs: 2, pagesDirty: 3, pagesSent: 3, pagesZero: 0 },
   ...{ pagesDuplicate: 0, bytes: 12_345, dirtyPagesPerSecond: 1, bytesPerSecond: 2 },
-  ...{ throttlePercent: 0, predictedDowntimeMs: 7 },
+  ...{ throttlePercent: 0, dirtyLimitPagesPerSecond: 0 },
+  ...{ predictedDowntimeMs: 7, downtimeMs: null },
   decision: { action: "next-round", why: "because", isConverging: false },
 };
 const PROGRESS = {
@@ -153,7 +154,8 @@ describe("an outgoing migration", () => {
     await journal.peer("mig_there");
     await journal.state("active", null);
     journal.round(ROUND);
-    journal.round({ ...ROUND, round: 2, predictedDowntimeMs: null });
+    const last = { ...ROUND, round: 2, predictedDowntimeMs: null };
+    journal.round(last);
     journal.progress({ ...PROGRESS, bytes: 345 });
     journal.progress(PROGRESS);
     journal.decided({ ...ROUND.decision, isConverging: false });
@@ -164,6 +166,7 @@ describe("an outgoing migration", () => {
     journal.decided(ROUND.decision);
     const statistics = { totalMs: 12, setupMs: 3, downtimeMs: null } as never;
     journal.statistics(statistics);
+    journal.round({ ...last, downtimeMs: 14 });
     await source.end("failed", FAILURE);
     const failed = await until(t, id, "failed");
     expect(failed).toMatchObject({
@@ -173,7 +176,7 @@ describe("an outgoing migration", () => {
     expect(failed.startedAt).not.toBeNull();
     expect(failed.endedAt).not.toBeNull();
     const rounds = await t.services.migrations.rounds(id);
-    expect(rounds).toEqual([ROUND, { ...ROUND, round: 2, predictedDowntimeMs: null }]);
+    expect(rounds).toEqual([ROUND, { ...last, downtimeMs: 14 }]);
     // Traffic counts once, however often it is told.
     expect(t.services.migrations.counts()).toMatchObject({
       states: [{ direction: "outgoing", state: "failed", count: 1 }],

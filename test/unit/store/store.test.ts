@@ -104,6 +104,7 @@ const ROUND: MigrationRoundRecord = {
   ...{ migrationId: "mig_1", round: 1, startMs: 1.25, durationMs: 1e3, pagesDirty: 2 ** 40 },
   ...{ pagesSent: 10, pagesZero: 20, pagesDuplicate: 0, bytes: 2 ** 45, throttlePercent: 20 },
   ...{ dirtyPagesPerSecond: 0.5, bytesPerSecond: 1e9 + 0.5, predictedDowntimeMs: null },
+  ...{ downtimeMs: null, dirtyLimitPagesPerSecond: 2 ** 32 },
   ...{ action: "next-round", why: "12 MiB are dirty", isConverging: true },
 };
 
@@ -120,11 +121,14 @@ describe("migrations", () => {
       ...{ progress: { bytes: 1 }, decision: { why: "x" }, statistics: { totalMs: 3 } },
       ...{ resolution: { runsOn: "source" }, startedAt: NOW, endedAt: NOW, version: 2 },
     };
+    // More is known of one.
+    const last = { ...rounds[0]!, downtimeMs: 14.25 };
+    await store.commit([{ kind: "put-migration-rounds", rounds: [last] }]);
     // The record changes under its rounds.
     await store.commit([{ kind: "put-migration", migration: ended }]);
     const after = await (await stores.afterKill()).open();
     expect(await after.loadMigrations()).toEqual([ended]);
-    expect(await after.readMigrationRounds("mig_1")).toEqual([...rounds].reverse());
+    expect(await after.readMigrationRounds("mig_1")).toEqual([ROUND, last]);
     await store.commit([{ kind: "delete-migration", id: "mig_1" }]);
     expect(await store.loadMigrations()).toEqual([]);
     expect(await store.readMigrationRounds("mig_1")).toEqual([]);
