@@ -1,6 +1,7 @@
 // Owns: `npm run crash:migrate`: migrations between two processes, cut by SIGKILL of either side at
 // random moments; a table of who died when and what became of the VM.
 //   --rounds 200   how many
+//   --strategy NAME   this one alone; each if absent
 //   --seed N       of every choice; printed. Moments are the machine's as well
 // Exit status 1 when either host says anything untrue, a page is lost, or a next move fails.
 import { parseArgs } from "node:util";
@@ -9,7 +10,11 @@ import { TwoHosts } from "../test/support/two-hosts.js";
 import { KillRounds, type Round } from "./migrate/kill-round.js";
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: "string", default: "200" }, seed: { type: "string" } },
+  options: {
+    rounds: { type: "string", default: "200" },
+    seed: { type: "string" },
+    strategy: { type: "string" },
+  },
 });
 
 const ROUNDS = Number(options.rounds);
@@ -33,7 +38,7 @@ async function main(): Promise<void> {
   const hosts = await TwoHosts.start("crash");
   const rounds: Round[] = [];
   try {
-    const killing = new KillRounds(hosts, new Prng(SEED));
+    const killing = new KillRounds(hosts, new Prng(SEED), options.strategy);
     for (let n = 1; n <= ROUNDS; n++) {
       const round = await killing.round(n);
       rounds.push(round);

@@ -618,6 +618,16 @@ export const PROBLEMS = {
     "Source and target have no version of passport and page stream in common: update one.",
   ),
   "target-memory": row(507, "The target has not enough memory", "Its budget is used up."),
+  "target-eventfds": row(
+    507,
+    "The target has not enough eventfds",
+    "EMFILE: delete some there that nobody uses.",
+  ),
+  "eventfd-busy": row(
+    409,
+    "An eventfd of the VM is in use at the target",
+    "EBUSY: an irqfd of another VM there is bound to the eventfd of the same id.",
+  ),
   "session-aborted": row(
     409,
     "The target never runs the VM by this session",

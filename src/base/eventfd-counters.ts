@@ -163,10 +163,13 @@ export class EventfdCounters {
     return foundOf(isFirst, this.peek(index) !== 0n);
   }
 
-  /** Takes the hook off, and whatever was counted since with it. */
-  unhook(index: number, hook: EventfdHook): void {
+  /**
+   * Takes the hook off, and whatever was counted since with it.
+   * @param leaves what was counted stays, for whoever comes next
+   */
+  unhook(index: number, hook: EventfdHook, leaves = false): void {
     const left = (this.#hooks.get(index) ?? []).filter((other) => other !== hook);
-    this.#take(index % this.capacity);
+    if (!leaves) this.#take(index % this.capacity);
     if (left.length > 0) {
       this.#hooks.set(index, left);
       return;
@@ -237,6 +240,18 @@ export class EventfdCounters {
    */
   take(index: number, times = 1n): bigint {
     return this.#take(this.#entryOf(index), times);
+  }
+
+  /** Counts down by at most `n`: so much of it is counted elsewhere now. */
+  withdraw(index: number, n: bigint): void {
+    const entry = this.#entryOf(index);
+    for (;;) {
+      const count = Atomics.load(this.#counts, entry);
+      const left = count > n ? count - n : 0n;
+      if (left === count) return;
+      if (Atomics.compareExchange(this.#counts, entry, count, left) === count) break;
+    }
+    this.#wake(entry);
   }
 
   /** A signal that a hook takes at once, so that no other reader sees it. */

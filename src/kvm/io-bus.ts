@@ -20,7 +20,8 @@ export interface EventfdPort {
   outside(index: number): number | null;
   signal(index: number): void;
   hook(index: number, hook: EventfdHook, mayQueue: boolean): EventfdFound;
-  unhook(index: number, hook: EventfdHook): void;
+  /** @param leaves what was counted stays in the counter */
+  unhook(index: number, hook: EventfdHook, leaves?: boolean): void;
   /** A signal from outside of the VM. @returns false: no hook is there any more */
   wake(index: number): boolean;
   hangUp(index: number): void;

@@ -82,6 +82,8 @@ export class Irqfds {
   #dead: Irqfd[] = [];
   readonly #resamplers = new Map<number, Resampler>();
   #nextId = 1;
+  /** What their eventfds have counted is for somebody else. */
+  #leavesCounts = false;
 
   constructor(vm: IrqfdContext) {
     this.#vm = vm;
@@ -111,13 +113,19 @@ export class Irqfds {
     if ((args.flags & ~(KVM_IRQFD.DEASSIGN | KVM_IRQFD.RESAMPLE)) !== 0) {
       throw new KvmError("EINVAL", IOCTL, "flags may hold only DEASSIGN (1) and RESAMPLE (2)");
     }
-    if ((args.flags & KVM_IRQFD.DEASSIGN) === 0) return this.#assign(args);
+    if ((args.flags & KVM_IRQFD.DEASSIGN) === 0) {
+      const { irqfd, found } = this.#assign(args, false);
+      // What was counted before is injected once, and stays in the counter.
+      if (found.endsWith("positive")) this.#vm.jobs.add("inject", irqfd.id);
+      return irqfd.id;
+    }
     this.#deassign(resolveEventfd(this.#vm.eventfds, args.fd, IOCTL), args.gsi);
     return null;
   }
 
-  #assign({ fd, gsi, flags, resamplefd }: IrqfdArgs): number {
-    const { eventfds, vgic, jobs } = this.#vm;
+  /** @param mayWait behind another VM's irqfd on the same eventfd */
+  #assign({ fd, gsi, flags, resamplefd }: IrqfdArgs, mayWait: boolean) {
+    const { eventfds, vgic } = this.#vm;
     if (!vgic.isInitialized) {
       throw new KvmError("EAGAIN", IOCTL, "the VM has no initialised vGIC", "vgic-not-initialized");
     }
@@ -127,7 +135,7 @@ export class Irqfds {
     const irqfd = this.#make(this.#nextId, eventfd, gsi, resample);
     // Before the hook: whatever it injects can't be acknowledged unheard.
     if (resample !== null) this.#join(irqfd);
-    const found = this.#hook(irqfd);
+    const found = this.#hook(irqfd, mayWait);
     if (found === null) {
       this.#leave(irqfd);
       this.#put(irqfd);
@@ -135,9 +143,7 @@ export class Irqfds {
     }
     this.#nextId++;
     this.#items.push(irqfd);
-    // What was counted before is injected once, and stays in the counter.
-    if (found.endsWith("positive")) jobs.add("inject", irqfd.id);
-    return irqfd.id;
+    return { irqfd, found };
   }
 
   #make(id: number, eventfd: number, gsi: number, resamplefd: number | null): Irqfd {
@@ -157,9 +163,9 @@ export class Irqfds {
   }
 
   /** @returns how the counter was found; null: it is somebody else's (EBUSY) */
-  #hook(irqfd: Irqfd): EventfdFound | null {
+  #hook(irqfd: Irqfd, mayWait: boolean): EventfdFound | null {
     if (this.#items.some(({ eventfd }) => eventfd === irqfd.eventfd)) return null;
-    const mayQueue = this.#vm.policies["irq.era"] === "pre617";
+    const mayQueue = mayWait || this.#vm.policies["irq.era"] === "pre617";
     const found = this.#vm.eventfds.hook(irqfd.eventfd, irqfd.hook, mayQueue);
     return found.startsWith("busy") && !mayQueue ? null : found;
   }
@@ -187,7 +193,7 @@ export class Irqfds {
   /** irqfd_shutdown: from here on it injects nothing and tells nobody. */
   #shutdown(irqfd: Irqfd): void {
     this.#dead = this.#dead.filter((other) => other !== irqfd);
-    this.#vm.eventfds.unhook(irqfd.eventfd, irqfd.hook);
+    this.#vm.eventfds.unhook(irqfd.eventfd, irqfd.hook, this.#leavesCounts);
     this.#leave(irqfd);
     this.#put(irqfd);
   }
@@ -204,12 +210,22 @@ export class Irqfds {
     if (irqfd.resampler === null) this.setIrq(irqfd.gsi, false);
   }
 
-  /** Those of the same VM on another host, under their old numbers. @throws KvmError as irqfd() */
-  restore(irqfds: readonly IrqfdView[], nextId: number): void {
+  /**
+   * Those of the same VM on another host, under their old numbers. What their eventfds have counted
+   * meanwhile is the caller's to bring in, once the VM is let go.
+   * @param mayWait of an eventfd: behind the irqfd of the VM that this one was
+   * @throws KvmError as irqfd()
+   */
+  restore(
+    irqfds: readonly IrqfdView[],
+    nextId: number,
+    mayWait: (eventfd: number) => boolean,
+  ): void {
     for (const { id, eventfd, gsi, flags, resamplefd } of irqfds) {
       this.#nextId = id;
       const fd = { index: eventfd, isEventfd: true };
-      this.#assign({ fd, gsi, flags, resamplefd: { index: resamplefd ?? -1, isEventfd: true } });
+      const resample = { index: resamplefd ?? -1, isEventfd: true };
+      this.#assign({ fd, gsi, flags, resamplefd: resample }, mayWait(eventfd));
     }
     this.#nextId = nextId;
   }
@@ -316,8 +332,12 @@ export class Irqfds {
 
   // ── the VM's life ───────────────────────────────────────────────────────────────────────────
 
-  /** kvm_irqfd_release. */
-  close(): void {
+  /**
+   * kvm_irqfd_release.
+   * @param leavesCounts of a VM that is somewhere else now, where they belong
+   */
+  close(leavesCounts = false): void {
+    this.#leavesCounts = leavesCounts;
     for (const irqfd of [...this.#items]) this.#deactivate(irqfd);
     this.#vm.jobs.flush("shutdown");
   }

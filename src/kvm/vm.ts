@@ -403,9 +403,10 @@ export class Vm {
     this.ackNotifiers.ack(0, pin);
   }
 
-  close(): void {
+  /** @param leavesCounts of its eventfds: it goes on elsewhere, or is to */
+  close(leavesCounts = false): void {
     for (const close of this.onClose) close();
-    this.irqfds.close();
+    this.irqfds.close(leavesCounts);
     for (const vcpu of this.vcpus) this.hdbss?.destroyVcpu(vcpu);
     this.bus.close();
     this.account.close();

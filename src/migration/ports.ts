@@ -33,8 +33,11 @@ export interface MovedEventfd {
   /** By which the source's clients know it; null: none does. */
   readonly name: string | null;
   readonly count: bigint;
+  readonly isSemaphore: boolean;
 }
 
+/** Eventfds as a VM's thread tells of them. */
+export type SavedEventfds = StateCommands["saveState"][1]["eventfds"];
 export type MadeEventfd = NonNullable<StateCommands["loadState"][0]["eventfds"]>[number];
 
 /** What the target's service does for one session. */
@@ -45,10 +48,11 @@ export interface TargetHost {
    */
   build(passport: Passport, parameters: MigrationParameters): Promise<MovingVm>;
   /**
-   * Makes counters for the eventfds that come with the VM, each with its count, and known by its
-   * name where it has one. Absent: a VM that has any is refused.
+   * Finds the eventfds that come with the VM by their names, and makes those that this host lacks,
+   * each with its count. `discard` ends those that were made.
+   * @throws ServiceError or KvmError: why this host can't have them
    */
-  eventfds?(moved: readonly MovedEventfd[]): Promise<readonly MadeEventfd[]>;
+  eventfds(moved: readonly MovedEventfd[]): Promise<readonly MadeEventfd[]>;
   /** The VM is this host's: it goes on, if it ran at the source. */
   release(wasRunning: boolean): Promise<void>;
   /** The VM that was built goes, and its memory. May be repeated. */

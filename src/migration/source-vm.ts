@@ -7,7 +7,7 @@ import { encodeSaved } from "../base/saved-codec.js";
 import type { DirtyPages, MemoryMap, TrackingCommands } from "../runtime/index.js";
 import { NO_PAGES } from "./dirty-pages.js";
 import { isTransient } from "./failure.js";
-import type { MovingVm, Sequences } from "./ports.js";
+import type { MovedEventfd, MovingVm, SavedEventfds, Sequences } from "./ports.js";
 import { retry } from "./retry.js";
 import { engineState } from "./state.js";
 
@@ -19,7 +19,7 @@ export class SourceVm {
   isPacked = false;
   readonly #vm: MovingVm;
   readonly #clock: Clock;
-  readonly #nameOf: (index: number) => string | null;
+  readonly #named: (saved: SavedEventfds) => readonly MovedEventfd[];
   #hold: Promise<{ readonly wasRunning: boolean }> | null = null;
   #heldMs: number | null = null;
   #wasRunning = false;
@@ -30,14 +30,14 @@ export class SourceVm {
   /** Before the session slowed it down first. */
   #throttled: ThrottleView | null = null;
 
-  /** @param nameOf what clients call an eventfd of this index */
+  /** @param named eventfds by what clients call them */
   constructor(
     session: string,
     vm: MovingVm,
     clock: Clock,
-    nameOf: (index: number) => string | null,
+    named: (saved: SavedEventfds) => readonly MovedEventfd[],
   ) {
-    this.#nameOf = nameOf;
+    this.#named = named;
     this.consumer = `migrations/${session}`;
     this.#vm = vm;
     this.#clock = clock;
@@ -147,13 +147,8 @@ export class SourceVm {
     const wasRunning = this.#wasRunning;
     this.#check();
     const { parts, eventfds } = (await this.#vm.call("saveState", { pack: this.isPacked })).value;
-    const moved = eventfds.map(({ local, index, count }) => {
-      return { local, name: index === null ? null : this.#nameOf(index), count };
-    });
-    const all: readonly Saved[] = [
-      ...parts,
-      engineState({ wasRunning, eventfds: moved, lacksPages }),
-    ];
+    const own = engineState({ wasRunning, eventfds: this.#named(eventfds), lacksPages });
+    const all: readonly Saved[] = [...parts, own];
     return encodeSaved(all);
   }
 

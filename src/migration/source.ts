@@ -17,12 +17,14 @@ import { firstPagesToLeave } from "./policy.js";
 import type {
   DataPlane,
   Journal,
+  MovedEventfd,
   MovingVm,
   Outgoing,
   Peer,
   PeerStatus,
   PeerTrust,
   Pushing,
+  SavedEventfds,
   Verdict,
 } from "./ports.js";
 import { whyNoPostcopy, whyNot } from "./preflight.js";
@@ -58,8 +60,8 @@ export interface SourceSpec {
   readonly supportsPostcopy: boolean;
   /** Sessions are set up in turn, where others are; absent: at once. */
   readonly turn?: <T>(act: () => Promise<T>) => Promise<T>;
-  /** What clients call an eventfd of this index; absent: none has a name. */
-  readonly eventfdName?: (index: number) => string | null;
+  /** What clients call the VM's eventfds. Asked for at the switchover. */
+  readonly eventfds: (saved: SavedEventfds) => readonly MovedEventfd[];
 }
 
 const noop = (): void => {};
@@ -117,7 +119,7 @@ export class SourceSession {
   constructor(spec: SourceSpec) {
     this.#spec = spec;
     this.control = new Control(spec.parameters);
-    this.vm = new SourceVm(spec.session, spec.vm, spec.clock, spec.eventfdName ?? (() => null));
+    this.vm = new SourceVm(spec.session, spec.vm, spec.clock, spec.eventfds);
     this.notes = new Notes(spec.journal, spec.clock, "queued", "none");
     this.#watch = new Stopwatch(spec.clock);
   }

@@ -1,4 +1,5 @@
 // Owns: the engine's own part of what goes with the VM's state. Any thread.
+import { U64_MAX } from "../base/hex.js";
 import type { Saved } from "../base/saved.js";
 import { decodeSaved } from "../base/saved-codec.js";
 import { type MovedEventfd, PeerError } from "./ports.js";
@@ -18,7 +19,9 @@ export interface EngineState {
 }
 
 export function engineState(state: EngineState): Saved {
-  const eventfds = state.eventfds.map(({ local, name, count }) => ({ local, name, count }));
+  const eventfds = state.eventfds.map(({ local, name, count, isSemaphore }) => {
+    return { local, name, count, isSemaphore };
+  });
   const { wasRunning, lacksPages } = state;
   // Who doesn't know of post-copy reads the state of any other VM.
   const pages = lacksPages ? { lacksPages } : {};
@@ -41,19 +44,30 @@ function decoded(bytes: Uint8Array): readonly Saved[] {
   }
 }
 
-function isEventfd(value: unknown): value is MovedEventfd {
-  const { local, name, count } = (value ?? {}) as Partial<Record<keyof MovedEventfd, unknown>>;
-  const isNamed = name === null || typeof name === "string";
-  return Number.isSafeInteger(local) && isNamed && typeof count === "bigint" && count >= 0n;
+/** @returns null: it is none */
+function eventfdOf(value: unknown): MovedEventfd | null {
+  const fields = (value ?? {}) as Partial<Record<keyof MovedEventfd, unknown>>;
+  // Older sources don't tell of semaphores.
+  const { local, name, count, isSemaphore = false } = fields;
+  if (typeof local !== "number" || !Number.isSafeInteger(local) || local < 0) return null;
+  if (name !== null && typeof name !== "string") return null;
+  if (typeof count !== "bigint" || count < 0n || count > U64_MAX) return null;
+  return typeof isSemaphore === "boolean" ? { local, name, count, isSemaphore } : null;
+}
+
+/** @returns null: they can't be read */
+function eventfdsOf(value: unknown): readonly MovedEventfd[] | null {
+  if (!Array.isArray(value)) return null;
+  const found = value.flatMap((one) => eventfdOf(one) ?? []);
+  return found.length === value.length ? found : null;
 }
 
 function own(data: unknown): EngineState {
   const fields = (data ?? {}) as Partial<Record<keyof EngineState, unknown>>;
-  const { wasRunning, eventfds, lacksPages = false } = fields;
+  const { wasRunning, lacksPages = false } = fields;
+  const eventfds = eventfdsOf(fields.eventfds);
   if (typeof wasRunning !== "boolean") throw refused("The state lacks whether the VM ran.");
-  if (!Array.isArray(eventfds) || !eventfds.every(isEventfd)) {
-    throw refused("The state's eventfds can't be read.");
-  }
+  if (eventfds === null) throw refused("The state's eventfds can't be read.");
   if (typeof lacksPages !== "boolean") throw refused("The state lacks whether pages follow.");
   return { wasRunning, eventfds, lacksPages };
 }

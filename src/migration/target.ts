@@ -389,10 +389,7 @@ export class TargetSession {
   }
 
   async #eventfds({ eventfds }: ArrivedState): Promise<readonly MadeEventfd[]> {
-    if (eventfds.length === 0) return [];
-    const made = await this.#spec.host.eventfds?.(eventfds);
-    if (made === undefined) throw refused("state-mismatch", "This host makes no eventfds for it.");
-    return made;
+    return eventfds.length === 0 ? [] : this.#spec.host.eventfds(eventfds);
   }
 
   async getReady(keeping: Promise<void>): Promise<void> {

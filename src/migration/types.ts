@@ -189,6 +189,14 @@ export interface Failure {
   readonly causes: readonly string[];
 }
 
+/** An eventfd that the VM will want at its target. */
+export interface PassportEventfd {
+  /** null: no client knows it. */
+  readonly name: string | null;
+  /** An irqfd waits on it. */
+  readonly isTrigger: boolean;
+}
+
 /** What the target builds a VM from; made and read by the service. JSON. */
 export interface Passport {
   readonly version: number;
@@ -210,6 +218,10 @@ export interface Passport {
       readonly differential: boolean;
     };
   };
+  /** Parts of the state to come; absent: from before they were told. */
+  readonly parts?: readonly { readonly kind: string; readonly version: number }[];
+  /** What its irqfds and ioeventfds name as it begins to move; absent: nothing. */
+  readonly eventfds?: readonly PassportEventfd[];
   /** Each memory object in order, and as of which page an unbacked one's content is computed. */
   readonly memory: readonly {
     readonly object: number;

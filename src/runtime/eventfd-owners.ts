@@ -49,10 +49,14 @@ export class EventfdOwners {
     this.released(index);
   }
 
-  /** The next in line moves up. It goes on hearing of signals from here, never in its thread. */
+  /**
+   * The next in line moves up, and hears what was left for it. It goes on hearing of signals from
+   * here, never in its thread.
+   */
   released(index: number): void {
     const [next] = this.#waiting.get(index) ?? [];
-    if (next !== undefined) this.#counters.claimExclusive(index, next);
+    if (next === undefined || !this.#counters.claimExclusive(index, next)) return;
+    if (this.#counters.peek(index) > 0n) void this.wake(index, true);
   }
 
   /**

@@ -95,10 +95,10 @@ export class EventfdPins {
   /** Gives eventfds the numbers that they had in the VM on another host. */
   #number({ name, args }: Command<"loadState">) {
     const bindings: EventfdBinding[] = [];
-    const eventfds = (args.eventfds ?? []).map(({ local, fd }) => {
-      const binding = fd.isEventfd && fd.index >= 0 ? this.#pin(fd.index, local) : null;
+    const eventfds = (args.eventfds ?? []).map(({ fd, ...one }) => {
+      const binding = fd.isEventfd && fd.index >= 0 ? this.#pin(fd.index, one.local) : null;
       if (binding !== null) bindings.push(binding);
-      return { local, fd: binding === null ? MISSING : { index: binding.local, isEventfd: true } };
+      return { ...one, fd: binding === null ? MISSING : { index: binding.local, isEventfd: true } };
     });
     return { command: { name, args: { ...args, eventfds } }, bindings };
   }

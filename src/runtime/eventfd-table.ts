@@ -45,6 +45,18 @@ export class SharedEventfdTable implements EventfdTable {
     return this.#counters.take(index);
   }
 
+  withdraw(index: number, n: bigint): void {
+    this.#counters.withdraw(index, n);
+  }
+
+  isClaimed(index: number): boolean {
+    return this.#counters.claimOf(index) !== 0;
+  }
+
+  free(): number {
+    return this.#counters.capacity - this.#counters.live();
+  }
+
   async close(index: number, drain: boolean): Promise<void> {
     await this.#owners.hangUp(index, drain);
     this.#counters.close(index);

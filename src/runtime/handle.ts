@@ -92,6 +92,12 @@ export interface EventfdTable {
   peek(index: number): bigint;
   /** Takes the whole count, or 1 of a semaphore; 0n when there was none (EAGAIN). */
   take(index: number): bigint;
+  /** Counts down by at most `n`, of a semaphore as well. */
+  withdraw(index: number, n: bigint): void;
+  /** Whether a VM's irqfd waits on it. */
+  isClaimed(index: number): boolean;
+  /** Counters that may still be created. */
+  free(): number;
   /** Tells the VM that waits on it, and closes; the counter lives on while a VM refers to it. */
   close(index: number, drain: boolean): Promise<void>;
   /** Moves with every change of the counter. */

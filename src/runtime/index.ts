@@ -20,6 +20,7 @@ export {
   DIRTY_DIAGNOSTICS,
   DIRTY_FAULTS,
   DIRTY_SETTINGS,
+  STATE_VERSIONS,
 } from "../vmm/index.js";
 export type * from "./handle.js";
 export { InlineVm } from "./inline-vm.js";

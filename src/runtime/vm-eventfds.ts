@@ -124,12 +124,12 @@ export class VmEventfds extends EventfdCounters {
     return foundOf(isFirst, super.peek(index) !== 0n);
   }
 
-  override unhook(local: number, hook: EventfdHook): void {
+  override unhook(local: number, hook: EventfdHook, leaves = false): void {
     const bound = this.#of(local);
     if (!bound.hooks.includes(hook)) return;
     bound.hooks = bound.hooks.filter((other) => other !== hook);
     const { index } = bound;
-    if (index !== null) super.take(index);
+    if (index !== null && !leaves) super.take(index);
     if (bound.hooks.length > 0) return;
     if (bound.claimed) this.releaseExclusive(local);
     else if (index !== null) this.#news.waits(index, false);

@@ -6,6 +6,7 @@ import type { Runtime } from "../runtime/index.js";
 import type { BootRecord, Store } from "../store/index.js";
 import { DirtyRates } from "./dirty-rate-service.js";
 import { EventLog } from "./event-log.js";
+import { EventfdAttachments } from "./eventfd-attachments.js";
 import { Eventfds } from "./eventfd-service.js";
 import { Experiments } from "./experiment-service.js";
 import { GdbStubs } from "./gdb-service.js";
@@ -80,12 +81,11 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
   const common = { store, recorder, registry, vms, images, events, clock, log, bootId };
   const book = await SnapshotBook.open(common);
   await reconcile({ ...common, wayBack: (vmId) => book.wayBack(vmId) });
-  const isOtherDescriptor = (id: string) => registry.has(id);
-  const eventfds = new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor });
+  const { eventfds, attachments } = openEventfds(runtime, registry, clock);
   const io = deps.snapshotIo ?? new ThreadSnapshotIo();
-  const snapshots = await openSnapshots(book, io, { ...common, parts, eventfds, limits });
-  const movable = { ...common, runtime, autosnapshots: snapshots.moving };
-  const migrations = await openMigrations(deps.config.migration ?? {}, movable);
+  const snapshots = await openSnapshots(book, io, { ...common, parts, attachments, limits });
+  const moving = { ...common, runtime, eventfds, attachments, autosnapshots: snapshots.moving };
+  const migrations = await openMigrations(deps.config.migration ?? {}, moving);
   const { version, qmpDirectory = null, gdbDirectory: directory = null } = deps.config;
   const qmp = new QmpSockets({
     ...{ registry, vms, events, clock, log, version },
@@ -138,6 +138,12 @@ export async function createServices(deps: ServiceDeps): Promise<Services> {
       return closing;
     },
   };
+}
+
+function openEventfds(runtime: Runtime, registry: VmRegistry, clock: Clock) {
+  const isOtherDescriptor = (id: string) => registry.has(id);
+  const eventfds = new Eventfds({ table: runtime.eventfds, clock, isOtherDescriptor });
+  return { eventfds, attachments: new EventfdAttachments(eventfds) };
 }
 
 async function recordBoot(

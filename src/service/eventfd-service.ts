@@ -26,6 +26,10 @@ interface Deps {
   readonly isOtherDescriptor: (id: string) => boolean;
 }
 
+const PREFIX = "efd";
+/** What newId makes, and room for what others make. */
+const EVENTFD_ID = /^efd_[\w-]{1,60}$/;
+
 export class Eventfds implements EventfdService {
   readonly #deps: Deps;
   /** In order of creation. */
@@ -37,6 +41,18 @@ export class Eventfds implements EventfdService {
   }
 
   async create(initial: bigint, isSemaphore: boolean): Promise<EventfdResource> {
+    return this.adopt(newId(PREFIX), initial, isSemaphore);
+  }
+
+  /**
+   * One that another host, or another life of this one, has under this id.
+   * @param id of no open eventfd
+   * @throws ServiceError "state-mismatch" for what is no id; KvmError EINVAL, EMFILE
+   */
+  async adopt(id: string, initial: bigint, isSemaphore: boolean): Promise<EventfdResource> {
+    if (!EVENTFD_ID.test(id) || this.#byId.has(id)) {
+      throw new ServiceError("state-mismatch", `${id} can't be the id of an eventfd here.`);
+    }
     if (initial === U64_MAX) {
       throw new KvmError("EINVAL", "eventfd2", "An eventfd counts to 0xfffffffffffffffe.");
     }
@@ -45,7 +61,7 @@ export class Eventfds implements EventfdService {
       throw new KvmError("EMFILE", "eventfd2", "No eventfd is free: delete some first.");
     }
     const eventfd: Eventfd = {
-      id: newId("efd"),
+      id,
       seq: this.#nextSeq,
       index,
       isSemaphore,
@@ -90,6 +106,23 @@ export class Eventfds implements EventfdService {
     }
     await this.#deps.table.write(eventfd.index, value, drain);
     return this.#resource(eventfd);
+  }
+
+  /** So much of the count is counted elsewhere now. */
+  withdraw(id: string, n: bigint): void {
+    const eventfd = this.#byId.get(id);
+    if (eventfd !== undefined) this.#deps.table.withdraw(eventfd.index, n);
+  }
+
+  /** Whether a VM's irqfd waits on it. */
+  isClaimed(id: string): boolean {
+    const eventfd = this.#byId.get(id);
+    return eventfd !== undefined && this.#deps.table.isClaimed(eventfd.index);
+  }
+
+  /** How many more there can be. */
+  get free(): number {
+    return this.#deps.table.free();
   }
 
   async read(

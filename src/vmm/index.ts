@@ -12,3 +12,4 @@ export {
 } from "./dirty-settings.js";
 export { createInstance } from "./instance.js";
 export type { InstanceDeps, Outcome, VmInstance } from "./instance-door.js";
+export { STATE_VERSIONS } from "./migration/state-versions.table.js";

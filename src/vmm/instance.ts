@@ -179,7 +179,9 @@ export class Instance implements VmInstance {
   }
 
   close(): void {
-    this.machine.kvm.vm.close();
+    const { kvm, held } = this.machine;
+    // What a VM misses while it is held is never its own to take along.
+    kvm.vm.close(held.isHeld);
   }
 }
 

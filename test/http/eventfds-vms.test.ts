@@ -3,34 +3,12 @@
 // Method: a real service, so each VM has a thread of its own; guests take interrupts.
 import { expect, it } from "vitest";
 import * as a64 from "../support/a64.js";
-import { type HttpCpu, HttpVm, TYPE } from "../support/irq-http.js";
+import { HttpVm } from "../support/irq-http.js";
 import { serviceOfFile } from "../support/irq-service.js";
-import { ADDR, CTRL_INIT, GICD, GROUP } from "../support/irq-uapi.js";
+import { SPI, served } from "../support/served-guest.js";
 
 const call = serviceOfFile("eventfds-vms");
-const SPI = 40;
 const DOORBELL = 0x900_0000;
-const [DIST, REDIST] = [0x800_0000, 0x80a_0000];
-
-/** A GICv3 whose SPI is level-sensitive, and a guest that handles it. */
-async function served(): Promise<{ vm: HttpVm; cpu: HttpCpu }> {
-  const vm = await HttpVm.create(call);
-  await vm.createVcpu(0);
-  const device = await vm.device(TYPE.V3);
-  await device.set(GROUP.ADDR, ADDR.V3_DIST, DIST, 8);
-  await device.set(GROUP.ADDR, ADDR.V3_REDIST, REDIST, 8);
-  expect(await device.setNothing(GROUP.CTRL, CTRL_INIT)).toBeNull();
-  const cpu = await vm.bootCpu(0);
-  await cpu.setHandler(false);
-  const bit = 1 << (SPI % 32);
-  await cpu.write(DIST + GICD.CTLR, 2);
-  await cpu.write(DIST + GICD.IGROUPR + 4, bit);
-  await cpu.write(DIST + GICD.ICFGR + 8, 0);
-  await cpu.write(DIST + GICD.ISENABLER + 4, bit);
-  await cpu.icc("ICC_PMR_EL1", 0xffn);
-  await cpu.icc("ICC_IGRPEN1_EL1", 1n);
-  return { vm, cpu };
-}
 
 /** A VM whose guest rings a doorbell: as many stores. */
 async function ringing(
@@ -79,7 +57,7 @@ async function take(eventfd: string, after: string): Promise<string> {
 }
 
 it("a doorbell of one guest interrupts the other's, whose end is waited for", async () => {
-  const { vm, cpu } = await served();
+  const { vm, cpu } = await served(call);
   const [trigger, done] = [await vm.eventfd(), await vm.eventfd()];
   const resample = { flags: 2, resampleEventfd: done };
   expect(await vm.irqfd(trigger, SPI - 32, resample)).toBeNull();
@@ -119,7 +97,7 @@ it("of a semaphore a doorbell adds 1, a read and an irqfd take 1", async () => {
   await bell.ring(1);
   expect([await take(id, "r0"), await take(id, "r1")]).toEqual(["0x1", "0x1"]);
   expect((await waitFor(id)).body.count).toBe("0x1");
-  const { vm, cpu } = await served();
+  const { vm, cpu } = await served(call);
   // What is there is injected once, and stays.
   expect(
     await vm.irqfd(id, SPI - 32, { flags: 2, resampleEventfd: await vm.eventfd() }),

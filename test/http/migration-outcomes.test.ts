@@ -316,6 +316,21 @@ describe("a network", () => {
   }
 
   it(
+    "that swallows the finish: the guest waits for 10 s, and goes on here",
+    async () => {
+      hosts.b.proxy.hop = (asked, forward) =>
+        isCall(asked, ":finish") ? new Promise(() => {}) : forward(asked);
+      // Digests of all memory may take longer.
+      await begin({ verify: false });
+      await expectStays({ side: "wire", code: "peer-unreachable", during: "device" });
+      const { failure } = await ended(hosts.a, uuid);
+      expect(failure?.detail).toContain("no answer within 10000 ms");
+      await expectGivenUp();
+    },
+    LONG_MS,
+  );
+
+  it(
     "that is cut at the commit: it runs nowhere until the target has heard, then there",
     async () => {
       let [isCut, isOver] = [false, false];

@@ -146,6 +146,9 @@ export class FakeVm implements VmHandle {
         return this.#dirty;
       case "describe":
         return { replaying: false };
+      case "listIrqfds":
+      case "listIoeventfds":
+        return [];
       case "listAssignedDevices":
         return this.assigned;
       case "describeMemory":
@@ -279,6 +282,12 @@ function fakeEventfds(): EventfdTable {
       counts[index] = count - value;
       return value;
     },
+    withdraw: (index, n) => {
+      const count = counts[index]!;
+      counts[index] = count > n ? count - n : 0n;
+    },
+    isClaimed: () => false,
+    free: () => 3 - counts.length,
     close: async () => {},
     sequence: () => 0,
     moved: () => new Promise((resolve) => wake.push(resolve)),

@@ -178,6 +178,13 @@ export class HttpCpu {
     this.places = { loop: base, snippet, log, stop: STOPS + 8 * id, gicc: GICC };
   }
 
+  /** The same guest where its VM is now. */
+  movedTo(vm: HttpVm): HttpCpu {
+    const cpu = new HttpCpu(vm, this.id, this.model);
+    cpu.#isUp = this.#isUp;
+    return cpu;
+  }
+
   async boot(features: number): Promise<void> {
     const { vm, id, places } = this;
     const path = `${vm.path}/vcpus/${id}`;

@@ -111,10 +111,15 @@ class Watched {
 export class KillRounds {
   readonly #hosts: TwoHosts;
   readonly #prng: Prng;
+  readonly #strategies: readonly Strategy[];
 
-  constructor(hosts: TwoHosts, prng: Prng) {
+  /** @param only this strategy; absent: each */
+  constructor(hosts: TwoHosts, prng: Prng, only?: string) {
     this.#hosts = hosts;
     this.#prng = prng;
+    const some = STRATEGIES.filter((strategy) => strategy === (only ?? strategy));
+    if (some.length === 0) throw new Error(`no strategy is called ${only}`);
+    this.#strategies = some;
   }
 
   async round(n: number): Promise<Round> {
@@ -125,7 +130,7 @@ export class KillRounds {
     const client = this.#hosts.client(from);
     const vm = await guest.create(client);
     const { uuid } = await client.call("getVm", { vm });
-    const strategy = prng.pick(STRATEGIES);
+    const strategy = prng.pick(this.#strategies);
     const { phase, seen } = await this.#cut(from, vm, killed, strategy);
     await this.#settled(uuid, from);
     const told1 = await told(this.#hosts, uuid, { from, killed: namesOf(from, killed), seen });

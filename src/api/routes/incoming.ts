@@ -48,6 +48,7 @@ function offers({ services, options }: ApiDeps): readonly Operation[] {
       problems: [
         ...["validation", "images-missing", "uuid-taken", "migration-version", "target-memory"],
         ...["session-aborted", "session-refused", "vm-limit", "draining", "kvm-errno"],
+        ...["target-eventfds", "eventfd-busy"],
       ] as const,
       handle: async ({ body, reply }) => {
         const passport = body.passport as unknown as Passport;

@@ -132,6 +132,29 @@ const Passport = Type.Object(
       },
       closed,
     ),
+    parts: Type.Optional(
+      list(
+        Type.Object(
+          {
+            kind: text("Of the state to come.", "vcpus", 64),
+            version: Type.Integer({ minimum: 1, maximum: 65_535, examples: [2] }),
+          },
+          closed,
+        ),
+        LIST_MAX,
+      ),
+    ),
+    eventfds: Type.Optional(
+      list(
+        Type.Object(
+          {
+            name: nullable(text("Its id at the source; null: no client knows it.", "efd_01", 64)),
+            isTrigger: Type.Boolean({ description: "An irqfd waits on it." }),
+          },
+          closed,
+        ),
+      ),
+    ),
     memory: list(
       Type.Object(
         {

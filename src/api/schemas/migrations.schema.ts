@@ -61,8 +61,8 @@ const live = {
   timeoutMs: integer(0, DAY_MS, "Longest time before the switchover, with setup; 0: none.", 0),
   onTimeout: word(
     ["cancel", "force", "postcopy"],
-    "Then: give up, switch over whatever the downtime, or switch to post-copy; a pause before the " +
-      "switchover ends as well.",
+    "Then: give up, switch over whatever the downtime, or switch to post-copy; a pause before " +
+      "the switchover ends as well.",
     "cancel",
   ),
   autoConverge: Type.Boolean({

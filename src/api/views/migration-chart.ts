@@ -1,5 +1,6 @@
 // Owns: the picture of a migration: what was left, how fast it came, went and was slowed down, and
-// the downtime, predicted and real, by round; where the VM moved. Drawn by ECharts without a browser. HTTP thread.
+// the downtime, predicted and real, by round; where the VM moved. Drawn by ECharts without a
+// browser. HTTP thread.
 import type { MigrationResource, RoundRecord } from "../services.js";
 import { short } from "./experiment-chart.js";
 

@@ -14,8 +14,10 @@ import type { Preflight } from "./types.js";
 
 /** Milliseconds without a byte after which a plain request is given up. */
 const ANSWER_MS = 15_000;
-/** Building a VM, taking an image or loading a state takes longer. */
+/** Building a VM, taking an image or a digest takes longer. */
 const WORK_MS = 120_000;
+/** The guest waits while a state is loaded; a target that digests all of its memory has WORK_MS. */
+const FINISH_MS = 10_000;
 /** Characters of a reason. */
 const WHY_MAX = 1024;
 /** Offers that are repeated for images: each of them makes at least one less missing. */
@@ -76,7 +78,8 @@ export class HttpPeer implements KnownPeer {
   async finish(session: string, state: Uint8Array, digest: string | null): Promise<string | null> {
     const query = digest === null ? "" : `?digest=${encodeURIComponent(digest)}`;
     const path = `${ROOT}/${encodeURIComponent(session)}:finish${query}`;
-    const answer = (await this.#post(path, state, WORK_MS)) as { readonly digest: string | null };
+    const limitMs = digest === null ? FINISH_MS : WORK_MS;
+    const answer = (await this.#post(path, state, limitMs)) as { readonly digest: string | null };
     return answer.digest;
   }
 

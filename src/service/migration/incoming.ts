@@ -19,6 +19,8 @@ import {
 } from "../../migration/index.js";
 import type { Runtime } from "../../runtime/index.js";
 import type { JsonObject } from "../../store/index.js";
+import type { Attachment, EventfdAttachments } from "../eventfd-attachments.js";
+import type { Eventfds } from "../eventfd-service.js";
 import type { Images } from "../image-service.js";
 import { ARRIVAL_TURN_MS, ARRIVALS_AT_ONCE } from "../limits.js";
 import type { VmEntry } from "../vm-entry.js";
@@ -30,6 +32,7 @@ import { ramBytes, streamOf } from "./passport.js";
 import type { PeerBook } from "./peer-book.js";
 import { LOCAL } from "./peers.js";
 import type { Session, SessionBook } from "./session-book.js";
+import { stateReasons } from "./state-reasons.js";
 import type { IncomingService, Preflight, Reason } from "./types.js";
 import type { VmMoves } from "./vm-moves.js";
 
@@ -43,6 +46,8 @@ export interface IncomingDeps {
   readonly engine: Engine;
   readonly plane: DataPlane;
   readonly runtime: Runtime;
+  readonly eventfds: Eventfds;
+  readonly attachments: EventfdAttachments;
   /** A source that says nothing for so long is asked. */
   readonly silenceMs: number;
 }
@@ -231,7 +236,11 @@ export class Incoming implements IncomingService {
   }
 
   #host(session: Session): TargetHost {
-    const { moves } = this.#deps;
+    const { moves, attachments } = this.#deps;
+    // Within a host the eventfds are the same, and the VM that leaves has its irqfds until it ends.
+    const isLocal = session.record.peer === LOCAL;
+    const options = { by: isLocal ? "counters" : "names", mayWait: isLocal } as const;
+    let attached: Attachment | null = null;
     return {
       build: async (passport): Promise<MovingVm> => {
         const { handle } = await moves.receive(session, passport, (reason) => {
@@ -239,12 +248,19 @@ export class Incoming implements IncomingService {
         });
         return handle;
       },
+      eventfds: async (moved) => {
+        attached = await attachments.attach(moved, options);
+        return attached.eventfds;
+      },
       release: async () => {
         const handle = this.entryOf(session)?.handle ?? null;
         if (handle === null) return;
+        // Held, it takes note of what they count.
+        await attached?.keep();
         await handle.call("holdVm", { hold: false, why: "It runs here now." });
       },
       discard: async () => {
+        await attached?.discard();
         const entry = this.entryOf(session);
         if (entry === null || entry.record.state !== "incoming") return;
         // Whatever the record says: what is on disk of it goes with the point.
@@ -296,7 +312,7 @@ export class Incoming implements IncomingService {
 
   *#reasons(passport: Passport): Iterable<Reason> {
     const { version, streams, source, vm } = passport;
-    const { registry, runtime, peers } = this.#deps;
+    const { registry, runtime, peers, eventfds } = this.#deps;
     const reason = (code: string, detail: string): Reason => ({ side: "target", code, detail });
     if (version !== 1 || streamOf(passport) === null) {
       const said = `version ${version} with page streams ${streams.join(", ")}`;
@@ -306,6 +322,7 @@ export class Incoming implements IncomingService {
     if (!isLocal && registry.hasUuid(vm.uuid)) {
       yield reason("uuid-taken", `Another VM of the target has the uuid ${vm.uuid}.`);
     }
+    yield* stateReasons(passport, eventfds, isLocal);
     const usage = runtime.usage();
     if (usage.vms >= usage.maxVms) {
       yield reason("vm-limit", `The target runs ${usage.vms} VMs, as many as it may.`);

@@ -5,6 +5,8 @@ import { type DataPlane, SILENCE_MS } from "../../migration/index.js";
 import type { Runtime } from "../../runtime/index.js";
 import type { Store } from "../../store/index.js";
 import type { EventLog } from "../event-log.js";
+import type { EventfdAttachments } from "../eventfd-attachments.js";
+import type { Eventfds } from "../eventfd-service.js";
 import type { Images } from "../image-service.js";
 import { Migrations } from "../migration-service.js";
 import type { Recorder } from "../recorder.js";
@@ -48,6 +50,8 @@ interface Deps {
   readonly autosnapshots: MovingAutosnapshots;
   readonly events: EventLog;
   readonly runtime: Runtime;
+  readonly eventfds: Eventfds;
+  readonly attachments: EventfdAttachments;
   readonly clock: Clock;
   readonly log: Log;
   readonly bootId: string;
@@ -77,13 +81,16 @@ export async function openMigrations(
   const config = { ...DEFAULTS, ...given };
   const { instance, peers: entries, engine, plane, runningMax, silenceMs } = config;
   const { store, recorder, events, clock, log, bootId, registry, vms, images, runtime } = deps;
-  const { autosnapshots } = deps;
+  const { eventfds, attachments, autosnapshots } = deps;
   const book = await SessionBook.open({ store, recorder, events, clock, log, bootId });
   const peers = new PeerBook(instance, entries, { bytes: (hash) => images.withHash(hash) });
   const moves = new VmMoves({ book, registry, vms, images, autosnapshots });
-  const outgoing = new Outgoing({ book, registry, moves, peers, engine, plane, runningMax });
+  const outgoing = new Outgoing({
+    ...{ book, registry, moves, peers, engine, plane, attachments, runningMax },
+  });
   const incoming = new Incoming({
     ...{ book, registry, vms, images, moves, peers, engine, plane, runtime, silenceMs },
+    ...{ eventfds, attachments },
   });
   const service = new Migrations({ book, registry, peers, engine, outgoing, incoming });
   peers.addLocal(new LocalPeer(incoming, (id) => service.verdict(id), config.certificate));

@@ -8,17 +8,20 @@ import {
   DEFAULT_PARAMETERS,
   type Failure,
   type MigrationParameters,
+  type MovedEventfd,
   type Passport,
   type ResumeSpec,
 } from "../../migration/index.js";
 import type { JsonObject } from "../../store/index.js";
+import type { EventfdAttachments } from "../eventfd-attachments.js";
 import { MIGRATIONS_QUEUED_MAX, SETUPS_AT_ONCE } from "../limits.js";
 import type { VmEntry } from "../vm-entry.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { Engine, SourceRun } from "./engine-port.js";
 import { type AtPoint, Journalist, type PointEffect } from "./journal.js";
-import { passportOf } from "./passport.js";
+import { passportEventfds, passportOf } from "./passport.js";
 import type { PeerBook } from "./peer-book.js";
+import { LOCAL } from "./peers.js";
 import type { Session, SessionBook } from "./session-book.js";
 import type { MigrationRequest } from "./types.js";
 import type { VmMoves } from "./vm-moves.js";
@@ -30,6 +33,7 @@ export interface OutgoingDeps {
   readonly peers: PeerBook;
   readonly engine: Engine;
   readonly plane: DataPlane;
+  readonly attachments: EventfdAttachments;
   /** Sessions that run at once. */
   readonly runningMax: number;
 }
@@ -42,6 +46,8 @@ export class Outgoing {
   /** Sessions that wait, in order. */
   readonly #queue: Session[] = [];
   readonly #running = new Map<Session, Promise<void>>();
+  /** Eventfds that have gone with a VM's state. */
+  readonly #moved = new WeakMap<Session, readonly MovedEventfd[]>();
   /** By peer: sessions that are being set up. */
   readonly #departures = new Map<string, Gate>();
   #isClosing = false;
@@ -180,7 +186,7 @@ export class Outgoing {
   }
 
   async #start(session: Session, journal: Journalist): Promise<SourceRun> {
-    const { engine, plane, peers, book } = this.#deps;
+    const { engine, plane, peers, book, attachments } = this.#deps;
     const entry = this.#deps.registry.require(session.record.vmId);
     const { handle } = entry;
     if (handle === null) throw new ServiceError("vm-gone", "The VM ended before it moved.");
@@ -194,6 +200,11 @@ export class Outgoing {
       dataPlane: plane,
       turn: (act) => this.#departure(session.record.peer).run(act),
       vm: handle,
+      eventfds: (saved) => {
+        const moved = attachments.named(saved);
+        this.#moved.set(session, moved);
+        return moved;
+      },
       passport: await this.passport(entry, session.id),
       parameters: session.record.parameters as unknown as MigrationParameters,
     });
@@ -208,11 +219,12 @@ export class Outgoing {
 
   /** What a target is told of a VM. */
   async passport(entry: VmEntry, session: string): Promise<Passport> {
-    const { instance } = this.#deps.peers;
+    const { peers, attachments, moves } = this.#deps;
     const { handle } = entry;
     const memory = handle === null ? null : (await handle.call("describeMemory", {})).value;
-    const autosnapshot = this.#deps.moves.declared(entry);
-    return passportOf(entry, memory, { instance, session, url: "" }, autosnapshot);
+    const eventfds = handle === null ? [] : await passportEventfds(handle, attachments);
+    const source = { instance: peers.instance, session, url: "" };
+    return passportOf(entry, { memory, eventfds, source, autosnapshot: moves.declared(entry) });
   }
 
   #journal(session: Session): Journalist {
@@ -252,6 +264,9 @@ export class Outgoing {
     const { handle } = entry;
     entry.handle = null;
     await handle?.close();
+    // Within a host they are the same ones.
+    const moved = session.record.peer === LOCAL ? [] : (this.#moved.get(session) ?? []);
+    this.#deps.attachments.moved(moved);
   }
 
   #letGo(session: Session): void {

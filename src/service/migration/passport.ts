@@ -1,10 +1,17 @@
 // Owns: what a target builds a VM from: making a passport of a VM, and reading a peer's. Pure.
 // HTTP thread.
 import { hex } from "../../base/hex.js";
-import { type Passport, STREAM_VERSIONS } from "../../migration/index.js";
-import type { ImageRef, MemoryMap, VmDefinition } from "../../runtime/index.js";
+import { type Passport, type PassportEventfd, STREAM_VERSIONS } from "../../migration/index.js";
+import {
+  type ImageRef,
+  type MemoryMap,
+  STATE_VERSIONS,
+  type VmDefinition,
+  type VmHandle,
+} from "../../runtime/index.js";
 import type { VmShape } from "../../store/index.js";
 import { definitionFromJson, definitionToJson } from "../definition.js";
+import type { EventfdAttachments } from "../eventfd-attachments.js";
 import type { AutosnapshotSpec } from "../snapshots/types.js";
 import type { VmEntry } from "../vm-entry.js";
 
@@ -109,12 +116,37 @@ export interface Sender {
   readonly url: string;
 }
 
-/** @param autosnapshot null: it isn't snapshotted by itself */
+/** What the VM's irqfds and ioeventfds name now; more may come until it moves. */
+export async function passportEventfds(
+  handle: VmHandle,
+  attachments: EventfdAttachments,
+): Promise<readonly PassportEventfd[]> {
+  const { value: irqfds } = await handle.call("listIrqfds", {});
+  const { value: ioeventfds } = await handle.call("listIoeventfds", {});
+  const triggers = irqfds.map(({ eventfd, index }) => ({ local: eventfd, index }));
+  const others = [
+    ...irqfds.flatMap(({ resamplefd: local, resampleIndex: index }) =>
+      local === null ? [] : { local, index },
+    ),
+    ...ioeventfds.map(({ eventfd: local, index }) => ({ local, index })),
+  ];
+  const isTrigger = new Set(triggers.map(({ local }) => local));
+  const byLocal = new Map([...others, ...triggers].map((one) => [one.local, one]));
+  const named = attachments.named([...byLocal.values()].map((one) => ({ ...one, count: 0n })));
+  return named.map(({ local, name }) => ({ name, isTrigger: isTrigger.has(local) }));
+}
+
+export interface PassportParts {
+  readonly memory: MemoryMap | null;
+  readonly eventfds: readonly PassportEventfd[];
+  readonly source: Sender;
+  /** null: it isn't snapshotted by itself. */
+  readonly autosnapshot: AutosnapshotSpec | null;
+}
+
 export function passportOf(
   entry: VmEntry,
-  memory: MemoryMap | null,
-  source: Sender,
-  autosnapshot: AutosnapshotSpec | null,
+  { memory, eventfds, source, autosnapshot }: PassportParts,
 ): Passport {
   const { uuid, name, labels } = entry.record;
   const { definition } = entry;
@@ -132,6 +164,9 @@ export function passportOf(
       images: imagesOf(definition).map(({ sha256, size }) => ({ sha256, size })),
       ...(autosnapshot === null ? {} : { autosnapshot }),
     },
+    parts: Object.entries(STATE_VERSIONS).map(([kind, version]) => ({ kind, version })),
+    // A target of before eventfds moved takes only a VM without any.
+    ...(eventfds.length === 0 ? {} : { eventfds }),
     memory: blocks.map(({ object, bytes, contentPage }) => ({ object, bytes, contentPage })),
   };
 }

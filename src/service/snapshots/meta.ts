@@ -1,5 +1,6 @@
 // Owns: what a snapshot's file says of itself and of its VM, as one saved part. HTTP thread.
 import { decodeSaved, encodeSaved } from "../../base/saved-codec.js";
+import type { MovedEventfd } from "../../migration/index.js";
 import type { MemoryMap, VmDefinition } from "../../runtime/index.js";
 import type { VmShape } from "../../store/index.js";
 import { broken } from "./format.js";
@@ -33,6 +34,15 @@ export interface MetaEventfd {
   readonly id: string | null;
   readonly count: bigint;
   readonly isSemaphore: boolean;
+}
+
+/** A snapshot's file calls an eventfd's name its id. */
+export function metaEventfds(moved: readonly MovedEventfd[]): readonly MetaEventfd[] {
+  return moved.map(({ name, ...rest }) => ({ ...rest, id: name }));
+}
+
+export function movedOf(eventfds: readonly MetaEventfd[]): readonly MovedEventfd[] {
+  return eventfds.map(({ id, ...rest }) => ({ ...rest, name: id }));
 }
 
 interface MetaBlock {

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.js";
 import type { Log } from "../../base/log.js";
 import type { Store } from "../../store/index.js";
 import type { EventLog } from "../event-log.js";
-import type { Eventfds } from "../eventfd-service.js";
+import type { EventfdAttachments } from "../eventfd-attachments.js";
 import type { Images } from "../image-service.js";
 import type { ServiceLimits } from "../limits.js";
 import type { Recorder } from "../recorder.js";
@@ -25,7 +25,7 @@ interface Deps {
   readonly parts: VmParts;
   readonly images: Images;
   readonly events: EventLog;
-  readonly eventfds: Eventfds;
+  readonly attachments: EventfdAttachments;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: ServiceLimits;

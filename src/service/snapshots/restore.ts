@@ -3,8 +3,9 @@
 
 import type { ServiceError } from "../../base/errors.js";
 import { decodeSaved } from "../../base/saved-codec.js";
-import type { MemoryMap, StateCommands, VmDefinition, VmHandle } from "../../runtime/index.js";
+import type { MemoryMap, VmDefinition, VmHandle } from "../../runtime/index.js";
 import type { VmShape } from "../../store/index.js";
+import type { Attachment } from "../eventfd-attachments.js";
 import { rebuild } from "../rebuild.js";
 import type { SnapshotVm } from "./capture.js";
 import { broken } from "./format.js";
@@ -19,6 +20,8 @@ export interface Restored {
   /** With the numbers of the new VM. */
   readonly shape: VmShape;
   readonly meta: SnapshotMeta;
+  /** To be kept, or discarded. */
+  readonly eventfds: Attachment;
 }
 
 export interface ChainFile {
@@ -26,11 +29,9 @@ export interface ChainFile {
   readonly path: string;
 }
 
-type Attached = NonNullable<StateCommands["loadState"][0]["eventfds"]>;
-
 export interface RestoreDeps {
   /** What eventfds are here that the VM had there. */
-  readonly attach: (eventfds: SnapshotMeta["eventfds"]) => Promise<Attached>;
+  readonly attach: (eventfds: SnapshotMeta["eventfds"]) => Promise<Attachment>;
   readonly io: SnapshotIo;
   /** A thread with the VM of a definition, its board loaded. */
   readonly build: (definition: VmDefinition) => Promise<VmHandle>;
@@ -69,6 +70,7 @@ async function buildFrom(
 ): Promise<Restored> {
   const { definition, shape } = meta.vm;
   const handle = await deps.build(definition);
+  let attached: Attachment | null = null;
   try {
     const built = await rebuild(handle, shape, true);
     const vm: SnapshotVm = handle;
@@ -77,12 +79,14 @@ async function buildFrom(
     const target = targetOf(meta, shape, built, memory);
     for (const { job } of opened) await loadFile(deps.io, vm, job, target);
     const parts = decodeSaved(state);
-    const eventfds = await deps.attach(meta.eventfds);
+    attached = await deps.attach(meta.eventfds);
+    const { eventfds } = attached;
     const all = paused ? parts.map(pausedPart) : parts;
     await vm.call("loadState", { parts: all, eventfds });
-    return { handle, definition, shape: built, meta };
+    return { handle, definition, shape: built, meta, eventfds: attached };
   } catch (error) {
     await handle.close();
+    await attached?.discard();
     throw error;
   }
 }

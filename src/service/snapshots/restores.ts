@@ -4,7 +4,7 @@ import { ServiceError } from "../../base/errors.js";
 import { newUuid } from "../../base/ids.js";
 import { definitionToJson } from "../definition.js";
 import type { EventLog } from "../event-log.js";
-import type { Eventfds } from "../eventfd-service.js";
+import type { EventfdAttachments } from "../eventfd-attachments.js";
 import type { ServiceLimits } from "../limits.js";
 import type { Recorder } from "../recorder.js";
 import type { VmResource, VmSpec } from "../services.js";
@@ -15,7 +15,7 @@ import type { VmParts } from "../vm-parts.js";
 import type { VmRegistry } from "../vm-registry.js";
 import type { Vms } from "../vm-service.js";
 import { movingVm } from "./chains.js";
-import type { SnapshotMeta } from "./meta.js";
+import { movedOf } from "./meta.js";
 import { type RestoreDeps, type Restored, restoreChain, WHY_HELD } from "./restore.js";
 import type { SnapshotBook } from "./snapshot-book.js";
 import type { SnapshotIo } from "./snapshot-io.js";
@@ -29,7 +29,7 @@ interface Deps {
   readonly parts: VmParts;
   readonly recorder: Recorder;
   readonly events: EventLog;
-  readonly eventfds: Eventfds;
+  readonly attachments: EventfdAttachments;
   readonly clock: Clock;
   readonly limits: ServiceLimits;
   readonly bootId: string;
@@ -51,7 +51,7 @@ export class SnapshotRestores {
     const reserved = this.#reserve(uuid, record?.vmUuid ?? newUuid());
     let entry: VmEntry | null = null;
     try {
-      const restored = await this.#build(id, paused);
+      const restored = await this.#build(id, paused, false);
       entry = await this.#register(restored, name ?? restored.meta.vm.name, reserved.uuid, id);
     } finally {
       reserved.release(entry !== null);
@@ -77,13 +77,14 @@ export class SnapshotRestores {
       entry.refuseElsewhere();
       entry.refuseWhileMoving();
       entry.refuseIfDebugged();
-      await this.#replace(entry, await this.#build(id, paused), id);
+      await this.#replace(entry, await this.#build(id, paused, true), id);
       return entry.resource;
     });
   }
 
-  #build(id: string, paused: boolean): Promise<Restored> {
-    const { book, io, vms } = this.#deps;
+  /** @param isInPlace the VM that it was still has its irqfds */
+  #build(id: string, paused: boolean, isInPlace: boolean): Promise<Restored> {
+    const { book, io, vms, attachments } = this.#deps;
     const files = book.chainOf(id).map((record) => ({
       id: record.id,
       path: book.pathOf(record.id),
@@ -91,22 +92,11 @@ export class SnapshotRestores {
     const deps: RestoreDeps = {
       io,
       build: (definition) => vms.build(definition, null, true),
-      attach: (eventfds) => this.#attach(eventfds),
+      // Those that are still open; in place of the others new ones, with what they counted.
+      attach: (eventfds) =>
+        attachments.attach(movedOf(eventfds), { by: "counters", mayWait: isInPlace }),
     };
     return restoreChain(deps, files, paused);
-  }
-
-  /** Those that are still open; in place of the others new ones, with what they counted. */
-  #attach(saved: SnapshotMeta["eventfds"]): ReturnType<RestoreDeps["attach"]> {
-    const { eventfds } = this.#deps;
-    return Promise.all(
-      saved.map(async ({ local, id, count, isSemaphore }) => {
-        const fd = eventfds.resolve(id);
-        if (fd.isEventfd && fd.index >= 0) return { local, fd };
-        const made = await eventfds.create(count, isSemaphore);
-        return { local, fd: eventfds.resolve(made.id) };
-      }),
-    );
   }
 
   /** @throws ServiceError "uuid-taken" for one that was asked for */
@@ -125,7 +115,7 @@ export class SnapshotRestores {
   }
 
   async #register(
-    { handle, definition, shape, meta }: Restored,
+    { handle, definition, shape, meta, eventfds }: Restored,
     name: string | null,
     uuid: string,
     snapshot: string,
@@ -144,8 +134,10 @@ export class SnapshotRestores {
       entry.handle = null;
       entry.isDeleted = true;
       await handle.close();
+      await eventfds.discard();
       throw error;
     }
+    await eventfds.keep();
     registry.add(entry);
     await this.#letGo(entry, handle, snapshot);
     return entry;
@@ -153,7 +145,7 @@ export class SnapshotRestores {
 
   async #replace(entry: VmEntry, restored: Restored, snapshot: string): Promise<void> {
     const { vms, recorder, parts } = this.#deps;
-    const { handle, definition, shape } = restored;
+    const { handle, definition, shape, eventfds } = restored;
     const change = {
       ...({ state: "active", stateReason: null, starts: entry.record.starts + 1 } as const),
       definition: definitionToJson(definition),
@@ -165,9 +157,11 @@ export class SnapshotRestores {
     } catch (error) {
       prepared.failed();
       await handle.close();
+      await eventfds.discard();
       throw error;
     }
     prepared.done();
+    await eventfds.keep();
     const old = entry.handle;
     entry.handle = null;
     entry.definition = definition;

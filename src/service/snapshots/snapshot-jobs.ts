@@ -8,13 +8,13 @@ import { newId } from "../../base/ids.js";
 import type { Log } from "../../base/log.js";
 import type { VmHandle } from "../../runtime/index.js";
 import type { SnapshotRecord } from "../../store/index.js";
-import type { Eventfds } from "../eventfd-service.js";
+import type { EventfdAttachments } from "../eventfd-attachments.js";
 import { type ServiceLimits, SNAPSHOT_CHAINS_MAX, SNAPSHOTS_MAX } from "../limits.js";
 import type { VmEntry } from "../vm-entry.js";
 import type { VmRegistry } from "../vm-registry.js";
 import { Capture, type CaptureControl, type Captured, type StateEventfds } from "./capture.js";
 import { Chains, consumerOf, movingVm, track, untrack } from "./chains.js";
-import { imagesOf, type MetaEventfd, type SnapshotMeta } from "./meta.js";
+import { imagesOf, metaEventfds, type SnapshotMeta } from "./meta.js";
 import type { Job, SnapshotBook, SnapshotEntry } from "./snapshot-book.js";
 import type { SnapshotIo } from "./snapshot-io.js";
 import type { SnapshotRequest, SnapshotResource } from "./types.js";
@@ -23,7 +23,7 @@ interface Deps {
   readonly book: SnapshotBook;
   readonly io: SnapshotIo;
   readonly registry: VmRegistry;
-  readonly eventfds: Eventfds;
+  readonly attachments: EventfdAttachments;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: ServiceLimits;
@@ -279,7 +279,7 @@ export class SnapshotJobs {
       parentBlocks: parentId === null ? null : (this.#blocks.get(parentId) ?? new Map()),
       meta: (memory: SnapshotMeta["memory"], eventfds: StateEventfds): SnapshotMeta => ({
         ...{ id, kind, parent: parentId, memory, takenAt: createdAt },
-        eventfds: this.#namesOf(eventfds),
+        eventfds: metaEventfds(this.#deps.attachments.named(eventfds)),
         vm: {
           id: vm.id,
           uuid: vm.record.uuid,
@@ -290,13 +290,6 @@ export class SnapshotJobs {
         },
       }),
     };
-  }
-
-  #namesOf(eventfds: StateEventfds): readonly MetaEventfd[] {
-    return eventfds.map(({ local, index, count }) => {
-      const known = this.#deps.eventfds.named(index);
-      return { local, count, id: known?.id ?? null, isSemaphore: known?.isSemaphore ?? false };
-    });
   }
 
   async #complete(

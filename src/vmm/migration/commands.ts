@@ -114,6 +114,15 @@ export interface StateEventfd {
   readonly count: bigint;
 }
 
+/** What an eventfd of a state is on this host. */
+export interface LoadedEventfd {
+  /** The VM's own number of it, in the state. */
+  readonly local: number;
+  readonly fd: EventfdRef;
+  /** An irqfd of the VM that this one was may have it until that VM ends. */
+  readonly mayWait?: boolean;
+}
+
 /** Name → [arguments, result]: memory, vCPUs held, state. */
 export interface StateCommands {
   describeMemory: [Record<string, never>, MemoryMap];
@@ -135,13 +144,14 @@ export interface StateCommands {
   /**
    * Into a VM that was built alike, is held, and has its memory already. Takes bits out of pending
    * tables in guest memory: compare digests before. A VM whose loading failed is to be deleted.
-   * `eventfds`: what the VM's numbers in the state stand for here; the same numbers without.
+   * `eventfds`: what the VM's numbers in the state stand for here; the same numbers without. What
+   * those of irqfds have counted is heard of when the VM is let go.
    * @throws ServiceError "state-leftover" for a part nobody takes, "state-mismatch", "vm-not-held"
    */
   loadState: [
     {
       parts: readonly Saved[];
-      eventfds?: readonly { readonly local: number; readonly fd: EventfdRef }[];
+      eventfds?: readonly LoadedEventfd[];
     },
     null,
   ];

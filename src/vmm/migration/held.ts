@@ -69,13 +69,18 @@ export class Held {
     return !this.isHeld;
   }
 
+  /** What it has counted until the VM is let go, here or where that was before, wakes it then. */
+  hearLater(eventfd: number): void {
+    this.#missed.add(eventfd);
+  }
+
   /** What came meanwhile comes now. */
   #wakeMissed(): void {
     const { eventfds } = this.#kvm.vm;
     const missed = [...this.#missed];
     this.#missed.clear();
     for (const eventfd of missed) {
-      if (!eventfds.isOpen(eventfd)) continue;
+      if (!eventfds.isOpen(eventfd) || eventfds.peek(eventfd) === 0n) continue;
       eventfds.take(eventfd);
       eventfds.wake(eventfd);
     }

@@ -5,6 +5,7 @@ import type { Saved } from "../../base/saved.js";
 import type { Op } from "../../kvm/index.js";
 import type { Machine } from "../machine.js";
 import type { StatePart } from "./state-part.js";
+import { STATE_VERSIONS } from "./state-versions.table.js";
 
 interface BoardState {
   /** It goes on by itself when it is let go. */
@@ -57,7 +58,7 @@ function* load(m: Machine, { runs, board: saved }: BoardState): Op<void> {
 
 export const BOARD_PART: StatePart<BoardState> = {
   kind: "board",
-  version: 1,
+  version: STATE_VERSIONS.board,
   save,
   check: (m, { board }) => {
     if (m.board === null || m.board.hardware.isBuilt) return null;

@@ -23,8 +23,7 @@ export const STATE_COMMANDS: { readonly [K in keyof StateCommands]: Row<K> } = {
   },
   loadState: {
     op: (m, { parts, eventfds = [] }) => {
-      const numbers = new Map(eventfds.map(({ local, fd }) => [local, fd.index]));
-      return loadState(m, unpacked(parts), numbers);
+      return loadState(m, unpacked(parts), eventfds);
     },
   },
   awaitPages: { now: (m, args) => awaitPages(m, args) },

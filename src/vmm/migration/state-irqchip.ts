@@ -44,6 +44,7 @@ import {
   saveGicV5,
 } from "./state-gicv5.js";
 import { mismatch, type StatePart } from "./state-part.js";
+import { STATE_VERSIONS } from "./state-versions.table.js";
 
 const KIND = "irqchip";
 const MAINTENANCE_DEFAULT = 25;
@@ -258,7 +259,7 @@ function load(m: Machine, { gic, gicV5, itses }: IrqchipState): void {
 
 export const IRQCHIP_PART: StatePart<IrqchipState> = {
   kind: KIND,
-  version: 2,
+  version: STATE_VERSIONS.irqchip,
   save,
   check,
   load: ({ m }, data) => load(m, data),

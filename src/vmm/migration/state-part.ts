@@ -8,6 +8,8 @@ export interface LoadContext {
   readonly m: Machine;
   /** The VM's number of an eventfd on this host, by its number in the state. */
   eventfd(saved: number): number;
+  /** Whether an irqfd on it, by the VM's number here, may wait behind that of another VM. */
+  mayWait(eventfd: number): boolean;
 }
 
 /**

@@ -3,6 +3,7 @@ import { isOwnSlot } from "../board/owned.table.js";
 import type { Machine } from "../machine.js";
 import { objectsOf } from "./memory-map.js";
 import type { StatePart } from "./state-part.js";
+import { STATE_VERSIONS } from "./state-versions.table.js";
 
 /** KVM_MEM_LOG_DIRTY_PAGES: whoever moves a VM has it on at the source. */
 const LOG_DIRTY_PAGES = 1;
@@ -60,7 +61,7 @@ function difference(own: Shape, other: Shape): string | null {
 
 export const SHAPE_PART: StatePart<Shape> = {
   kind: "shape",
-  version: 1,
+  version: STATE_VERSIONS.shape,
   save: shapeOf,
   check: (m, data) => difference(shapeOf(m), data),
   load: () => {},

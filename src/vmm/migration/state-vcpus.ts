@@ -20,6 +20,7 @@ import { NOTHING, u32Bytes, u64Bytes } from "../device-attributes.js";
 import type { Machine } from "../machine.js";
 import { programSource } from "../programs.js";
 import type { StatePart } from "./state-part.js";
+import { STATE_VERSIONS } from "./state-versions.table.js";
 
 const TARGET_GENERIC_V8 = 5;
 /** KVM_ARM_VCPU_PMU_V3_CTRL, TIMER_CTRL, PVTIME_CTRL. */
@@ -147,7 +148,7 @@ function loadVcpu(m: Machine, vcpu: Vcpu, state: VcpuState): void {
 
 export const VCPUS_PART: StatePart<VcpusState> = {
   kind: "vcpus",
-  version: 2,
+  version: STATE_VERSIONS.vcpus,
   save: (m) => ({
     timerPpis: [...m.kvm.vm.timerPpis],
     vcpus: m.kvm.vm.vcpus.map((vcpu) => saveVcpu(m, vcpu)),

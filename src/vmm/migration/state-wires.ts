@@ -8,6 +8,7 @@ import type { Saved } from "../../base/saved.js";
 import type { IrqfdView, RoutingEntry } from "../commands.js";
 import type { Machine } from "../machine.js";
 import type { LoadContext, StatePart } from "./state-part.js";
+import { STATE_VERSIONS } from "./state-versions.table.js";
 
 interface WiresState {
   readonly routes: readonly RoutingEntry[];
@@ -42,7 +43,7 @@ function save(m: Machine): WiresState {
   };
 }
 
-function load({ m, eventfd }: LoadContext, data: WiresState): void {
+function load({ m, eventfd, mayWait }: LoadContext, data: WiresState): void {
   const { vm } = m.kvm;
   m.harvests.load(data.harvests);
   m.coalesced.load(data.coalesced);
@@ -57,7 +58,13 @@ function load({ m, eventfd }: LoadContext, data: WiresState): void {
     eventfd: eventfd(irqfd.eventfd),
     resamplefd: irqfd.resamplefd === null ? null : eventfd(irqfd.resamplefd),
   }));
-  vm.irqfds.restore(irqfds, data.nextIrqfd);
+  vm.irqfds.restore(irqfds, data.nextIrqfd, mayWait);
+  for (const irqfd of irqfds) m.held.hearLater(irqfd.eventfd);
 }
 
-export const WIRES_PART: StatePart<WiresState> = { kind: "wires", version: 1, save, load };
+export const WIRES_PART: StatePart<WiresState> = {
+  kind: "wires",
+  version: STATE_VERSIONS.wires,
+  save,
+  load,
+};

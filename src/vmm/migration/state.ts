@@ -18,18 +18,19 @@ import {
   vmTime,
 } from "../../kvm/index.js";
 import type { Machine } from "../machine.js";
-import type { StateEventfd } from "./commands.js";
+import type { LoadedEventfd, StateEventfd } from "./commands.js";
 import { objectsOf } from "./memory-map.js";
 import { BOARD_PART } from "./state-board.js";
 import { createDevices, IRQCHIP_PART, type IrqchipState } from "./state-irqchip.js";
 import { type LoadContext, mismatch, type StatePart } from "./state-part.js";
 import { SHAPE_PART } from "./state-shape.js";
 import { initVcpus, setVcpuAttributes, VCPUS_PART, type VcpusState } from "./state-vcpus.js";
+import { STATE_VERSIONS } from "./state-versions.table.js";
 import { eventfdsIn, WIRES_PART } from "./state-wires.js";
 
 const VM_PART: StatePart<VmLatent & { readonly nested: Saved }> = {
   kind: "vm",
-  version: 1,
+  version: STATE_VERSIONS.vm,
   save: (m) => ({ ...vmLatent(m.kvm.vm), nested: m.kvm.nested.save() }),
   check: ({ kvm: { vm } }) => (vm.hasRun ? "a vCPU has run" : null),
   load: ({ m }, { nested, ...latent }) => {
@@ -41,7 +42,7 @@ const VM_PART: StatePart<VmLatent & { readonly nested: Saved }> = {
 /** Content of unbacked memory is computed as of the pages where it was first. */
 const UNBACKED_PART: StatePart<{ readonly contentPages: readonly number[] }> = {
   kind: "unbacked",
-  version: 1,
+  version: STATE_VERSIONS.unbacked,
   save: (m) => {
     const { unbacked } = m.kvm.vm.host;
     return { contentPages: unbackedOf(m).map(({ pa }) => unbacked.contentPage(pa)) };
@@ -60,7 +61,7 @@ function unbackedOf(m: Machine) {
 
 const TIME_PART: StatePart<VmTime & { readonly hasRun: boolean }> = {
   kind: "time",
-  version: 1,
+  version: STATE_VERSIONS.time,
   save: (m) => ({ ...vmTime(m.kvm.vm, m.held.ticks), hasRun: m.kvm.vm.hasRun }),
   load: ({ m }, { hasRun, ...time }) => {
     const { vm } = m.kvm;
@@ -189,12 +190,18 @@ function checkAll(m: Machine, data: ReadonlyMap<string, unknown>): void {
 export function* loadState(
   m: Machine,
   parts: readonly Saved[],
-  eventfds: ReadonlyMap<number, number>,
+  eventfds: readonly LoadedEventfd[],
 ): Op<null> {
   m.held.requireHeld("load a state");
   const data = sorted(parts);
   checkAll(m, data);
-  const context: LoadContext = { m, eventfd: (saved) => eventfds.get(saved) ?? saved };
+  const numbers = new Map(eventfds.map(({ local, fd }) => [local, fd.index]));
+  const patient = new Set(eventfds.flatMap(({ mayWait, fd }) => (mayWait ? [fd.index] : [])));
+  const context: LoadContext = {
+    m,
+    eventfd: (saved) => numbers.get(saved) ?? saved,
+    mayWait: (eventfd) => patient.has(eventfd),
+  };
   const wires = data.get(WIRES_PART.kind) as ReturnType<typeof WIRES_PART.save>;
   guarded(WIRES_PART.kind, () => {
     const closed = eventfdsIn(wires).find((fd) => !m.kvm.vm.eventfds.isOpen(context.eventfd(fd)));

@@ -160,8 +160,9 @@ class World {
 
   async restored(chain: Chain): Promise<readonly Uint8Array[]> {
     const made = new InlineHandle();
+    const nothing = { eventfds: [], keep: async () => {}, discard: async () => {} };
     const { shape } = await restoreChain(
-      { io: new LocalSnapshotIo(), build: async () => made, attach: async () => [] },
+      { io: new LocalSnapshotIo(), build: async () => made, attach: async () => nothing },
       chain.files,
       false,
     );

@@ -176,6 +176,7 @@ export class SimHost {
       journal: this.#journal(kept, session, life),
       clock: world.clock(life),
       supportsPostcopy: true,
+      eventfds: (saved) => saved.map(noEventfd),
     });
     plant?.source?.(source);
     this.outgoing.set(session, source);
@@ -271,6 +272,7 @@ export class SimHost {
       streams: STREAM_VERSIONS,
       host: {
         build: async () => this.#build(session, life),
+        eventfds: async (moved) => moved.map(noEventfd),
         release: async (wasRunning) => this.#release(session, from, wasRunning),
         discard: async () => {
           const vm = this.#vmOf.get(session);
@@ -401,4 +403,8 @@ export class SimHost {
       });
     });
   }
+}
+
+function noEventfd(): never {
+  throw new Error("VMs of the simulation have no eventfds");
 }

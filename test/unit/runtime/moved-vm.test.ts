@@ -15,6 +15,8 @@ import { definition } from "./support.js";
 
 const PIN = 8;
 const NO_FD = { index: -1, isEventfd: true };
+/** GICD_ISPENDR1, which userspace writes as it is to be: nothing is pending. */
+const DROP = { device: 0, group: 1, attr: 0x204n, value: new Uint8Array(4) };
 const IRQFD = { gsi: PIN, flags: 0, drain: true, found: null };
 
 class Host {
@@ -130,6 +132,51 @@ it("misses no signal while held: it goes with the VM, or comes when that is let 
   expect(eventfds).toEqual([{ local: 0, index: fd.index, count: 3n }]);
   await ask("holdVm", { hold: false, why: "" });
   expect([latch(source), host.counters.peek(fd.index)]).toEqual([true, 0n]);
+});
+
+it("within a host waits for the eventfd of the VM that it was, and hears all of it", async () => {
+  const host = new Host();
+  const [source, target] = [host.vm(), host.vm()];
+  await withGic(source);
+  const fd = host.fd();
+  const [ask, to] = [call(source), call(target)];
+  await ask("irqfd", { ...IRQFD, fd, resamplefd: NO_FD });
+  await ask("holdVm", { hold: true, why: "It is being moved." });
+  const { parts } = await ask("saveState", {});
+  await to("createVcpu", { id: 0 });
+  await to("holdVm", { hold: true, why: "It is being moved." });
+  const loaded = (mayWait: boolean) =>
+    to("loadState", { parts, eventfds: [{ local: 0, fd, mayWait }] });
+  await expect(loaded(false)).rejects.toThrow("EBUSY");
+  await target.close();
+  const other = host.vm();
+  const now = call(other);
+  await now("createVcpu", { id: 0 });
+  await now("holdVm", { hold: true, why: "It is being moved." });
+  await now("loadState", { parts, eventfds: [{ local: 0, fd, mayWait: true }] });
+  const write = async () => {
+    const written = host.table.write(fd.index, 1n, true);
+    for (let n = 0; n < 8; n++) {
+      for (const vm of [source, other]) vm.pump(10);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await written;
+  };
+  // In the pause, and before the one that it was has ended.
+  await write();
+  expect([latch(other), host.counters.peek(fd.index)]).toEqual([false, 1n]);
+  await now("holdVm", { hold: false, why: "" });
+  expect([latch(other), host.counters.peek(fd.index)]).toEqual([true, 0n]);
+  await now("setDeviceAttr", DROP);
+  expect(latch(other)).toBe(false);
+  await write();
+  expect([latch(other), host.counters.peek(fd.index)]).toEqual([false, 1n]);
+  await source.close();
+  await new Promise((resolve) => setImmediate(resolve));
+  other.pump(10);
+  expect([latch(other), host.counters.peek(fd.index)]).toEqual([true, 0n]);
+  await other.close();
+  expect(host.counters.claimOf(fd.index)).toBe(0);
 });
 
 it("has a log that tells why it leads nowhere", async () => {

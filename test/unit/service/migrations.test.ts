@@ -2,7 +2,12 @@
 // where the VM may run.
 // Method: a fake engine and a fake runtime; a crash is a copy of the store's files.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DEFAULT_PARAMETERS, type RoundRecord } from "../../../src/migration/index.js";
+import {
+  DEFAULT_PARAMETERS,
+  type Passport,
+  type RoundRecord,
+} from "../../../src/migration/index.js";
+import { STATE_VERSIONS } from "../../../src/runtime/index.js";
 import type { MigrationConfig } from "../../../src/service/migration/open.js";
 import { FAILURE, FakeEngine, type FakeSource } from "../../support/fake-engine.js";
 import { passport } from "../../support/passport.js";
@@ -495,6 +500,33 @@ describe("an incoming migration", () => {
     );
     expect(t.runtime.live()).toBe(1);
     await offer(passport(fine));
+  });
+
+  it("is refused for a state that can't be read or eventfds that can't be made", async () => {
+    const { incoming, eventfds } = t.services;
+    const said = async (more: Partial<Passport>) =>
+      (await incoming.check({ ...passport(), ...more })).reasons.map(({ detail }) => detail);
+    const parts = Object.entries(STATE_VERSIONS).map(([kind, version]) => ({ kind, version }));
+    expect(await said({ parts })).toEqual([]);
+    const [first, ...others] = parts;
+    const newer = { ...first!, version: 9 };
+    const changed = { parts: [newer, ...others.slice(1), { kind: "new", version: 1 }] };
+    const unread = "part shape has version 9, and 1 is known; part new is not known";
+    expect(await said(changed)).toEqual([
+      `The source's state can't be read here: ${unread}; part vm is missing.`,
+    ]);
+    expect(await refusalOf(offer({ ...passport(), ...changed }))).toBe("migration-version");
+    const { id } = await eventfds.create(0n, false);
+    const wanted = (name: string | null) => ({ name, isTrigger: true });
+    const fits = [wanted(id), wanted("efd_far"), wanted(null)];
+    expect(await said({ eventfds: fits })).toEqual([]);
+    const many = { eventfds: [...fits, wanted("efd_one_more")] };
+    expect(await said(many)).toEqual([
+      "EMFILE: the VM has 3 eventfds that the target lacks, and 2 more can be made there.",
+    ]);
+    expect(await refusalOf(offer({ ...passport(), ...many }))).toBe("target-eventfds");
+    expect(t.runtime.live()).toBe(0);
+    await offer({ ...passport(), parts, eventfds: fits });
   });
 
   it("keeps the numbers of memory objects, by which pages are named", async () => {
