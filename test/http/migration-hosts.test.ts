@@ -58,7 +58,7 @@ describe("two hosts", () => {
 
   it("move a guest in the middle of its work, there and back", async () => {
     const vm = await boot("host-a", "hello");
-    await says("host-a", vm, "\n");
+    await says("host-a", vm, "type a line\n");
     const before = await consoleOf("host-a", vm);
     const { uuid } = await get("host-a", vm);
     const there = await move("host-a", vm, { peer: "host-b", parameters: { verify: true } });

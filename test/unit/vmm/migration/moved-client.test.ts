@@ -332,7 +332,7 @@ describe("wires", () => {
     }
   });
 
-  it("inject what was counted while nobody listened", () => {
+  it("inject what was counted while nobody listened, once the VM is let go", () => {
     const twin = new IrqVm("v3");
     twin.cpu.claim(40, "edge");
     const trigger = twin.eventfd();
@@ -343,6 +343,9 @@ describe("wires", () => {
     hold(to);
     to.eventfds.create(1n);
     to.call("loadState", { parts });
+    to.kvm.vm.jobs.drain();
+    expect(to.kvm.vm.vgic.dist?.irq(null, 40)).toMatchObject({ pendingLatch: false });
+    letGo(to);
     to.kvm.vm.jobs.drain();
     expect(to.kvm.vm.vgic.dist?.irq(null, 40)).toMatchObject({ pendingLatch: true });
     const missing = builtLike(twin);
