@@ -9,7 +9,9 @@ const STAMPING = { data: 0x4100_0000, count: 0x4080_0000, pagesLog2: 12 };
 const LAP = 2 ** STAMPING.pagesLog2;
 const RATE = 6_000_000;
 const SLOW = { bandwidthBytesPerSecond: RATE, postcopyBandwidthBytesPerSecond: RATE };
-const POST_COPY = { peer: "host-b", strategy: "post-copy", parameters: SLOW };
+/** A minute, so that no machine is done with it before it was looked at. */
+const TRICKLE = { postcopyBandwidthBytesPerSecond: 250_000 };
+const POST_COPY = { peer: "host-b", strategy: "post-copy", parameters: TRICKLE };
 
 let hosts: TwoHosts;
 beforeAll(async () => {
@@ -70,6 +72,13 @@ describe("post-copy between two hosts", () => {
     await stamped("host-b", there, before + 20n);
     const late = await hosts.call("host-a", "POST", `/v1/migrations/${id}:cancel`);
     expect([late.status, late.body["code"]]).toEqual([409, "migration-committed"]);
+    await until(async () => {
+      const { progress } = await hosts.get("host-a", `/v1/migrations/${id}`);
+      return Number((progress as Json)["pagesRequested"]) > 0 ? true : null;
+    }, "asked for a page");
+    const limits = { postcopyBandwidthBytesPerSecond: RATE };
+    const patched = await hosts.call("host-a", "PATCH", `/v1/migrations/${id}`, limits);
+    expect(patched.status).toBe(200);
     const done = await hosts.reached("host-a", id);
     expect([done.state, done.failure]).toEqual(["completed", null]);
     const { pagesRequested, pagesPushed } = done["progress"] as Record<string, number>;

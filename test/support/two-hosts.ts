@@ -139,7 +139,8 @@ export class TwoHosts {
 
   async call(host: Name, method: string, path: string, body?: unknown): Promise<Answer> {
     const isBytes = body instanceof Uint8Array;
-    const type = isBytes ? "application/octet-stream" : "application/json";
+    const json = method === "PATCH" ? "application/merge-patch+json" : "application/json";
+    const type = isBytes ? "application/octet-stream" : json;
     const answer = await fetch(`${this.host(host).origin}${path}`, {
       method,
       headers: { ...this.headers, ...(body === undefined ? {} : { "content-type": type }) },
