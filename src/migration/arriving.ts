@@ -71,10 +71,12 @@ export class Arriving {
     this.#toldBytes = traffic.bytes;
     const bytesTotal = bytesOf(memory);
     const { pagesSent, pagesZero, pagesDuplicate } = traffic;
-    const here = (pagesSent + pagesZero - pagesDuplicate) * memory.pageSize;
+    const { pageSize } = memory;
+    const here = (pagesSent + pagesZero - pagesDuplicate) * pageSize;
     journal.progress({
       ...traffic,
-      ...{ bytesTotal, bytesRemaining: this.#isWhole ? 0 : Math.max(0, bytesTotal - here) },
+      // What came twice counts twice, so only the end is known.
+      ...{ bytesTotal, bytesRemaining: this.#isWhole ? 0 : Math.max(pageSize, bytesTotal - here) },
       // Rounds, and what they come to, are the source's.
       ...{ round: 0, bytesPerSecond: this.#bytesPerSecond, dirtyPagesPerSecond: 0 },
       ...{ throttlePercent: 0, predictedDowntimeMs: null },

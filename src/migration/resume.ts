@@ -207,7 +207,8 @@ export async function resumeTarget({ kept, journal, clock }: ResumeSpec): Promis
   const notes = new Notes(journal, clock, kept.state, kept.point);
   if (kept.point === "running" && LACKS_PAGES.has(kept.state)) {
     const detail =
-      "The target's host restarted before all pages had come: the VM, which ran there, is lost.";
+      "The target's host restarted before it was on record that all pages had come: the VM, " +
+      "which ran there, is lost.";
     const failure = new MigrationError("target", "lost-in-postcopy", detail);
     await notes.end("failed", failureOf(failure, kept.state, "target"));
   } else if (kept.point === "running") {

@@ -104,6 +104,8 @@ export class TargetSession {
   readonly #stopwatch: Stopwatch;
   #committed: () => void = () => {};
   readonly #readied = new Once<true>();
+  /** Post-copy: every page is here, which isn't on disk yet. */
+  #isEnding = false;
 
   constructor(spec: TargetSpec) {
     this.#spec = spec;
@@ -113,7 +115,9 @@ export class TargetSession {
   }
 
   get status(): PeerStatus {
-    return this.notes.status;
+    const { status } = this.notes;
+    // A source that reads it gives its copy up: a restart of this host must say the same.
+    return this.#isEnding ? { ...status, state: "postcopy-active" } : status;
   }
 
   get traffic(): Traffic {
@@ -336,7 +340,9 @@ export class TargetSession {
       return;
     }
     this.#tellFigures();
+    this.#isEnding = true;
     await notes.end("completed", notes.status.failure);
+    this.#isEnding = false;
     this.#closeLater();
   }
 

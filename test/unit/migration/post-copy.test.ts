@@ -229,7 +229,7 @@ describe("a host that dies in post-copy", () => {
     expect(pair.oracle.violations).toEqual([]);
     for (const kept of [pair.source.disk.get("m1"), pair.target.disk.get("in-m1")]) {
       expect(kept).toMatchObject({ state: "failed", failure: { code: "lost-in-postcopy" } });
-      expect(kept?.failure?.detail).toContain("before all pages had come");
+      expect(kept?.failure?.detail).toContain("before it was on record that all pages had come");
     }
     expect(pair.source.vms).toEqual([]);
   });
