@@ -64,11 +64,11 @@ export class EventfdOwners {
    * @param drain whether work that the wake-up puts off is done before it resolves
    * @returns resolves when the owner's VM has taken it in, or there is no owner
    */
-  wake(index: number, drain: boolean): Promise<void> {
+  wake(index: number, drain: boolean, signals = 1n): Promise<void> {
     const known = this.#wakes.get(index);
-    if (known === undefined) return this.#begin(index, drain, 1n);
+    if (known === undefined) return this.#begin(index, drain, signals);
     known.drain ||= drain;
-    known.signals += 1n;
+    known.signals += signals;
     known.next ??= known.now.then(() => this.#begin(index, known.drain, known.signals));
     return known.next;
   }
@@ -98,18 +98,25 @@ export class EventfdOwners {
 
   async #send(index: number, drain: boolean, signals: bigint): Promise<void> {
     if (!this.#counters.isOpen(index)) return;
-    const handle = this.#handles.get(this.#counters.claimOf(index));
+    const owner = this.#counters.claimOf(index);
+    const handle = this.#handles.get(owner);
     if (handle === undefined) return;
     const taken = this.#counters.take(index, signals);
     const args = { fd: { index, isEventfd: true }, drain };
     const answer = await handle.call("wakeEventfd", args).catch(ignoreEnd);
-    if (answer === null || answer.value.woken || taken === 0n) return;
+    if (answer?.value.woken === true || taken === 0n || !this.#counters.isOpen(index)) return;
+    const others = (this.#waiting.get(index) ?? []).filter((other) => other !== owner);
+    // A VM that ends takes what its hooks were to hear with it, unless one waits behind them.
+    if (answer === null && others.length === 0) return;
     // The hook had gone before it could hear: what was written waits for the next one.
-    if (this.#counters.isOpen(index)) this.#counters.signal(index, taken);
+    this.#counters.signal(index, taken);
+    // That one may have moved up before there was anything to hear.
+    const next = this.#counters.claimOf(index);
+    if (next !== owner && this.#handles.has(next)) void this.wake(index, drain, taken);
   }
 }
 
-/** A VM that ends takes its hooks, and what they were to hear, with it. */
+/** The VM has ended. */
 function ignoreEnd(error: unknown): null {
   if (error instanceof ServiceError) return null;
   throw error;
