@@ -62,6 +62,7 @@ export class EventfdOwners {
   /**
    * After a counter was added to.
    * @param drain whether work that the wake-up puts off is done before it resolves
+   * @param signals each takes 1 of a semaphore; any other counter is taken whole
    * @returns resolves when the owner's VM has taken it in, or there is no owner
    */
   wake(index: number, drain: boolean, signals = 1n): Promise<void> {

@@ -8,7 +8,7 @@ import type { CommandArgs, CommandName, CommandResult, VmDefinition } from "../v
 import { InlineVm } from "./inline-vm.js";
 import type { InstanceFactory } from "./vm-core.js";
 
-/** Each is faster than the one before. Our choice: it takes a spare thread half a second. */
+/** Each is faster than the one before; how many is our choice. */
 const TIMES = 4;
 const MEMORY_MIB = 16;
 const BUDGET_BYTES = 2 ** 28;

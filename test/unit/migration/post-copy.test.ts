@@ -48,6 +48,20 @@ describe("post-copy", () => {
     expect(pair.source.vms).toEqual([]);
   });
 
+  it("is said to be over there once a restart of that host would say so, too", async () => {
+    const pair = await running();
+    let [looks, early] = [0, 0];
+    await pair.until(() => {
+      const said = pair.target.incoming.get("in-m1")?.status.state;
+      const isKept = pair.target.disk.get("in-m1")?.state === "completed";
+      looks += 1;
+      if (said === "completed" && !isKept) early += 1;
+      return pair.state === "completed";
+    });
+    expect(looks).toBeGreaterThan(10);
+    expect(early).toBe(0);
+  });
+
   it("sends what a vCPU waits for before its turn, and counts it", async () => {
     const pair = await running();
     await pair.end();
