@@ -129,6 +129,19 @@ export class Rounds {
     return { traffic, startMs, durationMs: this.elapsedMs - startMs, pagesDirty, unsent };
   }
 
+  /** One round: what is known now, and then what somebody has found meanwhile. */
+  async sendBoth(pages: DirtyPages, more: Promise<DirtyPages>): Promise<Sent> {
+    if (pages.pages === 0) return this.send(await more);
+    const first = await this.send(pages);
+    const second = await this.send(await more);
+    const { startMs } = first;
+    return {
+      ...{ startMs, durationMs: this.elapsedMs - startMs, unsent: second.unsent },
+      traffic: sum(first.traffic, second.traffic),
+      pagesDirty: first.pagesDirty + second.pagesDirty,
+    };
+  }
+
   /** What comes after a round that left these pages. */
   decide(
     sent: Sent,

@@ -3,7 +3,7 @@
 import type { Clock } from "../base/clock.js";
 import type { DirtyPages, MemoryMap } from "../runtime/index.js";
 import type { Control } from "./control.js";
-import { joinPages } from "./dirty-pages.js";
+import { joinPages, NO_PAGES } from "./dirty-pages.js";
 import { isTransient, MigrationError } from "./failure.js";
 import { FINISH_PATIENCE_MS } from "./limits.js";
 import type { Notes } from "./notes.js";
@@ -104,23 +104,24 @@ export class Switchover {
     await watch.time("holdMs", () => vm.hold());
   }
 
-  /** The last pages, and meanwhile the state. */
+  /** What is left, and meanwhile the state; then what saving that has written. */
   async transfer(left: DirtyPages): Promise<Uint8Array> {
     const { vm, watch } = this.#parts;
     const { state, dirty } = await vm.saveLast(false);
     const saving = watch.time("saveMs", () => state);
     saving.catch(() => {});
     return watch.time("lastRoundMs", async () => {
-      await this.sendLast(joinPages(left, await dirty));
+      await this.sendLast(left, dirty);
       const saved = await saving;
       watch.stateBytes = saved.length;
       return saved;
     });
   }
 
-  async sendLast(pages: DirtyPages): Promise<void> {
+  /** @param more that somebody is finding meanwhile */
+  async sendLast(pages: DirtyPages, more = Promise.resolve(NO_PAGES)): Promise<void> {
     const { rounds } = this.#parts;
-    const sent = await rounds.send(pages);
+    const sent = await rounds.sendBoth(pages, more);
     rounds.record(sent, 0, LAST, null);
   }
 

@@ -169,7 +169,7 @@ export interface Statistics {
   readonly downtimeMs: number | null;
   readonly holdMs: number | null;
   readonly saveMs: number | null;
-  /** The last round; the end of saving the state is in it. */
+  /** The last round; saving the state is in it. */
   readonly lastRoundMs: number | null;
   /** The target takes the state and gets ready. */
   readonly finishMs: number | null;

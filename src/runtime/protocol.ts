@@ -6,7 +6,7 @@
 //   ◀───── ready | refused-start, then reply | refused | input-log | unbound | eventfd-* | news |
 //          tier0 | died
 import type { RefusalData } from "../base/errors.js";
-import type { Command, Stamp, Tier0Code, VmDefinition } from "../vmm/index.js";
+import type { Command, CommandArgs, Stamp, Tier0Code, VmDefinition } from "../vmm/index.js";
 import type { InputLog, VmNews } from "./handle.js";
 import type { LogBounds } from "./input-log.js";
 import { COMMAND_ROWS } from "./logged.table.js";
@@ -51,6 +51,13 @@ export type FromVm =
 /** @returns whether a running step shall be cut short for it: for every input, for no read. */
 export function isUrgent(message: ToVm): boolean {
   return message.kind === "call" && COMMAND_ROWS[message.command.name].logged;
+}
+
+/** @returns whether somebody waits until no vCPU runs: the thread is awaited from then on. */
+export function isHold(message: ToVm): boolean {
+  if (message.kind !== "call") return false;
+  const { name, args } = message.command;
+  return name === "holdVm" && (args as CommandArgs<"holdVm">).hold;
 }
 
 /** Sends one message, moving the listed buffers. */

@@ -7,7 +7,9 @@ const INPUTS = 0;
 const URGENT = 1;
 /** 1 once the VM shall end. */
 const ENDING = 2;
-const WORDS = 3;
+/** The VM's thread, as the system names it; 0: not known. */
+const THREAD = 3;
+const WORDS = 4;
 
 export class ThreadControl {
   readonly shared: SharedArrayBuffer;
@@ -32,6 +34,16 @@ export class ThreadControl {
     Atomics.add(this.#words, INPUTS, 1);
     if (urgent) Atomics.add(this.#words, URGENT, 1);
     Atomics.notify(this.#words, INPUTS);
+  }
+
+  /** HTTP thread: see systemThread(). */
+  get thread(): number {
+    return Atomics.load(this.#words, THREAD);
+  }
+
+  /** VM thread. */
+  introduce(thread: number): void {
+    Atomics.store(this.#words, THREAD, thread);
   }
 
   /** HTTP thread: asks the VM's thread to leave its loop. */

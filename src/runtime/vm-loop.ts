@@ -16,11 +16,12 @@ import { assert } from "../base/assert.js";
 import { systemClock } from "../base/clock.js";
 import { KvmError, ServiceError, toRefusal } from "../base/errors.js";
 import { EventfdCounters } from "../base/eventfd-counters.js";
-import { giveWay, NICE } from "../base/give-way.js";
+import { giveWay, NICE, systemThread } from "../base/give-way.js";
 import { STEPS_PER_TURN } from "../base/limits.js";
 import { MemoryBudget } from "../base/memory-budget.js";
 import type { shareTier0 } from "../vmm/index.js";
 import {
+  isHold,
   isUrgent,
   type SendFromVm,
   type SpareSetup,
@@ -40,12 +41,15 @@ export function runVmThread(createInstance: InstanceFactory, share?: typeof shar
   const receive = (): unknown => receiveMessageOnPort(port)?.message;
   const setup = "request" in given ? given : awaitSetup(control, receive, send);
   if (setup === null) return;
+  giveWay(NICE.vm);
+  control.introduce(systemThread());
   share?.(setup.tier0, (code) => send({ kind: "tier0", code }, []));
   try {
-    const core = startCore(setup, createInstance, send);
+    const urgency = new Urgency();
+    const core = startCore(setup, createInstance, urgency, send);
     if (core === null) return;
     send({ kind: "ready" }, []);
-    loop(core, control, receive as () => ToVm | undefined);
+    loop(core, control, urgency, receive as () => ToVm | undefined);
     core.close();
   } catch (error) {
     // One of our own bugs: this VM ends, the process and its other VMs do not (DESIGN 16).
@@ -75,6 +79,7 @@ function awaitSetup(
 function startCore(
   setup: ThreadSetup,
   createInstance: InstanceFactory,
+  urgency: Urgency,
   send: SendFromVm,
 ): VmCore | null {
   try {
@@ -85,8 +90,7 @@ function startCore(
       schedule: "round-robin",
       clock: systemClock,
       createInstance,
-      // A held guest waits for this thread to save, load and let go.
-      onHeld: (isHeld) => giveWay(isHeld ? NICE.awaited : NICE.vm),
+      onHeld: (isHeld) => urgency.held(isHeld),
       send,
     });
   } catch (error) {
@@ -96,7 +100,27 @@ function startCore(
   }
 }
 
-function loop(core: VmCore, control: ThreadControl, receive: () => ToVm | undefined): void {
+/** A held guest waits for this thread to save, load and let go. */
+class Urgency {
+  #isHeld = false;
+
+  held(isHeld: boolean): void {
+    this.#isHeld = isHeld;
+    giveWay(isHeld ? NICE.awaited : NICE.vm);
+  }
+
+  /** The HTTP thread has urged this one to hear it, and can't know whether its VM will be held. */
+  heard(message: ToVm): void {
+    if (isHold(message) && !this.#isHeld) giveWay(NICE.vm);
+  }
+}
+
+function loop(
+  core: VmCore,
+  control: ThreadControl,
+  urgency: Urgency,
+  receive: () => ToVm | undefined,
+): void {
   const interrupted = (): boolean => control.isInterrupted();
   for (;;) {
     control.mark();
@@ -105,6 +129,7 @@ function loop(core: VmCore, control: ThreadControl, receive: () => ToVm | undefi
       if (message === undefined) break;
       control.take(isUrgent(message));
       core.receive(message);
+      urgency.heard(message);
     }
     if (control.isEnding()) return;
     const state = core.advance(STEPS_PER_TURN, interrupted);

@@ -3,11 +3,12 @@ import type { Worker } from "node:worker_threads";
 import type { Clock } from "../base/clock.js";
 import { fromRefusal, ServiceError } from "../base/errors.js";
 import type { EventfdCounters } from "../base/eventfd-counters.js";
+import { urge } from "../base/give-way.js";
 import { VM_END_GRACE_MS } from "../base/limits.js";
 import type { MemoryBudget } from "../base/memory-budget.js";
 import type { EventfdOwners } from "./eventfd-owners.js";
 import { EventfdPins } from "./eventfd-pins.js";
-import { type FromVm, isUrgent, type ThreadSetup, type VmRequest } from "./protocol.js";
+import { type FromVm, isHold, isUrgent, type ThreadSetup, type VmRequest } from "./protocol.js";
 import {
   type CodeShare,
   type SpareThreads,
@@ -113,6 +114,8 @@ function threadCarrier(worker: Worker, control: ThreadControl, clock: Clock): Vm
     post: (message, transfer) => {
       worker.postMessage(message, [...transfer]);
       control.announce(isUrgent(message));
+      // Among busy guests it would hear of it too late by a tenth of a second.
+      if (isHold(message)) urge(control.thread);
     },
     // A thread that does not leave its loop in time, whatever it runs, is terminated.
     end: async () => {

@@ -1,4 +1,5 @@
-// Owns: a TCP proxy that ends connections after so many bytes, for what networks do.
+// Owns: a TCP proxy that ends connections after so many bytes or leads them elsewhere, for what
+// networks do. Test process.
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
 export class CuttingProxy {
@@ -7,12 +8,15 @@ export class CuttingProxy {
   /** Bytes towards the target that a connection lives for; called for each one. */
   budget: () => number = () => Number.POSITIVE_INFINITY;
   connections = 0;
+  /** Where connections go that begin from now on. */
+  target: URL;
 
   private constructor(target: URL) {
+    this.target = target;
     this.#server = createServer((from) => {
       this.connections += 1;
       let left = this.budget();
-      const to = connect(Number(target.port), target.hostname);
+      const to = connect(Number(this.target.port), this.target.hostname);
       for (const socket of [from, to]) {
         this.#sockets.add(socket);
         socket.on("error", () => {});
@@ -36,9 +40,10 @@ export class CuttingProxy {
     });
   }
 
-  static async start(target: string): Promise<CuttingProxy> {
+  /** @param port 0: a free one */
+  static async start(target: string, port = 0): Promise<CuttingProxy> {
     const proxy = new CuttingProxy(new URL(target));
-    await new Promise<void>((resolve) => proxy.#server.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) => proxy.#server.listen(port, "127.0.0.1", resolve));
     return proxy;
   }
 

@@ -223,7 +223,7 @@ const Statistics = Type.Object(
     downtimeMs: ms("From the first vCPU held to the target's word that it runs.", 45),
     holdMs: ms("vCPUs leave KVM_RUN.", 2),
     saveMs: ms("State of vCPUs and devices.", 6),
-    lastRoundMs: ms("The last pages, once the state is saved.", 12),
+    lastRoundMs: ms("The last pages, those of the saved state too.", 12),
     finishMs: ms("The target takes the state and gets ready.", 15),
     releaseMs: ms(
       "What is left of giving the VM up, durably, once the target is ready; 0: it was sooner.",

@@ -5,6 +5,8 @@ import { PeerError, type SourceSession } from "../../../src/migration/index.js";
 import type { DirtyPages } from "../../../src/runtime/index.js";
 import { BUSY, Pair, QUIET } from "../../support/migration-pair.js";
 
+const SAVE_MS = 500;
+
 /** Pages of each harvest from now on. */
 function harvestsOf({ vm }: Pair): readonly number[] {
   const pages: number[] = [];
@@ -39,6 +41,32 @@ describe("a migration that goes well", () => {
     expect(sum).toBeLessThanOrEqual(downtimeMs!);
     expect(pair.source.vms).toEqual([]);
     expect(pair.target.vms.map(({ isHeld }) => isHeld)).toEqual([false]);
+  });
+
+  it("sends what is left while the state is saved, then what saving has written", async () => {
+    const pair = new Pair({ ...QUIET, rate: 4 });
+    await pair.begin({ downtimeMs: 1000, bandwidthBytesPerSecond: 200_000 });
+    if (pair.vm === null) throw new Error("a migration has a VM");
+    const call = pair.vm.call.bind(pair.vm);
+    const left: number[] = [];
+    // As a VM's thread does: one after the other, and saving takes a while.
+    pair.vm.call = async (name, args) => {
+      const isLast = name === "harvestDirty" && "last" in args && args.last === true;
+      if (name === "saveState" || isLast) await pair.world.sleep(SAVE_MS);
+      const answer = await call(name, args);
+      if (isLast) left.push((answer.value as DirtyPages).pages);
+      return answer;
+    };
+    await pair.end();
+    const { lastRoundMs, saveMs } = pair.source.statistics[0]!;
+    expect(saveMs).toBeGreaterThanOrEqual(SAVE_MS);
+    const last = pair.source.rounds.at(-1)!;
+    expect(last.predictedDowntimeMs).toBeNull();
+    // It began before anybody knew the state, and its pages are those of both.
+    expect(last.durationMs).toBeGreaterThanOrEqual(SAVE_MS);
+    expect(lastRoundMs! - last.durationMs).toBeLessThan(SAVE_MS);
+    expect(last.pagesDirty).toBeGreaterThan(left[0]!);
+    expect(last.pagesSent + last.pagesZero).toBe(last.pagesDirty);
   });
 
   it("keeps a record of each round, with its reason", async () => {

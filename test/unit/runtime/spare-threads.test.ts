@@ -1,7 +1,10 @@
 // Goal: a VM takes a thread that waited for it, which has practised what a migration does.
 // Method: real threads with the compiled engine, and the practice by itself.
+import { readdirSync, readFileSync } from "node:fs";
+import { platform } from "node:os";
 import { afterEach, expect, test } from "vitest";
 import { systemClock } from "../../../dist/base/clock.js";
+import { NICE } from "../../../dist/base/give-way.js";
 import { silentLog } from "../../../dist/base/log.js";
 import { createRuntime } from "../../../dist/runtime/index.js";
 import { practise } from "../../../dist/runtime/practice.js";
@@ -76,6 +79,47 @@ test(
       expect(runtime.usage().vms).toBe(0);
     }
     expect(answers[1]).toEqual(answers[0]);
+  },
+  WAIT_MS,
+);
+
+/** Of each thread of this process. */
+function nicenesses(): ReadonlyMap<number, number> {
+  const tasks = readdirSync("/proc/self/task");
+  return new Map(
+    tasks.map((task) => {
+      const stat = readFileSync(`/proc/self/task/${task}/stat`, "utf8");
+      // Behind the name, which may be anything.
+      return [Number(task), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[16])];
+    }),
+  );
+}
+
+/** Who is no superuser may only ever become less urgent. */
+const mayUrge = platform() === "linux" && process.getuid?.() === 0;
+
+test.skipIf(!mayUrge)(
+  "a thread that practises gives way to VMs, and one whose VM is held is as urgent as requests",
+  async () => {
+    const before = new Set(nicenesses().keys());
+    const threadsOf = (niceness: number) =>
+      [...nicenesses()].filter(([task, nice]) => !before.has(task) && nice === niceness).length;
+    const threads = spares(1);
+    while (threadsOf(NICE.spare) === 0) await new Promise((go) => setTimeout(go, POLL_MS));
+    const spare = await taken(threads);
+    spare.control.end();
+    await new Promise((resolve) => spare.worker.once("exit", resolve));
+    await threads.close();
+    const options = { memoryBudgetBytes: 1000 * MIB, inputLogEntries: 10, maxVms: 2 };
+    const runtime = createRuntime(options, { clock: systemClock, log: silentLog });
+    closing.push(() => runtime.close());
+    const vm = await runtime.start(definition);
+    expect(threadsOf(NICE.vm)).toBe(1);
+    await vm.call("holdVm", { hold: true, why: "test" });
+    expect(threadsOf(NICE.vm)).toBe(0);
+    await vm.call("holdVm", { hold: false, why: "test" });
+    expect(threadsOf(NICE.vm)).toBe(1);
+    await vm.close();
   },
   WAIT_MS,
 );
