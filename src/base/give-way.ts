@@ -30,7 +30,12 @@ export function giveWayUntil(niceness: number, later: number): void {
 /** The calling thread as the system names it; 0: this system doesn't tell. */
 export function systemThread(): number {
   if (platform() !== "linux") return 0;
-  return Number(basename(readlinkSync("/proc/thread-self")));
+  try {
+    return Number(basename(readlinkSync("/proc/thread-self")));
+  } catch {
+    // A sandbox without it: then nobody can be urged.
+    return 0;
+  }
 }
 
 /**

@@ -13,6 +13,9 @@ const SLOW = { bandwidthBytesPerSecond: RATE, postcopyBandwidthBytesPerSecond: R
 const TRICKLE = { postcopyBandwidthBytesPerSecond: 250_000 };
 const POST_COPY = { peer: "host-b", strategy: "post-copy", parameters: TRICKLE };
 
+/** Two laps of the guest are much on a machine that others use. */
+const LONG_MS = 120_000;
+
 let hosts: TwoHosts;
 beforeAll(async () => {
   hosts = await TwoHosts.start("post-copy");
@@ -54,68 +57,76 @@ describe("post-copy between two hosts", () => {
     await hosts.call("host-a", "DELETE", vm);
   });
 
-  it("runs the guest there before its pages are, and no stamp is bad", async () => {
-    const vm = await stamping();
-    const id = await hosts.begin("host-a", vm, POST_COPY);
-    const active = await hosts.reached("host-a", id, ["postcopy-active"]);
-    expect([active.state, active.failure]).toEqual(["postcopy-active", null]);
-    const target = await until(async () => {
-      const found = await arrived(id);
-      return found.point === "running" ? found : null;
-    }, "runs");
-    const there = `/v1/vms/${target.vmId}`;
-    expect(target.state).toBe("postcopy-active");
-    // The last pages follow later: it can't be moved on, or stopped.
-    const stop = await hosts.call("host-b", "POST", `${there}:stop`);
-    expect([stop.status, stop.body["code"]]).toEqual([409, "migration-in-progress"]);
-    const [before] = await stamps("host-b", there);
-    await stamped("host-b", there, before + 20n);
-    const late = await hosts.call("host-a", "POST", `/v1/migrations/${id}:cancel`);
-    expect([late.status, late.body["code"]]).toEqual([409, "migration-committed"]);
-    await until(async () => {
-      const { progress } = await hosts.get("host-a", `/v1/migrations/${id}`);
-      return Number((progress as Json)["pagesRequested"]) > 0 ? true : null;
-    }, "asked for a page");
-    const limits = { postcopyBandwidthBytesPerSecond: RATE };
-    const patched = await hosts.call("host-a", "PATCH", `/v1/migrations/${id}`, limits);
-    expect(patched.status).toBe(200);
-    const done = await hosts.reached("host-a", id);
-    expect([done.state, done.failure]).toEqual(["completed", null]);
-    const { pagesRequested, pagesPushed } = done["progress"] as Record<string, number>;
-    expect(pagesRequested).toBeGreaterThan(0);
-    expect((pagesRequested ?? 0) + (pagesPushed ?? 0)).toBe((64 * 2 ** 20) / 4096); // tidy: pages
-    const { downtimeMs, totalMs } = done["statistics"] as Record<string, number>;
-    expect(downtimeMs).toBeLessThan(totalMs ?? 0);
-    const ended = await until(async () => {
-      const found = await arrived(id);
-      return found.state === "completed" ? found : null;
-    }, "completed");
-    expect((ended["progress"] as Json)["vcpuWaitMs"]).toBeGreaterThan(0);
-    const [now] = await stamps("host-b", there);
-    await stamped("host-b", there, now + BigInt(2 * LAP));
-    expect((await stamps("host-b", there))[1]).toBe(0n);
-    expect((await hosts.get("host-a", vm))["state"]).toBe("migrated");
-    expect((await hosts.call("host-b", "DELETE", there)).status).toBe(204);
-  });
+  it(
+    "runs the guest there before its pages are, and no stamp is bad",
+    async () => {
+      const vm = await stamping();
+      const id = await hosts.begin("host-a", vm, POST_COPY);
+      const active = await hosts.reached("host-a", id, ["postcopy-active"]);
+      expect([active.state, active.failure]).toEqual(["postcopy-active", null]);
+      const target = await until(async () => {
+        const found = await arrived(id);
+        return found.point === "running" ? found : null;
+      }, "runs");
+      const there = `/v1/vms/${target.vmId}`;
+      expect(target.state).toBe("postcopy-active");
+      // The last pages follow later: it can't be moved on, or stopped.
+      const stop = await hosts.call("host-b", "POST", `${there}:stop`);
+      expect([stop.status, stop.body["code"]]).toEqual([409, "migration-in-progress"]);
+      const [before] = await stamps("host-b", there);
+      await stamped("host-b", there, before + 20n);
+      const late = await hosts.call("host-a", "POST", `/v1/migrations/${id}:cancel`);
+      expect([late.status, late.body["code"]]).toEqual([409, "migration-committed"]);
+      await until(async () => {
+        const { progress } = await hosts.get("host-a", `/v1/migrations/${id}`);
+        return Number((progress as Json)["pagesRequested"]) > 0 ? true : null;
+      }, "asked for a page");
+      const limits = { postcopyBandwidthBytesPerSecond: RATE };
+      const patched = await hosts.call("host-a", "PATCH", `/v1/migrations/${id}`, limits);
+      expect(patched.status).toBe(200);
+      const done = await hosts.reached("host-a", id);
+      expect([done.state, done.failure]).toEqual(["completed", null]);
+      const { pagesRequested, pagesPushed } = done["progress"] as Record<string, number>;
+      expect(pagesRequested).toBeGreaterThan(0);
+      expect((pagesRequested ?? 0) + (pagesPushed ?? 0)).toBe((64 * 2 ** 20) / 4096); // tidy: pages
+      const { downtimeMs, totalMs } = done["statistics"] as Record<string, number>;
+      expect(downtimeMs).toBeLessThan(totalMs ?? 0);
+      const ended = await until(async () => {
+        const found = await arrived(id);
+        return found.state === "completed" ? found : null;
+      }, "completed");
+      expect((ended["progress"] as Json)["vcpuWaitMs"]).toBeGreaterThan(0);
+      const [now] = await stamps("host-b", there);
+      await stamped("host-b", there, now + BigInt(2 * LAP));
+      expect((await stamps("host-b", there))[1]).toBe(0n);
+      expect((await hosts.get("host-a", vm))["state"]).toBe("migrated");
+      expect((await hosts.call("host-b", "DELETE", there)).status).toBe(204);
+    },
+    LONG_MS,
+  );
 
-  it("begins when somebody asks for it, in the middle of pre-copy", async () => {
-    const vm = await stamping();
-    const parameters = { ...SLOW, downtimeMs: 1 };
-    const id = await hosts.begin("host-a", vm, { peer: "host-b", parameters });
-    await hosts.reached("host-a", id, ["active"]);
-    const asked = await hosts.call("host-a", "POST", `/v1/migrations/${id}:start-postcopy`);
-    expect([asked.status, asked.body["code"]]).toEqual([asked.status, undefined]);
-    const done = await hosts.reached("host-a", id);
-    expect([done.state, done.failure]).toEqual(["completed", null]);
-    const { items } = (await hosts.get("host-a", `/v1/migrations/${id}/rounds`)) as {
-      items: Json[];
-    };
-    expect(JSON.stringify(items)).toContain("post-copy was asked for");
-    const there = `/v1/vms/${(await arrived(id)).vmId}`;
-    const [now] = await stamps("host-b", there);
-    await stamped("host-b", there, now + BigInt(2 * LAP));
-    expect((await stamps("host-b", there))[1]).toBe(0n);
-  });
+  it(
+    "begins when somebody asks for it, in the middle of pre-copy",
+    async () => {
+      const vm = await stamping();
+      const parameters = { ...SLOW, downtimeMs: 1 };
+      const id = await hosts.begin("host-a", vm, { peer: "host-b", parameters });
+      await hosts.reached("host-a", id, ["active"]);
+      const asked = await hosts.call("host-a", "POST", `/v1/migrations/${id}:start-postcopy`);
+      expect([asked.status, asked.body["code"]]).toEqual([asked.status, undefined]);
+      const done = await hosts.reached("host-a", id);
+      expect([done.state, done.failure]).toEqual(["completed", null]);
+      const { items } = (await hosts.get("host-a", `/v1/migrations/${id}/rounds`)) as {
+        items: Json[];
+      };
+      expect(JSON.stringify(items)).toContain("post-copy was asked for");
+      const there = `/v1/vms/${(await arrived(id)).vmId}`;
+      const [now] = await stamps("host-b", there);
+      await stamped("host-b", there, now + BigInt(2 * LAP));
+      expect((await stamps("host-b", there))[1]).toBe(0n);
+    },
+    LONG_MS,
+  );
 
   it("loses the VM with a source that dies, and both say so", async () => {
     const vm = await stamping();

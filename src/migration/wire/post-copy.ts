@@ -89,10 +89,13 @@ export class PostCopy {
 
   async #pushOn(channel: PushChannel): Promise<void> {
     const { bucket } = this.#parts;
-    while (this.#failure === null) {
+    while (this.#queue.hasNext()) {
+      // Before it has a turn: a page that waits for the limit couldn't go when a vCPU asks for it.
+      await bucket.take(0);
+      if (this.#failure !== null) return;
       const turn = this.#queue.next();
       if (turn === null) break;
-      await this.#send(channel, turn, (bytes) => bucket.take(bytes));
+      await this.#send(channel, turn, (bytes) => bucket.spend(bytes));
       this.pushed += pagesOf(turn);
     }
     if (this.#failure !== null) return;
@@ -105,7 +108,7 @@ export class PostCopy {
     for (;;) {
       const turn = this.#queue.nextAsked();
       if (turn !== null) {
-        await this.#send(channel, turn, async () => {});
+        await this.#send(channel, turn, () => {});
         this.requested += 1;
       } else if (this.#isDone) break;
       else await this.#changed.wait();
@@ -118,13 +121,13 @@ export class PostCopy {
   async #send(
     { encoder, sender }: PushChannel,
     turn: Turn,
-    pay: (bytes: number) => Promise<void>,
+    pay: (bytes: number) => void,
   ): Promise<void> {
     const { counts } = this.#parts;
     try {
       const frames = encoder.runFrames(turn.block, turn.runs, FLAG_IF_ABSENT, counts());
       for await (const frame of frames) {
-        await pay(frame.bytes.length);
+        pay(frame.bytes.length);
         await sender.write(frame);
       }
     } catch (error) {

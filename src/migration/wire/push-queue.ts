@@ -83,6 +83,18 @@ export class PushQueue {
     }
   }
 
+  /** Whether anything is left. */
+  hasNext(): boolean {
+    for (let tries = 0; tries <= this.#parts.length; tries++) {
+      const part = this.#parts[(this.#part + tries) % this.#parts.length];
+      const from = tries === 0 ? this.#page : 0;
+      if (part !== undefined && nextRun(part.bitmap, from, part.pages, { first: 0, count: 0 })) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   /** The next pages in order. @returns null: nothing is left */
   next(): Turn | null {
     // One more than there are: the first part's beginning comes last.

@@ -50,6 +50,13 @@ export class TokenBucket {
     this.#credit -= bytes;
   }
 
+  /** Of a frame that goes at once; whoever takes next waits for it. */
+  spend(bytes: number): void {
+    if (this.#bytesPerSecond === 0) return;
+    this.#earn();
+    this.#credit -= bytes;
+  }
+
   #earn(): void {
     const now = this.#clock.monotonicMs();
     this.#credit += ((now - this.#atMs) / MS_PER_SECOND) * this.#bytesPerSecond;

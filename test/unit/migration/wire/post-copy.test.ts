@@ -113,6 +113,27 @@ describe("post-copy", () => {
     });
   }
 
+  it("brings what is asked for at once, though pages around it wait for the limit", async () => {
+    const { a, b, incoming, outgoing } = await world(2);
+    const bitmap = new Uint8Array(SHAPE.ramPages / 8).fill(255);
+    const all = { blocks: [{ object: 1, pages: SHAPE.ramPages, bitmap }], pages: SHAPE.ramPages };
+    await outgoing.discard(all);
+    // Two minutes for one turn of the background.
+    outgoing.limit(8192);
+    const pushing = outgoing.push(all, ignore);
+    // In the background's own order, always a step behind it.
+    for (let page = 0; page < 1500; page += 5) {
+      if (isPresent(incoming, 1, page)) continue;
+      incoming.request(1, page);
+      while (!isPresent(incoming, 1, page)) await systemClock.yieldToLoop();
+    }
+    outgoing.limit(0);
+    const sent = await pushing;
+    expect(Buffer.compare(a.bytes, b.bytes)).toBe(0);
+    expect(sent.pagesRequested).toBeGreaterThan(100);
+    expect(sent.pagesRequested + sent.pagesPushed).toBe(SHAPE.ramPages);
+  });
+
   it("survives a network that fails", async () => {
     const { network, a, b, incoming, outgoing, left } = await world(2);
     const prng = new Prng(8n);
