@@ -65,6 +65,8 @@ interface LoopbackOptions {
   readonly clock: Clock;
   readonly giveUpMs?: number;
   readonly stallMs?: number;
+  /** Of a channel; absent: as between hosts. */
+  readonly windowBytes?: number;
 }
 
 const GIVE_UP_MS = 30_000;
@@ -87,11 +89,13 @@ export class LoopbackDataPlane implements DataPlane {
 
   async open(spec: OutgoingSpec): Promise<Outgoing & Pushing> {
     const { network, clock, giveUpMs = GIVE_UP_MS, stallMs = STALL_MS } = this.#options;
+    const { windowBytes } = this.#options;
+    const window = windowBytes === undefined ? {} : { windowBytes };
     const transports = {
       channel: (channel: number) => new LoopbackTransport(network, spec, channel),
       demands: new LoopbackDemands(network, spec),
     };
-    const stream = new OutgoingStream(spec, transports, clock, { giveUpMs, stallMs });
+    const stream = new OutgoingStream(spec, transports, clock, { giveUpMs, stallMs, ...window });
     this.#outgoing.set(stream, spec);
     return stream;
   }

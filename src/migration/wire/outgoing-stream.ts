@@ -66,14 +66,14 @@ export class OutgoingStream implements Outgoing, Pushing {
     spec: OutgoingSpec,
     transports: StreamTransports,
     clock: Clock,
-    patience: Omit<Patience, "windowBytes">,
+    patience: Omit<Patience, "windowBytes"> & Partial<Patience>,
   ) {
     this.#spec = spec;
     this.#transports = transports;
     this.#clock = clock;
     this.#bucket = new TokenBucket(clock, spec.bandwidthBytesPerSecond);
     const windowBytes = Math.max(CHANNEL_WINDOW_BYTES, WINDOW_BYTES / spec.channels);
-    this.#patience = { ...patience, windowBytes };
+    this.#patience = { windowBytes, ...patience };
     this.#sentBefore = sentBitmaps(spec);
     const isDelta = spec.compression === "delta";
     this.#sentPages = new SentPages(spec.memory, isDelta ? spec.deltaCacheBytes : 0);

@@ -58,6 +58,8 @@ export interface Surroundings {
 const FULL_MS = 3_000;
 /** As the service's batches. */
 const BATCH_MS = 200;
+/** Of a channel: small VMs fill it too, and channels fail while a frame waits for room. */
+const WINDOW_BYTES = 65_536;
 
 export class SimHost {
   readonly name: string;
@@ -208,7 +210,8 @@ export class SimHost {
     const { world } = this.#around;
     const url = `loopback://${this.name}-${world.events}`;
     const clock = world.clock(this.life);
-    const plane = new LoopbackDataPlane({ network, url, clock, giveUpMs: 1_500, stallMs: 1_000 });
+    const patience = { giveUpMs: 1_500, stallMs: 1_000, windowBytes: WINDOW_BYTES };
+    const plane = new LoopbackDataPlane({ network, url, clock, ...patience });
     this.#planes.push(plane);
     return plane;
   }
