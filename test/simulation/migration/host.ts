@@ -128,6 +128,11 @@ export class SimHost {
     if (returns) world.at(world.between(50, 3_000), () => this.#restart());
   }
 
+  /** Its disk has room. */
+  heal(): void {
+    this.#fullUntilMs = 0;
+  }
+
   #restart(): void {
     const { world, plant } = this.#around;
     world.tell(`${this.name} starts again`);

@@ -316,6 +316,7 @@ class Simulation {
   async #again(): Promise<void> {
     const world = this.#world;
     this.#net.heal();
+    for (const host of [this.#source, this.#target]) host.heal();
     this.#deadUntilMs = 0;
     const from = this.#source.vms.length > 0 ? this.#source : this.#target;
     const to = from === this.#source ? this.#target : this.#source;
