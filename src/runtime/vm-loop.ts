@@ -41,7 +41,6 @@ export function runVmThread(createInstance: InstanceFactory, share?: typeof shar
   const receive = (): unknown => receiveMessageOnPort(port)?.message;
   const setup = "request" in given ? given : awaitSetup(control, receive, send);
   if (setup === null) return;
-  giveWay(NICE.vm);
   control.introduce(systemThread());
   share?.(setup.tier0, (code) => send({ kind: "tier0", code }, []));
   try {
@@ -69,6 +68,8 @@ function awaitSetup(
     if (control.isEnding()) return null;
     if (control.hasMore()) {
       control.take(false);
+      // From now on it is a VM's thread like any other.
+      giveWay(NICE.vm);
       return receive() as ThreadSetup;
     }
     control.sleep();
